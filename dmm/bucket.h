@@ -1,0 +1,148 @@
+#pragma once
+
+// A Bucket is a namespace that is open: the cache objects of materializers, the tokens of their
+// work, the reports of devices.
+//
+// Lifecycle: open, register types and observers, work, close (or destroy). What the bucket returns
+// by reference lives until it is closed. All methods may be called from any thread, but for
+// registration, which comes first.
+
+#include <chrono>
+#include <memory>
+#include <span>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <typeindex>
+#include <utility>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "dmm/connection_options.h"
+#include "dmm/context.h"
+#include "dmm/error.h"
+#include "dmm/inspect.h"
+#include "dmm/log.h"
+#include "dmm/materializer.h"
+#include "dmm/observer.h"
+#include "dmm/work_stream.h"
+
+namespace dmm {
+
+namespace transport {
+class Transport;
+}
+
+struct BucketOptions {
+  /// How to reach the servers; unset fields come from the environment and the configuration file.
+  ConnectionOptions connection;
+  /// Create the streams of the namespace if they are missing. `dmm init` does it with more choice.
+  bool create = true;
+  int replicas = 1;    ///< of streams that are created: 1, 3 or 5
+  int generation = 1;  ///< see docs/reference/wire-format.md
+  Logger logger = Logger::standard(Level::warn);
+  /// Another transport than NATS, for tests; the connection options are then not used.
+  std::shared_ptr<transport::Transport> transport;
+};
+
+/// What became of one item of a batch.
+struct BatchFailure {
+  std::size_t index;  ///< in the batch
+  Error error;
+};
+
+class Bucket final : public Matters {
+ public:
+  /// Opens a namespace.
+  /// ns        1 to 32 of [A-Za-z0-9_-].
+  /// throws    Error{retry} DMM-0101 server not reachable; {invalid} DMM-0102, 0403, 0404;
+  ///           {not_found} DMM-0107 streams are missing and `create` is off; {unsupported} 0104.
+  static Bucket open(std::string_view ns, BucketOptions options = {});
+
+  Bucket(Bucket&&) noexcept;
+  Bucket& operator=(Bucket&&) noexcept;
+  ~Bucket() override;
+
+  /// Sends what is buffered and disconnects. Work streams must have returned from work().
+  void close();
+
+  const std::string& ns() const noexcept;
+
+  // ---- reading and notifying: the typed forms come from Matters ----
+  using Matters::matter;
+  using Matters::notify;
+  using Matters::poke;
+  nlohmann::json matter(const Identity& identity) override;
+  void notify(const Identity& identity, const nlohmann::json& cache) override;
+  void poke(const Identity& identity) override;
+  const std::string& type_name(std::type_index type) const override;
+
+  /// Notifies many at once, pipelined: much faster than one by one. Returns when all are durable or
+  /// have failed; failures are returned, the rest is done.
+  std::vector<BatchFailure> notify_all(
+      std::span<const std::pair<Identity, nlohmann::json>> batch);
+  template <Materializer M>
+  std::vector<BatchFailure> notify_all(std::span<const M> materializers) {
+    std::vector<std::pair<Identity, nlohmann::json>> batch;
+    batch.reserve(materializers.size());
+    for (const M& m : materializers) {
+      batch.emplace_back(Identity{type_name(typeid(M)), std::string(m.identity())},
+                         nlohmann::json(m));
+    }
+    return notify_all(batch);
+  }
+
+  /// Says that an identity shall go: a tombstone token carries its last value, materialize runs
+  /// with deleted() true, and its success deletes the cache entry.
+  void remove(const Identity& identity);
+
+  // ---- registration ----
+  template <Materializer M>
+  WorkStream& register_type(std::string type, WorkOptions options = {}) {
+    return register_type(std::move(type), erase_type<M>(), options, typeid(M));
+  }
+  /// The form for hosts that learn types at run time.
+  WorkStream& register_type(std::string type, AnyMaterializer materializer,
+                            WorkOptions options = {}) {
+    return register_type(std::move(type), std::move(materializer), options, typeid(void));
+  }
+
+  /// handler   called as handler(ObserveContext&, const R&) for every report of the kind; a report
+  ///           that does not fit R is parked with its reason.
+  template <class R, class Handler>
+  Observer& observe(std::string kind, Handler handler, ObserveOptions options = {}) {
+    return observe(
+        std::move(kind),
+        ReportHandler([handler = std::move(handler)](ObserveContext& context,
+                                                     const nlohmann::json& report) mutable {
+          handler(context,
+                  decode_object<R>(report, Identity{context.kind(), context.device()}));
+        }),
+        options);
+  }
+  Observer& observe(std::string kind, ReportHandler handler, ObserveOptions options = {});
+
+  /// Works all registered types and observers, each on a thread of its own, until `stop`.
+  void work(std::stop_token stop);
+
+  // ---- reports ----
+  /// Publishes a report as a device would. Durable when it returns.
+  void report(std::string_view kind, std::string_view device, const nlohmann::json& state);
+  /// (device, state) pairs of one kind, pipelined.
+  std::vector<BatchFailure> report_all(
+      std::string_view kind, std::span<const std::pair<std::string, nlohmann::json>> batch);
+
+  /// For tools: lists, watches and repairs. See dmm/inspect.h.
+  Inspector& inspect();
+
+ private:
+  struct Impl;
+  explicit Bucket(std::unique_ptr<Impl> impl);
+  WorkStream& register_type(std::string type, AnyMaterializer materializer, WorkOptions options,
+                            std::type_index cpp_type);
+
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace dmm

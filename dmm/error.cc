@@ -1,0 +1,157 @@
+#include "dmm/error.h"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <cstdlib>
+
+namespace dmm {
+
+namespace code {
+const Code unreachable{"DMM-0101", Kind::retry, "the NATS server cannot be reached",
+                       "Start nats-server, or name the right one with --server or DMM_SERVER. "
+                       "`dmm dev` starts a local one."};
+const Code access_denied{"DMM-0102", Kind::invalid, "the NATS server refused the credentials",
+                         "Check user, password, token, creds or nkey file, TLS certificates and "
+                         "the permissions of that user."};
+const Code timed_out{"DMM-0103", Kind::retry, "the server did not answer in time",
+                     "Look at the load and health of nats-server with `dmm doctor`; the call can "
+                     "be repeated."};
+const Code no_jetstream{"DMM-0104", Kind::unsupported, "JetStream is not enabled",
+                        "Start nats-server with -js, or enable JetStream for this account."};
+const Code in_doubt{"DMM-0105", Kind::in_doubt, "a write was sent but not answered",
+                    "Read the value back before writing it again."};
+const Code server_refused{"DMM-0106", Kind::retry, "the server refused a request",
+                          "The server's own words stand in the message; `dmm doctor` shows its "
+                          "limits."};
+const Code stream_missing{"DMM-0107", Kind::not_found, "a stream of the namespace does not exist",
+                          "Create the namespace with `dmm init`."};
+const Code closed{"DMM-0108", Kind::cancelled, "the bucket is closed",
+                  "Do not use a bucket after close()."};
+const Code bad_answer{"DMM-0109", Kind::corrupt, "the server gave an answer that makes no sense",
+                      "Check that the address is that of a nats-server with JetStream, and that "
+                      "nobody else answers on its subjects."};
+const Code bad_identity{"DMM-0201", Kind::invalid, "a type, id, kind or device name is not allowed",
+                        "Types and kinds are 1 to 64 of A-Z a-z 0-9 _ -; ids and devices are up "
+                        "to 255 bytes."};
+const Code too_large{"DMM-0202", Kind::invalid, "a value is too large",
+                     "Keep values under the limit named in the message; put large data elsewhere "
+                     "and refer to it."};
+const Code not_json{"DMM-0203", Kind::invalid, "a value is not valid JSON",
+                    "Send one JSON document in UTF-8 and nothing else."};
+const Code too_deep{"DMM-0204", Kind::invalid, "a JSON value is nested too deeply",
+                    "Flatten the value to the depth named in the message."};
+const Code bad_text{"DMM-0205", Kind::invalid, "a JSON text holds a byte that is not allowed",
+                    "Send valid UTF-8 without U+0000."};
+const Code bad_number{"DMM-0206", Kind::invalid, "a JSON number is out of range",
+                      "Keep integers within 64 bits and other numbers within a double."};
+const Code duplicate_key{"DMM-0213", Kind::invalid, "a JSON object names a key twice",
+                         "Send every key once."};
+const Code bad_spelling{"DMM-0207", Kind::invalid, "an id is not in its one spelling",
+                        "Use the spelling that the message gives: A-Z a-z 0-9 _ - stay, every "
+                        "other byte is =XX in upper-case hex."};
+const Code corrupt_entry{"DMM-0208", Kind::corrupt, "a cache entry cannot be read",
+                         "Run `dmm notify TYPE ID`: the next run starts from an empty cache and "
+                         "writes a sound entry."};
+const Code wrong_shape{"DMM-0209", Kind::invalid, "a JSON value does not fit its type",
+                       "Send the fields that the message names in the form that the type reads."};
+const Code newer_format{"DMM-0210", Kind::unsupported, "written by a newer version of dmm",
+                        "Upgrade this program."};
+const Code wrong_lane{"DMM-0211", Kind::invalid, "a token was published on the wrong lane",
+                      "Use the lane that the message gives: FNV-1a-32 of TYPE.ID modulo 64."};
+const Code foreign_subject{"DMM-0212", Kind::invalid, "a message stands on a subject of no meaning",
+                           "Publish on the subjects of docs/reference/wire-format.md."};
+const Code materialize_failed{"DMM-0301", Kind::retry, "materialize failed",
+                              "Read the message of the handler; it is tried again by itself."};
+const Code materialize_timed_out{"DMM-0302", Kind::retry, "materialize ran out of time",
+                                 "Make it faster, let it watch its stop token, or raise the "
+                                 "timeout of the type."};
+const Code parked_by_outcome{"DMM-0303", Kind::invalid, "materialize asked to be parked",
+                             "Mend the cause, then `dmm notify TYPE ID`."};
+const Code attempts_used_up{"DMM-0304", Kind::invalid, "all attempts are used up",
+                            "Mend the cause, then `dmm notify TYPE ID`."};
+const Code run_cancelled{"DMM-0305", Kind::cancelled, "a run was cancelled",
+                         "Nothing to do: another run follows."};
+const Code write_conflict{"DMM-0306", Kind::conflict, "someone else wrote first",
+                          "Read again, decide again."};
+const Code lease_lost{"DMM-0307", Kind::cancelled, "the lease was lost",
+                      "Nothing to do: the work is done by the next holder. If it happens often, "
+                      "look for pauses of the process or of the server."};
+const Code observe_failed{"DMM-0308", Kind::retry, "an observe handler failed",
+                          "Read the message of the handler; the report is given again."};
+const Code type_unknown{"DMM-0401", Kind::invalid, "a type is not registered",
+                        "Call bucket.register_type<M>(\"type\") first."};
+const Code type_taken{"DMM-0402", Kind::invalid, "a type or kind is registered twice",
+                      "Register each type and each kind once in a process."};
+const Code bad_namespace{"DMM-0403", Kind::invalid, "a namespace name is not allowed",
+                         "Use 1 to 32 of A-Z a-z 0-9 _ -."};
+const Code bad_option{"DMM-0404", Kind::invalid, "an option has a value that is not allowed",
+                      "Use a value that the message names."};
+const Code not_found{"DMM-0405", Kind::not_found, "it does not exist",
+                     "List what exists with `dmm ls`."};
+const Code bug{"DMM-0406", Kind::bug, "a defect of dmm", "Please report it with the message."};
+}  // namespace code
+
+namespace {
+
+constexpr const Code* kCatalogue[] = {
+    &code::unreachable,       &code::access_denied,         &code::timed_out,
+    &code::no_jetstream,      &code::in_doubt,              &code::server_refused,
+    &code::stream_missing,    &code::closed,                &code::bad_answer,
+    &code::bad_identity,      &code::too_large,             &code::not_json,
+    &code::too_deep,          &code::bad_text,              &code::bad_number,
+    &code::bad_spelling,      &code::corrupt_entry,         &code::wrong_shape,
+    &code::newer_format,      &code::wrong_lane,            &code::foreign_subject,
+    &code::duplicate_key,     &code::materialize_failed,    &code::materialize_timed_out,
+    &code::parked_by_outcome, &code::attempts_used_up,      &code::run_cancelled,
+    &code::write_conflict,    &code::lease_lost,            &code::observe_failed,
+    &code::type_unknown,      &code::type_taken,            &code::bad_namespace,
+    &code::bad_option,        &code::not_found,             &code::bug,
+};
+
+}  // namespace
+
+std::string_view to_string(Kind kind) noexcept {
+  switch (kind) {
+    case Kind::retry: return "retry";
+    case Kind::overloaded: return "overloaded";
+    case Kind::conflict: return "conflict";
+    case Kind::in_doubt: return "in_doubt";
+    case Kind::not_found: return "not_found";
+    case Kind::invalid: return "invalid";
+    case Kind::corrupt: return "corrupt";
+    case Kind::unsupported: return "unsupported";
+    case Kind::cancelled: return "cancelled";
+    case Kind::bug: return "bug";
+  }
+  return "bug";
+}
+
+std::span<const Code* const> error_catalogue() noexcept { return kCatalogue; }
+
+const Code* find_code(std::string_view id) noexcept {
+  for (const Code* candidate : kCatalogue) {
+    if (candidate->id == id) return candidate;
+  }
+  return nullptr;
+}
+
+Error::Error(const Code& code, std::string message)
+    : std::runtime_error(fmt::format("{}: {}", code.id, message)),
+      code_(&code),
+      message_(std::move(message)) {}
+
+Error Error::with_context(std::string_view context) const {
+  return Error(*code_, fmt::format("{} (while {})", message_, context));
+}
+
+namespace internal {
+
+void assertion_failed(const char* expression, const char* file, int line) noexcept {
+  std::fprintf(stderr, "dmm: assertion failed: %s at %s:%d\n", expression, file, line);
+  std::abort();
+}
+
+}  // namespace internal
+
+}  // namespace dmm

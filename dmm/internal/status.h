@@ -1,0 +1,59 @@
+#pragma once
+
+// What the status bucket holds: only what is not plain success. The value of key "<type>.<id>" is a
+// Status; of "refused.<what>.<rest>" a Refusal; of "observer.cursor.<kind>" a cursor. Times are Unix
+// milliseconds.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include <nlohmann/json.hpp>
+
+#include "dmm/transport/stream.h"
+#include "dmm/types.h"
+
+namespace dmm::internal {
+
+/// An identity that is failing or parked.
+struct Status {
+  std::string phase;            ///< "failing" or "parked"
+  int attempts = 0;             ///< on the news of `token`
+  std::string error_code;
+  std::string error;
+  std::int64_t failed_at = 0;
+  std::int64_t next_retry_at = 0;  ///< 0 when parked
+  std::string created;          ///< of the work stream
+  std::uint64_t token = 0;      ///< the sequence that was tried
+};
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Status, phase, attempts, error_code, error,
+                                                failed_at, next_retry_at, created, token)
+
+/// A report or a token that could not be read.
+struct Refusal {
+  std::string what;  ///< "report" or "token"
+  std::string subject;
+  std::uint64_t sequence = 0;
+  std::string error_code;
+  std::string error;
+  std::int64_t at = 0;
+};
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Refusal, what, subject, sequence, error_code, error,
+                                                at)
+
+/// How far an observer has come.
+struct Cursor {
+  std::string created;  ///< of the report stream
+  std::uint64_t sequence = 0;
+};
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Cursor, created, sequence)
+
+/// The status key of a refused message: "refused.<what>.<subject behind the namespace, encoded>".
+std::string refusal_key(std::string_view what, std::string_view subject);
+std::string cursor_key(std::string_view kind);
+
+/// Reads a status value; nothing if it is not one (rubbish in the bucket counts as absent).
+template <class T>
+std::optional<T> parse_status(const transport::Message& message);
+
+}  // namespace dmm::internal

@@ -1,0 +1,66 @@
+#pragma once
+
+// Every limit of the framework, with its default. A limit that can be changed per type or per
+// bucket is named again in the options that change it; `dmm doctor` prints this list.
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+
+namespace dmm::limits {
+
+using namespace std::chrono_literals;
+
+// Names.
+inline constexpr std::size_t namespace_bytes_max = 32;
+inline constexpr std::size_t type_bytes_max = 64;
+inline constexpr std::size_t id_bytes_max = 255;  ///< before encoding
+
+// Values.
+inline constexpr std::size_t payload_bytes_max = 1'000'000;  ///< a report, a token, a cache entry
+inline constexpr std::size_t json_depth_max = 64;
+inline constexpr std::size_t error_text_bytes_max = 2'000;  ///< kept of a handler's message
+
+// Lanes: a constant of the wire format.
+inline constexpr std::uint32_t lanes = 64;
+
+// Requests to the server.
+inline constexpr auto request_timeout = 2s;     ///< one attempt
+inline constexpr auto publish_deadline = 20s;   ///< with all attempts
+inline constexpr auto retry_delay_first = 50ms;
+inline constexpr auto retry_delay_max = 1s;
+inline constexpr std::size_t publishes_in_flight_max = 2'048;
+inline constexpr std::size_t erases_in_flight_max = 256;  ///< newer servers drop more
+inline constexpr auto dedupe_window = 10s;
+
+// Reading.
+inline constexpr std::size_t read_batch = 1'000;  ///< messages asked for at once
+inline constexpr auto pull_expiry = 10s;
+inline constexpr auto pull_heartbeat = 2s;
+inline constexpr auto consumer_inactive_threshold = 30s;
+inline constexpr auto stream_check_interval = 5s;  ///< how often loss of history is looked for
+
+// Work.
+inline constexpr std::size_t concurrency = 16;                 ///< runs at a time, per type
+inline constexpr std::size_t identities_ready_max = 20'000;    ///< tokens held in memory
+inline constexpr std::size_t ready_bytes_max = 64u << 20;      ///< their payloads
+inline constexpr std::size_t entries_held_bytes_max = 64u << 20;  ///< cache entries kept in memory
+inline constexpr auto run_timeout = 15min;
+inline constexpr auto backoff_first = 500ms;
+inline constexpr auto backoff_max = 5min;
+
+// Leases.
+inline constexpr auto lease_ttl = 3s;
+inline constexpr auto lease_beat = 1s;
+inline constexpr auto lease_margin = 500ms;  ///< work stops this long before the lease may be another's
+inline constexpr auto lease_poll = 250ms;    ///< how often a standby looks
+
+// Shutdown.
+inline constexpr auto grace = 10s;  ///< for runs in flight
+
+// Observers.
+inline constexpr std::size_t observe_concurrency = 8;
+inline constexpr std::size_t devices_tracked_max = 1'000'000;  ///< whose last `seq` is remembered
+inline constexpr auto cursor_interval = 1s;                    ///< how often a cursor is stored
+
+}  // namespace dmm::limits

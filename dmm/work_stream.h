@@ -1,0 +1,63 @@
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <stop_token>
+#include <string>
+
+#include "dmm/limits.h"
+
+namespace dmm {
+
+/// How the work of one type is done. Every field has a default.
+struct WorkOptions {
+  std::size_t concurrency = limits::concurrency;          ///< runs at a time, 1 to 1,024
+  std::chrono::milliseconds timeout = limits::run_timeout;  ///< of one run
+  std::chrono::milliseconds backoff_first = limits::backoff_first;
+  std::chrono::milliseconds backoff_max = limits::backoff_max;
+  /// Failed attempts on the same news before the identity is parked; 0 means never.
+  int attempts_max = 0;
+  std::chrono::milliseconds grace = limits::grace;  ///< for runs in flight at shutdown
+};
+
+/// What a work stream has done since it was made, and what it holds.
+struct WorkStats {
+  std::uint64_t tokens = 0;      ///< read from the work stream
+  std::uint64_t runs = 0;        ///< started
+  std::uint64_t succeeded = 0;
+  std::uint64_t failed = 0;      ///< thrown or timed out
+  std::uint64_t parked = 0;
+  std::uint64_t coalesced = 0;   ///< news that were replaced before they ran
+  std::uint64_t stored = 0;      ///< cache entries written
+  std::uint64_t conflicts = 0;   ///< writes refused because someone else had written
+  std::uint64_t corrupt = 0;     ///< entries that could not be read and were taken as missing
+  std::uint64_t refused = 0;     ///< tokens parked because they could not be read
+  std::uint64_t lease_losses = 0;
+  std::uint64_t history_losses = 0;
+  std::size_t ready = 0;         ///< identities waiting for a slot
+  std::size_t running = 0;
+  std::size_t retrying = 0;      ///< identities in backoff
+  bool holds_lease = false;      ///< false: warm standby
+};
+
+/// The stream of work of one type. Made by Bucket::register_type, owned by the bucket.
+class WorkStream {
+ public:
+  virtual ~WorkStream() = default;
+
+  virtual const std::string& type() const noexcept = 0;
+
+  /// Works until `stop` is requested: waits for the lease of the type (warm standby), reads every
+  /// outstanding token, runs materialize with bounded concurrency and retries until it succeeds.
+  /// At stop: no new runs, the grace time for those in flight, then their stop tokens; unfinished
+  /// work stays in the stream. Called by one thread at a time; blocks.
+  /// Throws Error only for what cannot heal by itself (credentials refused, no JetStream).
+  virtual void work(std::stop_token stop) = 0;
+
+  /// Any thread.
+  virtual WorkStats stats() const = 0;
+};
+
+}  // namespace dmm
