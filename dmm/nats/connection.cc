@@ -1,1 +1,408 @@
+#include "dmm/nats/connection.h"
 
+#include <fmt/format.h>
+
+#include <charconv>
+#include <future>
+
+#include "dmm/limits.h"
+#include "dmm/nats/nkey.h"
+#include "dmm/wire.h"
+
+namespace dmm::nats {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+struct Connection::Inbox::Slot {
+  std::mutex mutex;  ///< held while the handler runs, so that closing can wait for it
+  InboxHandler handler;
+};
+
+Connection::Inbox::Inbox(Connection& connection, InboxHandler handler)
+    : connection_(connection), slot_(std::make_shared<Slot>()) {
+  slot_->handler = std::move(handler);
+  const std::lock_guard lock(connection_.mutex_);
+  id_ = connection_.next_id_++;
+  prefix_ = fmt::format("{}.i.{}", connection_.bulk_.inbox, id_);
+  connection_.inboxes_.emplace(id_, slot_);
+}
+
+Connection::Inbox::~Inbox() {
+  {
+    const std::lock_guard lock(connection_.mutex_);
+    connection_.inboxes_.erase(id_);
+    connection_.followed_.erase(followed_);
+  }
+  const std::lock_guard lock(slot_->mutex);
+  slot_->handler = nullptr;
+}
+
+void Connection::Inbox::follow(std::string consumer) {
+  const std::lock_guard lock(connection_.mutex_);
+  connection_.followed_.erase(followed_);
+  connection_.followed_.emplace(consumer, slot_);
+  followed_ = std::move(consumer);
+}
+
+Connection::Connection(const ConnectionOptions& options, Logger log) : log_(std::move(log)) {
+  urgent_.channel = Channel::urgent;
+  bulk_.channel = Channel::bulk;
+  try {
+    connect(urgent_, options);
+    connect(bulk_, options);
+  } catch (...) {
+    close();
+    throw;
+  }
+  timer_thread_ = std::jthread([this](const std::stop_token& stop) { run_timers(stop); });
+}
+
+Connection::~Connection() { close(); }
+
+OptionsHandle Connection::make_options(Link& link, const ConnectionOptions& options) {
+  OptionsHandle handle;
+  check(natsOptions_Create(handle.out()), "making connection options");
+  natsOptions* raw = handle.get();
+  std::vector<const char*> servers;
+  for (const std::string& server : options.servers) servers.push_back(server.c_str());
+  if (servers.empty()) servers.push_back("nats://127.0.0.1:4222");
+  bool tls = !options.tls_ca.empty() || !options.tls_cert.empty();
+  for (const char* server : servers) tls = tls || std::string_view(server).starts_with("tls://");
+  check(natsOptions_SetServers(raw, servers.data(), static_cast<int>(servers.size())),
+        "reading the server addresses");
+  check(natsOptions_SetName(raw, options.name.empty() ? "dmm" : options.name.c_str()), "naming");
+  if (!options.user.empty()) {
+    check(natsOptions_SetUserInfo(raw, options.user.c_str(), options.password.c_str()),
+          "setting user and password");
+  }
+  if (!options.token.empty()) {
+    check(natsOptions_SetToken(raw, options.token.c_str()), "setting the token");
+  }
+  if (!options.creds_file.empty()) {
+    check(natsOptions_SetUserCredentialsFromFiles(raw, options.creds_file.c_str(), nullptr),
+          fmt::format("reading the credentials file {}", options.creds_file));
+  }
+  if (!options.nkey_seed_file.empty()) {
+    const std::string public_key = nkey_public(options.nkey_seed_file);
+    check(natsOptions_SetNKeyFromSeed(raw, public_key.c_str(), options.nkey_seed_file.c_str()),
+          fmt::format("reading the nkey seed {}", options.nkey_seed_file));
+  }
+  if (tls) {
+    check(natsOptions_SetSecure(raw, true), "asking for TLS");
+    if (!options.tls_ca.empty()) {
+      check(natsOptions_LoadCATrustedCertificates(raw, options.tls_ca.c_str()),
+            fmt::format("reading the CA certificates {}", options.tls_ca));
+    }
+    if (!options.tls_cert.empty()) {
+      check(natsOptions_LoadCertificatesChain(raw, options.tls_cert.c_str(),
+                                              options.tls_key.c_str()),
+            fmt::format("reading the certificate {} and its key {}", options.tls_cert,
+                        options.tls_key));
+    }
+  }
+  // A frozen server is only seen by pings: two of them unanswered, four seconds.
+  check(natsOptions_SetPingInterval(raw, 2'000), "setting the ping interval");
+  check(natsOptions_SetMaxPingsOut(raw, 2), "setting the pings");
+  check(natsOptions_SetTimeout(raw, 3'000), "setting the connect timeout");
+  check(natsOptions_SetAllowReconnect(raw, true), "allowing reconnects");
+  check(natsOptions_SetMaxReconnect(raw, -1), "setting reconnects without limit");
+  check(natsOptions_SetReconnectWait(raw, 100), "setting the reconnect wait");
+  check(natsOptions_SetReconnectJitter(raw, 100, 200), "setting the reconnect jitter");
+  check(natsOptions_SetSendAsap(raw, link.channel == Channel::urgent), "setting the flush mode");
+  check(natsOptions_SetDisconnectedCB(raw, on_disconnected, &link), "setting a callback");
+  check(natsOptions_SetReconnectedCB(raw, on_reconnected, &link), "setting a callback");
+  check(natsOptions_SetClosedCB(raw, on_closed, &link), "setting a callback");
+  check(natsOptions_SetErrorHandler(raw, on_error, &link), "setting a callback");
+  return handle;
+}
+
+void Connection::connect(Link& link, const ConnectionOptions& options) {
+  options.check();
+  link.owner = this;
+  link.inbox = fmt::format("_INBOX.{}", wire::unique_id());
+  const OptionsHandle handle = make_options(link, options);
+  std::string where;
+  for (const std::string& server : options.servers) {
+    where += (where.empty() ? "" : ", ") + redact_url(server);
+  }
+  if (where.empty()) where = "nats://127.0.0.1:4222";
+  const natsStatus status = natsConnection_Connect(link.connection.out(), handle.get());
+  if (status != NATS_OK) {
+    const char* detail = nats_GetLastError(nullptr);
+    throw to_error(status, fmt::format("connecting to {} ({})", where,
+                                       detail != nullptr && *detail != '\0' ? detail : "no detail"));
+  }
+  check(natsConnection_Subscribe(link.subscription.out(), link.connection.get(),
+                                 (link.inbox + ".>").c_str(), on_message, &link),
+        "subscribing to the inbox");
+  // What arrives was asked for and is bounded by that; dropping it would look like a lost answer.
+  check(natsSubscription_SetPendingLimits(link.subscription.get(), -1, -1),
+        "setting the limits of the inbox");
+}
+
+void Connection::request(Channel channel, const std::string& subject,
+                         const transport::Headers& headers, std::string_view payload,
+                         milliseconds timeout, AnswerHandler handler) {
+  Link& out = link(channel);
+  if (closed_) return handler(Error(code::closed, "the connection is closed"));
+  // What is published while disconnected would be sent after the reconnect, when its caller has
+  // long been told that it failed.
+  if (natsConnection_Status(out.connection.get()) != NATS_CONN_STATUS_CONNECTED) {
+    return handler(Error(code::unreachable, "not connected to a server at the moment"));
+  }
+  std::uint64_t id = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    id = next_id_++;
+    if (pending_.empty()) timers_changed_.notify_one();
+    pending_.emplace(id, Pending{steady_clock::now() + timeout, std::move(handler)});
+  }
+  try {
+    const MessageHandle message =
+        make_message(subject, fmt::format("{}.r.{}", out.inbox, id), headers, payload);
+    check(natsConnection_PublishMsg(out.connection.get(), message.get()), "sending a request");
+  } catch (const Error& error) {
+    answer(id, error);
+  }
+}
+
+Result<Incoming> Connection::request(const std::string& subject, std::string_view payload,
+                                     milliseconds timeout) {
+  auto promise = std::make_shared<std::promise<Result<Incoming>>>();
+  request(Channel::urgent, subject, {}, payload, timeout,
+          [promise](Result<Incoming> result) { promise->set_value(std::move(result)); });
+  return promise->get_future().get();
+}
+
+void Connection::send(Channel channel, const std::string& subject, const std::string& reply,
+                      std::string_view payload) {
+  check(natsConnection_PublishRequest(link(channel).connection.get(), subject.c_str(),
+                                      reply.c_str(), payload.data(),
+                                      static_cast<int>(payload.size())),
+        "sending");
+}
+
+bool Connection::call_later(milliseconds delay, std::function<void()> task) {
+  const std::lock_guard lock(mutex_);
+  if (closed_) return false;
+  timers_.emplace(steady_clock::now() + delay, std::move(task));
+  timers_changed_.notify_one();
+  return true;
+}
+
+std::shared_ptr<void> Connection::on_reconnect(std::function<void()> listener) {
+  auto shared = std::make_shared<std::function<void()>>(std::move(listener));
+  const std::lock_guard lock(mutex_);
+  std::erase_if(reconnect_listeners_, [](const auto& weak) { return weak.expired(); });
+  reconnect_listeners_.push_back(shared);
+  return shared;
+}
+
+bool Connection::connected() const noexcept {
+  return natsConnection_Status(urgent_.connection.get()) == NATS_CONN_STATUS_CONNECTED &&
+         natsConnection_Status(bulk_.connection.get()) == NATS_CONN_STATUS_CONNECTED;
+}
+
+std::size_t Connection::payload_bytes_max() const noexcept {
+  return static_cast<std::size_t>(natsConnection_GetMaxPayload(urgent_.connection.get()));
+}
+
+std::string Connection::url() const {
+  char buffer[512] = {};
+  if (natsConnection_GetConnectedUrl(urgent_.connection.get(), buffer, sizeof buffer) != NATS_OK) {
+    return {};
+  }
+  return redact_url(buffer);
+}
+
+std::string Connection::server_id() const {
+  char buffer[128] = {};
+  natsConnection_GetConnectedServerId(urgent_.connection.get(), buffer, sizeof buffer);
+  return buffer;
+}
+
+std::chrono::microseconds Connection::round_trip() {
+  std::int64_t nanoseconds = 0;
+  check(natsConnection_GetRTT(urgent_.connection.get(), &nanoseconds), "measuring a round trip");
+  return std::chrono::microseconds(nanoseconds / 1'000);
+}
+
+void Connection::close() {
+  decltype(timers_) tasks;
+  {
+    const std::lock_guard lock(mutex_);
+    if (closed_.exchange(true)) return;
+    tasks.swap(timers_);
+  }
+  timer_thread_.request_stop();
+  {
+    const std::lock_guard lock(mutex_);
+    timers_changed_.notify_all();
+  }
+  if (timer_thread_.joinable()) timer_thread_.join();
+  int links = 0;
+  for (Link* out : {&urgent_, &bulk_}) {
+    if (!out->connection) continue;
+    ++links;
+    // Draining delivers what has arrived before the subscription goes: destroying a subscription
+    // that still receives crashes libnats 3.4.1.
+    if (natsConnection_Status(out->connection.get()) == NATS_CONN_STATUS_CONNECTED &&
+        natsConnection_DrainTimeout(out->connection.get(), 2'000) == NATS_OK) {
+      continue;
+    }
+    natsConnection_Close(out->connection.get());
+  }
+  {
+    std::unique_lock lock(mutex_);
+    timers_changed_.wait_for(lock, std::chrono::seconds(3), [&] { return links_closed_ >= links; });
+  }
+  for (Link* out : {&urgent_, &bulk_}) {
+    if (out->connection) natsConnection_Close(out->connection.get());
+    out->subscription.reset();
+    out->connection.reset();
+  }
+  for (const auto& [time, task] : tasks) task();
+  std::unordered_map<std::uint64_t, Pending> left;
+  {
+    const std::lock_guard lock(mutex_);
+    left.swap(pending_);
+  }
+  for (auto& [id, pending] : left) pending.handler(Error(code::closed, "the connection is closed"));
+}
+
+void Connection::on_message(natsConnection*, natsSubscription*, natsMsg* raw,
+                            void* closure) noexcept {
+  const MessageHandle message(raw);
+  auto* link = static_cast<Link*>(closure);
+  try {
+    link->owner->dispatch(*link, copy_message(message.get()));
+  } catch (const std::exception& e) {
+    link->owner->log_.error("an arriving message could not be handled", {{"error", e.what()}});
+  }
+}
+
+void Connection::dispatch(const Link& link, Incoming message) {
+  std::shared_ptr<Inbox::Slot> slot;
+  if (message.delivery) {
+    const std::lock_guard lock(mutex_);
+    const auto found = followed_.find(message.delivery->consumer);
+    if (found == followed_.end()) return;  // of a consumer that was given up
+    slot = found->second;
+  } else {
+    // <inbox>.r.<id> or <inbox>.i.<id>.<rest>
+    if (message.subject.size() < link.inbox.size() + 4) return;
+    const char kind = message.subject[link.inbox.size() + 1];
+    std::uint64_t id = 0;
+    const char* end = message.subject.data() + message.subject.size();
+    std::from_chars(message.subject.data() + link.inbox.size() + 3, end, id);
+    if (kind == 'r') return answer(id, std::move(message));
+    const std::lock_guard lock(mutex_);
+    const auto found = inboxes_.find(id);
+    if (found == inboxes_.end()) return;
+    slot = found->second;
+  }
+  const std::lock_guard lock(slot->mutex);
+  if (slot->handler) slot->handler(std::move(message));
+}
+
+void Connection::answer(std::uint64_t id, Result<Incoming> result) {
+  AnswerHandler handler;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = pending_.find(id);
+    if (found == pending_.end()) return;  // came after its timeout
+    handler = std::move(found->second.handler);
+    pending_.erase(found);
+  }
+  handler(std::move(result));
+}
+
+void Connection::run_timers(const std::stop_token& stop) {
+  constexpr milliseconds kSweep(50);
+  std::unique_lock lock(mutex_);
+  auto next_sweep = steady_clock::now() + kSweep;
+  while (!stop.stop_requested()) {
+    const auto now = steady_clock::now();
+    if (!timers_.empty() && timers_.begin()->first <= now) {
+      const auto task = std::move(timers_.begin()->second);
+      timers_.erase(timers_.begin());
+      lock.unlock();
+      task();
+      lock.lock();
+      continue;
+    }
+    if (!pending_.empty() && now >= next_sweep) {
+      lock.unlock();
+      expire_requests(now);
+      lock.lock();
+      next_sweep = now + kSweep;
+      continue;
+    }
+    auto until = steady_clock::time_point::max();
+    if (!timers_.empty()) until = timers_.begin()->first;
+    if (!pending_.empty()) until = std::min(until, next_sweep);
+    if (until == steady_clock::time_point::max()) {
+      timers_changed_.wait(lock);
+    } else {
+      timers_changed_.wait_until(lock, until);
+    }
+  }
+}
+
+void Connection::expire_requests(steady_clock::time_point now) {
+  std::vector<std::uint64_t> expired;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [id, pending] : pending_) {
+      if (pending.deadline <= now) expired.push_back(id);
+    }
+  }
+  for (const std::uint64_t id : expired) answer(id, Error(code::timed_out, "no answer in time"));
+}
+
+void Connection::on_disconnected(natsConnection*, void* closure) noexcept {
+  auto* link = static_cast<Link*>(closure);
+  if (!link->owner->closed_ && link->channel == Channel::urgent) {
+    link->owner->log_.warn("connection lost, trying to reconnect");
+  }
+}
+
+void Connection::on_reconnected(natsConnection*, void* closure) noexcept {
+  auto* link = static_cast<Link*>(closure);
+  Connection& self = *link->owner;
+  // Readers live on the bulk channel: it is its return that they wait for.
+  if (self.closed_ || link->channel != Channel::bulk) return;
+  ++self.reconnects_;
+  self.log_.info("connected again", {{"reconnects", self.reconnects_.load()}});
+  std::vector<std::shared_ptr<std::function<void()>>> listeners;
+  {
+    const std::lock_guard lock(self.mutex_);
+    for (const auto& weak : self.reconnect_listeners_) {
+      if (auto listener = weak.lock()) listeners.push_back(std::move(listener));
+    }
+  }
+  for (const auto& listener : listeners) (*listener)();
+}
+
+void Connection::on_closed(natsConnection*, void* closure) noexcept {
+  auto* link = static_cast<Link*>(closure);
+  Connection& self = *link->owner;
+  if (!self.closed_) {
+    self.log_.error("the connection was closed for good: the server refuses us");
+  }
+  const std::lock_guard lock(self.mutex_);
+  ++self.links_closed_;
+  self.timers_changed_.notify_all();
+}
+
+void Connection::on_error(natsConnection*, natsSubscription*, natsStatus status,
+                          void* closure) noexcept {
+  auto* link = static_cast<Link*>(closure);
+  if (!link->owner->closed_) {
+    link->owner->log_.warn("the server reports an error",
+                           {{"error", natsStatus_GetText(status)}});
+  }
+}
+
+}  // namespace dmm::nats

@@ -1,1 +1,339 @@
+#include "dmm/nats/reader.h"
 
+#include <fmt/format.h>
+
+#include <charconv>
+#include <map>
+#include <optional>
+
+#include "dmm/limits.h"
+
+namespace dmm::nats {
+
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+using transport::Message;
+
+/// The state of a reader. Kept alive by the callbacks that are under way; they do nothing once
+/// `sink` is null. Everything is guarded by `mutex`, the calls to the sink included, so that none
+/// can come after the reader was destroyed.
+///
+/// A consumer lives for one "generation". Whatever looks wrong (a gap, silence, a reconnect, an
+/// unknown answer) ends the generation: a new consumer begins behind the last message given.
+class State : public std::enable_shared_from_this<State> {
+ public:
+  State(ReaderSource source, transport::ReadOptions options, transport::ReaderSink& sink)
+      : source_(std::move(source)),
+        options_(std::move(options)),
+        sink_(&sink),
+        cursor_(options_.after),
+        find_end_(options_.only_new) {}
+
+  void start() {
+    const auto self = shared_from_this();
+    inbox_.emplace(*source_.connection, [weak = weak_from_this()](Incoming message) {
+      if (const auto state = weak.lock()) state->on_incoming(std::move(message));
+    });
+    reconnect_listener_ = source_.connection->on_reconnect([weak = weak_from_this()] {
+      if (const auto state = weak.lock()) state->restart("the connection was made again");
+    });
+    restart({});
+    tick();
+  }
+
+  void stop() {
+    reconnect_listener_.reset();
+    inbox_.reset();
+    std::string consumer;
+    {
+      const std::lock_guard lock(mutex_);
+      sink_ = nullptr;
+      consumer.swap(consumer_);
+    }
+    remove_consumer(consumer);
+  }
+
+  void grant(std::size_t count) {
+    const std::lock_guard lock(mutex_);
+    wanted_ += count;
+    pull();
+  }
+
+ private:
+  /// Ends the generation and begins another one.
+  void restart(std::string_view why) {
+    std::string old;
+    {
+      const std::lock_guard lock(mutex_);
+      if (sink_ == nullptr) return;
+      old.swap(consumer_);
+      restart_locked(why);
+    }
+    remove_consumer(old);
+  }
+
+  void restart_locked(std::string_view why) {
+    if (!why.empty()) {
+      source_.log.debug("reading begins anew", {{"stream", source_.stream}, {"why", why}});
+    }
+    ++generation_;
+    consumer_.clear();
+    outstanding_ = 0;
+    pulls_.clear();
+    last_heard_ = steady_clock::now();
+    look(generation_);
+  }
+
+  /// Asks for the state of the stream, before a consumer is made and from time to time.
+  void look(std::uint64_t generation) {
+    source_.connection->request(
+        Channel::bulk, "$JS.API.STREAM.INFO." + source_.stream, {}, "", limits::request_timeout,
+        [self = shared_from_this(), generation](Result<Incoming> answer) {
+          self->on_stream_info(generation, std::move(answer));
+        });
+  }
+
+  void on_stream_info(std::uint64_t generation, Result<Incoming> answer) {
+    const std::lock_guard lock(mutex_);
+    if (sink_ == nullptr || generation != generation_) return;
+    nlohmann::json info;
+    try {
+      info = parse_answer(answer, "asking for a stream's state");
+    } catch (const Error& error) {
+      if (&error.code() == &code::stream_missing) {
+        // Losing the stream is losing its history, whoever creates it again.
+        if (!created_.empty()) lose_history("the stream is gone");
+        if (source_.recreate) source_.recreate();
+      }
+      if (consumer_.empty()) retry_later();
+      return;
+    }
+    const std::string created = info.value("created", "");
+    const Sequence last{info.value("/state/last_seq"_json_pointer, std::uint64_t{0})};
+    if (!created_.empty() && created != created_) {
+      lose_history("the stream was created again");
+    } else if (last < cursor_) {
+      lose_history(fmt::format("the stream ends at {}, but {} was read", last.value, cursor_.value));
+    }
+    created_ = created;
+    if (find_end_) {
+      cursor_ = last;
+      find_end_ = false;
+    }
+    if (consumer_.empty()) create_consumer();
+  }
+
+  void lose_history(std::string reason) {
+    cursor_ = Sequence{};
+    created_.clear();
+    caught_up_ = false;
+    if (!consumer_.empty()) {
+      ++generation_;
+      consumer_.clear();
+      outstanding_ = 0;
+      pulls_.clear();
+    }
+    sink_->on_history_lost(std::move(reason));
+  }
+
+  void create_consumer() {
+    using nanoseconds = std::chrono::nanoseconds;
+    const nlohmann::json request{
+        {"stream_name", source_.stream},
+        {"config",
+         {{"deliver_policy", "by_start_sequence"},
+          {"opt_start_seq", cursor_.value + 1},
+          {"ack_policy", "none"},
+          {"replay_policy", "instant"},
+          {"filter_subject", options_.filter},
+          {"headers_only", options_.headers_only},
+          {"mem_storage", true},
+          {"num_replicas", 1},
+          {"inactive_threshold", nanoseconds(limits::consumer_inactive_threshold).count()}}}};
+    source_.connection->request(
+        Channel::bulk, "$JS.API.CONSUMER.CREATE." + source_.stream, {}, request.dump(),
+        limits::request_timeout * 2,
+        [self = shared_from_this(), generation = generation_](Result<Incoming> answer) {
+          self->on_consumer(generation, std::move(answer));
+        });
+  }
+
+  void on_consumer(std::uint64_t generation, Result<Incoming> answer) {
+    const std::lock_guard lock(mutex_);
+    nlohmann::json info;
+    try {
+      info = parse_answer(answer, "creating a consumer");
+    } catch (const Error& error) {
+      if (sink_ == nullptr || generation != generation_) return;
+      source_.log.warn("a consumer could not be created",
+                       {{"stream", source_.stream}, {"error", error.message()}});
+      return retry_later();
+    }
+    const std::string name = info.value("name", "");
+    if (sink_ == nullptr || generation != generation_) return remove_consumer(name);
+    consumer_ = name;
+    inbox_->follow(source_.stream + '.' + name);
+    next_in_consumer_ = 1;
+    retry_delay_ = limits::retry_delay_first;
+    last_heard_ = steady_clock::now();
+    if (info.value("num_pending", std::uint64_t{0}) == 0) catch_up();
+    pull();
+  }
+
+  void retry_later() {
+    source_.connection->call_later(retry_delay_,
+                                   [self = shared_from_this(), generation = generation_] {
+                                     const std::lock_guard lock(self->mutex_);
+                                     if (self->sink_ == nullptr) return;
+                                     if (generation == self->generation_) self->look(generation);
+                                   });
+    retry_delay_ = std::min<milliseconds>(retry_delay_ * 2, limits::retry_delay_max);
+  }
+
+  void catch_up() {
+    if (caught_up_) return;
+    caught_up_ = true;
+    sink_->on_caught_up();
+  }
+
+  /// Asks for as many messages as may be given, half a batch or more at a time.
+  void pull() {
+    if (consumer_.empty()) return;
+    const std::size_t target = std::min(wanted_, limits::read_batch);
+    if (outstanding_ >= target || (outstanding_ > 0 && outstanding_ > target / 2)) return;
+    const std::size_t batch = target - outstanding_;
+    const std::uint64_t id = ++next_pull_;
+    using nanoseconds = std::chrono::nanoseconds;
+    const std::string request =
+        fmt::format(R"({{"batch":{},"expires":{},"idle_heartbeat":{}}})", batch,
+                    nanoseconds(limits::pull_expiry).count(),
+                    nanoseconds(limits::pull_heartbeat).count());
+    try {
+      source_.connection->send(
+          Channel::bulk,
+          fmt::format("$JS.API.CONSUMER.MSG.NEXT.{}.{}", source_.stream, consumer_),
+          fmt::format("{}.{}.{}", inbox_->prefix(), generation_, id), request);
+    } catch (const Error&) {
+      return;  // not connected: the reconnect begins a new generation
+    }
+    pulls_.emplace(id, batch);
+    outstanding_ += batch;
+  }
+
+  void on_incoming(Incoming message) {
+    const std::lock_guard lock(mutex_);
+    if (sink_ == nullptr) return;
+    if (!message.delivery) return on_status(message);
+    const Delivery& delivery = *message.delivery;
+    if (delivery.consumer != source_.stream + '.' + consumer_) return;  // of an ended generation
+    last_heard_ = steady_clock::now();
+    if (delivery.consumer_sequence != next_in_consumer_) {
+      return restart_locked("messages were lost on the way");
+    }
+    ++next_in_consumer_;
+    cursor_ = delivery.stream_sequence;
+    if (wanted_ > 0) --wanted_;
+    if (outstanding_ > 0) --outstanding_;
+    // The server serves its pulls in their order.
+    if (!pulls_.empty() && --pulls_.begin()->second == 0) pulls_.erase(pulls_.begin());
+    const bool last_one = delivery.pending == 0;
+    sink_->on_message(Message{std::move(message.subject), std::move(message.headers),
+                              std::move(message.payload), delivery.stream_sequence,
+                              delivery.stored_at});
+    if (last_one) catch_up();
+    pull();
+  }
+
+  /// An answer without a message ends the pull it belongs to, but for heartbeats.
+  void on_status(const Incoming& message) {
+    // <prefix>.<generation>.<pull>
+    std::uint64_t generation = 0;
+    std::uint64_t id = 0;
+    const char* end = message.subject.data() + message.subject.size();
+    const char* at = message.subject.data() + inbox_->prefix().size() + 1;
+    at = std::from_chars(at, end, generation).ptr;
+    if (at < end) std::from_chars(at + 1, end, id);
+    if (generation != generation_) return;
+    last_heard_ = steady_clock::now();
+    if (message.status == 100) return;
+    if (const auto found = pulls_.find(id); found != pulls_.end()) {
+      outstanding_ -= std::min(outstanding_, found->second);
+      pulls_.erase(found);
+    }
+    if (message.status == 408 || message.status == 404) return pull();
+    restart_locked(fmt::format("the server said {} {}", message.status, message.description));
+  }
+
+  /// Once a second: is the consumer silent though it owes us heartbeats, has the stream changed?
+  void tick() {
+    source_.connection->call_later(std::chrono::seconds(1), [weak = weak_from_this()] {
+      const auto self = weak.lock();
+      if (!self) return;
+      {
+        const std::lock_guard lock(self->mutex_);
+        if (self->sink_ == nullptr) return;
+        const auto now = steady_clock::now();
+        if (!self->consumer_.empty()) {
+          if (self->outstanding_ > 0 && now - self->last_heard_ > limits::pull_heartbeat * 2.5) {
+            self->restart_locked("the consumer has gone silent");
+          } else if (now - self->last_look_ > limits::stream_check_interval) {
+            self->last_look_ = now;
+            self->look(self->generation_);
+          }
+        }
+      }
+      self->tick();
+    });
+  }
+
+  void remove_consumer(const std::string& consumer) {
+    if (consumer.empty()) return;
+    source_.connection->request(
+        Channel::bulk, fmt::format("$JS.API.CONSUMER.DELETE.{}.{}", source_.stream, consumer), {},
+        "", limits::request_timeout, [](const Result<Incoming>&) {});
+  }
+
+  const ReaderSource source_;
+  const transport::ReadOptions options_;
+
+  std::mutex mutex_;
+  transport::ReaderSink* sink_;
+  std::optional<Connection::Inbox> inbox_;
+  std::shared_ptr<void> reconnect_listener_;
+  std::uint64_t generation_ = 0;
+  std::string consumer_;  ///< empty while there is none
+  std::string created_;   ///< of the stream; empty until it was seen
+  Sequence cursor_;
+  bool find_end_;
+  bool caught_up_ = false;
+  std::uint64_t next_in_consumer_ = 1;
+  std::size_t wanted_ = 0;       ///< granted, not yet given
+  std::size_t outstanding_ = 0;  ///< asked of the server, not yet arrived
+  std::uint64_t next_pull_ = 0;
+  std::map<std::uint64_t, std::size_t> pulls_;  ///< id -> messages still owed
+  steady_clock::time_point last_heard_;
+  steady_clock::time_point last_look_ = steady_clock::now();
+  milliseconds retry_delay_ = limits::retry_delay_first;
+};
+
+class PullReader final : public transport::Reader {
+ public:
+  explicit PullReader(std::shared_ptr<State> state) : state_(std::move(state)) { state_->start(); }
+  ~PullReader() override { state_->stop(); }
+  void grant(std::size_t count) override { state_->grant(count); }
+
+ private:
+  std::shared_ptr<State> state_;
+};
+
+}  // namespace
+
+std::unique_ptr<transport::Reader> make_reader(ReaderSource source, transport::ReadOptions options,
+                                               transport::ReaderSink& sink) {
+  return std::make_unique<PullReader>(
+      std::make_shared<State>(std::move(source), std::move(options), sink));
+}
+
+}  // namespace dmm::nats

@@ -1,0 +1,100 @@
+#pragma once
+
+// A lease: exclusive, expiring, fenced ownership of a name. See docs/concepts.md, "Leases".
+//
+// Epoch n+1 of a name is taken by writing the first message on dmm.<ns>.lease.<name>.<n+1>; the
+// server lets exactly one writer be first. The message names the holder, whose heartbeats lie on
+// dmm.<ns>.beat.<holder>. No clock is shared: a challenger takes the next epoch when the newest
+// epoch's holder has released it, or when it has seen no new beat of that holder for a whole TTL of
+// its own monotonic clock.
+//
+// The holder counts from the moment it sent the last beat that was answered, and stops
+// limits::lease_margin before a challenger could count to the end.
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <thread>
+
+#include "dmm/internal/streams.h"
+#include "dmm/types.h"
+
+namespace dmm::worker {
+
+struct LeaseTiming {
+  std::chrono::milliseconds ttl = limits::lease_ttl;
+  std::chrono::milliseconds beat = limits::lease_beat;
+  std::chrono::milliseconds margin = limits::lease_margin;
+  std::chrono::milliseconds poll = limits::lease_poll;
+};
+
+/// How an epoch was come by.
+struct Tenure {
+  Epoch epoch;
+  /// Nobody else held it since this lease object lost it: what was begun then may be finished.
+  bool continued = false;
+  /// The holder before did not release it: it may be a zombie that still writes.
+  bool taken_over = false;
+};
+
+/// Not thread-safe, but for held() and epoch(), which any thread may ask. Beats on a thread of its
+/// own, so that nothing the work does can delay them.
+class Lease {
+ public:
+  /// name      without the epoch, for example "work.player.all".
+  /// on_lost   called on the beat thread when the lease can no longer be counted on. Must not block.
+  Lease(const internal::Streams& streams, std::string name, std::function<void()> on_lost,
+        LeaseTiming timing = {});
+  /// Releases if held.
+  ~Lease();
+  Lease(const Lease&) = delete;
+  Lease& operator=(const Lease&) = delete;
+
+  /// Waits until the lease is held, or `stop`. Nothing if stopped.
+  std::optional<Tenure> acquire(const std::stop_token& stop);
+
+  /// Gives it up so that another can take it at once. After the work has ended.
+  void release() noexcept;
+
+  /// True while no other can hold it.
+  bool held() const noexcept;
+  Epoch epoch() const noexcept { return Epoch{epoch_.load(std::memory_order_relaxed)}; }
+
+ private:
+  /// What lies in the stream for the newest epoch.
+  struct Record {
+    Epoch epoch;
+    std::string holder;
+    bool released = false;
+  };
+  std::optional<Record> newest();
+  Sequence last_beat_of(const std::string& holder);
+  bool take(Epoch epoch);
+  bool wait(const std::stop_token& stop, std::chrono::milliseconds time);
+  void start_beating();
+  void stop_beating() noexcept;
+  void beat(const std::stop_token& stop);
+  void forget_older(Epoch epoch);
+  std::string record(bool released) const;
+
+  const internal::Streams& streams_;
+  const std::string name_;
+  const std::function<void()> on_lost_;
+  const LeaseTiming timing_;
+  const std::string holder_;
+
+  std::atomic<std::uint64_t> epoch_{0};
+  /// Steady-clock nanoseconds until which the lease is ours; 0 if not held.
+  std::atomic<std::int64_t> valid_until_{0};
+  std::mutex mutex_;
+  std::condition_variable_any changed_;
+  std::jthread beat_thread_;
+};
+
+}  // namespace dmm::worker
