@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Installs what a script needs: sourced, not run.
 #
 #   source scripts/lib/install.sh

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Messages of the scripts: sourced, not run. Colour only on a terminal; everything goes to standard
 # error so that standard output stays the result of the command.
 
