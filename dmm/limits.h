@@ -21,6 +21,10 @@ inline constexpr std::size_t payload_bytes_max = 1'000'000;  ///< a report, a to
 inline constexpr std::size_t json_depth_max = 64;
 inline constexpr std::size_t error_text_bytes_max = 2'000;  ///< kept of a handler's message
 
+// What dmm says and reads of its own.
+inline constexpr std::size_t log_line_bytes_max = 16'384;  ///< longer ones are cut and say so
+inline constexpr std::size_t config_file_bytes_max = 1'000'000;
+
 // Lanes: a constant of the wire format.
 inline constexpr std::uint32_t lanes = 64;
 

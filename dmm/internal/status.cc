@@ -1,1 +1,110 @@
+#include "dmm/internal/status.h"
 
+#include <fmt/format.h>
+
+#include <initializer_list>
+#include <string_view>
+
+#include "dmm/identity.h"
+#include "dmm/json.h"
+#include "dmm/limits.h"
+#include "dmm/wire.h"
+
+namespace dmm::internal {
+
+namespace {
+
+// A server refuses a protocol line of more than 4,096 bytes and closes the connection; a key of
+// this size stays well below, with every prefix and reply subject around it.
+constexpr std::size_t kKeyBytesMax = 1'000;
+
+std::uint64_t fnv1a_64(std::string_view text) noexcept {
+  std::uint64_t hash = 14695981039346656037u;
+  for (char c : text) {
+    hash ^= static_cast<unsigned char>(c);
+    hash *= 1099511628211u;
+  }
+  return hash;
+}
+
+// "dmm.<ns>.report.player.7" is "report.player.7" behind the namespace.
+std::string_view behind_namespace(std::string_view subject) noexcept {
+  if (!subject.starts_with("dmm.")) return subject;
+  const std::size_t dot = subject.find('.', 4);
+  return dot == std::string_view::npos ? subject : subject.substr(dot + 1);
+}
+
+// Counters must be whole numbers that their C++ type holds; nlohmann would convert silently.
+bool counters_fit(const nlohmann::json& value, std::initializer_list<const char*> keys,
+                  std::uint64_t max) {
+  for (const char* key : keys) {
+    const auto at = value.find(key);
+    if (at == value.end()) continue;
+    if (!at->is_number_unsigned() || at->get<std::uint64_t>() > max) return false;
+  }
+  return true;
+}
+
+constexpr std::uint64_t kInt32Max = 0x7FFF'FFFF;
+constexpr std::uint64_t kInt64Max = 0x7FFF'FFFF'FFFF'FFFF;
+constexpr std::uint64_t kUint64Max = 0xFFFF'FFFF'FFFF'FFFF;
+
+bool is_sound(const nlohmann::json& value, const Status*) {
+  const auto phase = value.find("phase");
+  return phase != value.end() && (*phase == "failing" || *phase == "parked") &&
+         counters_fit(value, {"attempts"}, kInt32Max) &&
+         counters_fit(value, {"failed_at", "next_retry_at"}, kInt64Max) &&
+         counters_fit(value, {"token"}, kUint64Max);
+}
+
+bool is_sound(const nlohmann::json& value, const Refusal*) {
+  return counters_fit(value, {"at"}, kInt64Max) && counters_fit(value, {"sequence"}, kUint64Max);
+}
+
+bool is_sound(const nlohmann::json& value, const Cursor*) {
+  return counters_fit(value, {"sequence"}, kUint64Max);
+}
+
+}  // namespace
+
+std::string refusal_key(std::string_view what, std::string_view subject) {
+  std::string key = "refused." + encode_id(what);
+  std::string_view rest = behind_namespace(subject);
+  for (bool more = true; more;) {
+    const std::size_t dot = rest.find('.');
+    key += '.';
+    key += encode_id(rest.substr(0, dot));
+    more = dot != std::string_view::npos;
+    if (more) rest.remove_prefix(dot + 1);
+  }
+  if (key.size() <= kKeyBytesMax) return key;
+  // Too long to be a key: its beginning, and a hash of the whole in place of the rest, in a part
+  // that no encoded text can be.
+  const std::string hash = fmt::format(".=={:016X}", fnv1a_64(subject));
+  key.resize(kKeyBytesMax - hash.size());
+  while (key.back() == '.') key.pop_back();
+  return key + hash;
+}
+
+std::string cursor_key(std::string_view kind) {
+  return "observer.cursor." + encode_id(kind);
+}
+
+template <class T>
+std::optional<T> parse_status(const transport::Message& message) {
+  if (wire::is_removed(message)) return std::nullopt;
+  const Result<nlohmann::json> value = parse_json(message.payload);
+  if (!value.ok() || !value.value().is_object()) return std::nullopt;
+  try {
+    if (!is_sound(value.value(), static_cast<const T*>(nullptr))) return std::nullopt;
+    return value.value().get<T>();
+  } catch (const nlohmann::json::exception&) {
+    return std::nullopt;  // a field of another type: rubbish counts as absent
+  }
+}
+
+template std::optional<Status> parse_status<Status>(const transport::Message&);
+template std::optional<Refusal> parse_status<Refusal>(const transport::Message&);
+template std::optional<Cursor> parse_status<Cursor>(const transport::Message&);
+
+}  // namespace dmm::internal
