@@ -14,7 +14,8 @@ dmm_group_packages() {
   case $1 in
     build) printf '%s\n' g++ cmake ninja-build pkg-config ccache ;;
     library)
-      printf '%s\n' libnats-dev libpqxx-dev nlohmann-json3-dev libfmt-dev libtomlplusplus-dev ;;
+      printf "%s\n" libnats-dev libssl-dev libpqxx-dev nlohmann-json3-dev libfmt-dev \
+        libtomlplusplus-dev ;;
     tools) printf '%s\n' libcli11-dev libcpp-httplib-dev ;;
     servers) printf '%s\n' nats-server postgresql ;;
     test) printf '%s\n' catch2 ;;
