@@ -1,1 +1,418 @@
+#include "dmm/inspect.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <map>
+#include <tuple>
+#include <utility>
+
+#include "dmm/internal/diagnose.h"
+#include "dmm/internal/status.h"
+#include "dmm/internal/streams.h"
+#include "dmm/internal/watch.h"
+#include "dmm/json.h"
+#include "dmm/limits.h"
+#include "dmm/wire.h"
+
+namespace dmm {
+
+std::string_view to_string(Phase phase) noexcept {
+  switch (phase) {
+    case Phase::settled:
+      return "settled";
+    case Phase::waiting:
+      return "waiting";
+    case Phase::failing:
+      return "failing";
+    case Phase::parked:
+      return "parked";
+  }
+  return "settled";
+}
+
+std::string_view to_string(Finding::Severity severity) noexcept {
+  switch (severity) {
+    case Finding::Severity::good:
+      return "good";
+    case Finding::Severity::note:
+      return "note";
+    case Finding::Severity::warning:
+      return "warning";
+    case Finding::Severity::failure:
+      return "failure";
+  }
+  return "failure";
+}
+
+}  // namespace dmm
+
+namespace dmm::internal {
+
+namespace {
+
+using std::chrono::system_clock;
+using transport::Message;
+
+system_clock::time_point from_unix_ms(std::int64_t ms) {
+  return system_clock::time_point(
+      std::chrono::duration_cast<system_clock::duration>(std::chrono::milliseconds(ms)));
+}
+
+// ---- one identity ----
+
+// What lies in the streams for one identity.
+struct Found {
+  std::optional<Message> token;
+  std::optional<Message> entry;  // may say that the key was removed
+  std::optional<Status> status;
+};
+
+Effective effective_of(Found& found, std::string_view created) {
+  Effective effective;
+  if (found.token) {
+    effective.token_sequence = found.token->sequence;
+    const auto header = found.entry ? found.entry->header(wire::kDone) : std::nullopt;
+    const auto done = header ? wire::parse_done(*header) : std::nullopt;
+    if (!done || !done->covers(created, found.token->sequence)) {
+      effective.token = std::move(found.token);
+    }
+  }
+  if (found.entry && !wire::is_removed(*found.entry)) effective.entry = std::move(found.entry);
+  return effective;
+}
+
+// Why a stored message cannot be taken as it is; empty if it can.
+std::string damage_of(const Message& message, std::string_view what, bool with_value) {
+  const std::optional<int> version = wire::format_version(message.headers);
+  if (!version || *version > wire::kFormatVersion) {
+    const std::string_view text = message.header(wire::kVersion).value_or("");
+    return Error(code::newer_format,
+                 fmt::format("the {} has format version {}, this program knows up to {}", what,
+                             printable(text, 40), wire::kFormatVersion))
+        .what();
+  }
+  if (!with_value) return {};
+  const Result<nlohmann::json> value = parse_json(message.payload);
+  if (value.ok()) return {};
+  return Error(value.error().code(), fmt::format("the {}: {}", what, value.error().message()))
+      .what();
+}
+
+// An empty token is a poke and has no value that could be damaged.
+std::string damage_of(const Effective& effective, bool values) {
+  if (effective.token) {
+    std::string damage =
+        damage_of(*effective.token, "token", values && !effective.token->payload.empty());
+    if (!damage.empty()) return damage;
+  }
+  if (effective.entry) return damage_of(*effective.entry, "entry", values);
+  return {};
+}
+
+// Values that cannot be merged are shown as they are.
+std::optional<std::string> text_of(const Effective& effective) {
+  try {
+    return effective_text(effective);
+  } catch (const Error&) {
+    return effective.token->payload;  // Matter::damage says why
+  }
+}
+
+void apply_status(const Status& status, Matter& matter) {
+  matter.phase = status.phase == "parked" ? Phase::parked : Phase::failing;
+  matter.attempts = status.attempts;
+  matter.error_code = status.error_code;
+  matter.error = status.error;
+  matter.failed_at = from_unix_ms(status.failed_at);
+  if (status.next_retry_at != 0) matter.next_retry_at = from_unix_ms(status.next_retry_at);
+}
+
+Matter make_matter(Identity identity, Found found, std::string_view created, bool values) {
+  Matter matter;
+  matter.identity = std::move(identity);
+  Effective effective = effective_of(found, created);
+  matter.damage = damage_of(effective, values);
+  if (values) matter.effective = text_of(effective);
+  if (effective.token) {
+    matter.phase = Phase::waiting;
+    matter.token = effective.token->sequence;
+    matter.deleted = effective.token->header(wire::kDeleted).has_value();
+    matter.notified_at = effective.token->stored_at;
+    // A status of an older token is of the past: news have come since.
+    const bool current = found.status && found.status->created == created &&
+                         found.status->token == matter.token.value;
+    if (current) apply_status(*found.status, matter);
+  }
+  if (effective.entry) {
+    matter.revision = effective.entry->sequence;
+    matter.stored_at = effective.entry->stored_at;
+    if (values) matter.stored = std::move(effective.entry->payload);
+  }
+  return matter;
+}
+
+bool is_nothing(const Found& found) {
+  return !found.token && !found.status && (!found.entry || wire::is_removed(*found.entry));
+}
+
+// ---- leases ----
+
+// The holder that a lease message names. Anything may lie there: rubbish names nobody.
+LeaseInfo read_lease(const Message& message, std::string_view name, Epoch epoch) {
+  LeaseInfo lease;
+  lease.name = name;
+  lease.epoch = epoch;
+  const Result<nlohmann::json> value = parse_json(message.payload);
+  if (value.ok() && value.value().is_object()) {
+    const nlohmann::json& fields = value.value();
+    if (const auto holder = fields.find("holder"); holder != fields.end() && holder->is_string()) {
+      lease.holder = holder->get<std::string>();
+    }
+    const auto released = fields.find("released");
+    lease.released = released != fields.end() && *released == true;
+  }
+  if (!lease.released) lease.last_beat = message.stored_at;  // taking it counts as a beat
+  return lease;
+}
+
+// ---- the inspector ----
+
+class StreamInspector final : public Inspector {
+ public:
+  explicit StreamInspector(const Streams& streams) : streams_(streams) {}
+
+  std::vector<Matter> list(std::string_view type, bool values) override;
+  std::optional<Matter> get(const Identity& identity) override;
+  std::vector<Refused> refused() override;
+  std::vector<LastReport> reports(std::string_view kind) override;
+  std::vector<LeaseInfo> leases() override;
+  void watch(std::string_view type, std::stop_token stop,
+             const std::function<void(const Change&)>& visit) override;
+  bool purge(const Identity& identity) override;
+  std::vector<Finding> diagnose() override;
+  transport::ServerFacts server() override { return streams_.transport->facts(); }
+  std::vector<transport::StreamState> streams() override;
+
+ private:
+  using ByKey = std::map<std::string, Found>;
+
+  void scan_tokens(std::string_view type, bool values, ByKey& found);
+  void scan_entries(std::string_view type, bool values, ByKey& found);
+  void scan_status(std::string_view type, ByKey& found);
+  Found find(const Identity& identity);
+  std::string work_created();
+
+  const Streams streams_;
+};
+
+// Tokens first: an entry is stored before its token is deleted, so that what was a token when we
+// looked is at least an entry later.
+std::vector<Matter> StreamInspector::list(std::string_view type, bool values) {
+  if (!type.empty()) check_name(type, "type");
+  const std::string created = work_created();
+  ByKey by_key;
+  scan_tokens(type, values, by_key);
+  scan_entries(type, values, by_key);
+  scan_status(type, by_key);
+  std::vector<Matter> matters;
+  for (auto& [key, found] : by_key) {
+    std::optional<Identity> identity = parse_key(key);
+    if (!identity || is_nothing(found)) continue;
+    matters.push_back(make_matter(std::move(*identity), std::move(found), created, values));
+  }
+  return matters;
+}
+
+void StreamInspector::scan_tokens(std::string_view type, bool values, ByKey& by_key) {
+  transport::scan(
+      *streams_.work, streams_.names.token_filter(type),
+      [&](Message message) {
+        const auto parts = wire::split_token(message.subject);
+        if (!parts) return;
+        std::string key = fmt::format("{}.{}", parts->type, parts->id);
+        // A token in another spelling or lane is refused by the worker, see refused().
+        if (!parse_key(key) || parts->lane != std::to_string(lane_of_key(key))) return;
+        by_key[std::move(key)].token = std::move(message);
+      },
+      !values);
+}
+
+void StreamInspector::scan_entries(std::string_view type, bool values, ByKey& by_key) {
+  transport::scan(
+      *streams_.cache, streams_.names.entry_filter(type),
+      [&](Message message) {
+        std::string key(streams_.names.entry_key(message.subject));
+        if (parse_key(key)) by_key[std::move(key)].entry = std::move(message);
+      },
+      !values);
+}
+
+void StreamInspector::scan_status(std::string_view type, ByKey& by_key) {
+  transport::scan(*streams_.status, streams_.names.status_filter(type), [&](Message message) {
+    const std::string key(streams_.names.status_key(message.subject));
+    if (!parse_key(key)) return;  // a refusal or a cursor
+    std::optional<Status> status = parse_status<Status>(message);
+    if (status) by_key[key].status = std::move(status);
+  });
+}
+
+Found StreamInspector::find(const Identity& identity) {
+  check(identity);
+  const std::string key = key_of(identity);
+  Found found;
+  found.token = transport::last(*streams_.work, streams_.names.token_subject(identity));
+  found.entry = transport::last(*streams_.cache, streams_.names.entry_subject(key));
+  const auto status = transport::last(*streams_.status, streams_.names.status_subject(key));
+  if (status) found.status = parse_status<Status>(*status);
+  return found;
+}
+
+std::optional<Matter> StreamInspector::get(const Identity& identity) {
+  Found found = find(identity);
+  if (is_nothing(found)) return std::nullopt;
+  return make_matter(identity, std::move(found), work_created(), true);
+}
+
+std::string StreamInspector::work_created() {
+  std::string created = streams_.work->created();
+  return created.empty() ? streams_.work->state().created : created;
+}
+
+std::vector<Refused> StreamInspector::refused() {
+  std::vector<Refused> all;
+  transport::scan(*streams_.status, streams_.names.status_filter("refused"), [&](Message message) {
+    const std::optional<Refusal> refusal = parse_status<Refusal>(message);
+    if (!refusal) return;
+    all.push_back({refusal->what, refusal->subject, Sequence{refusal->sequence},
+                   refusal->error_code, refusal->error, from_unix_ms(refusal->at)});
+  });
+  return all;
+}
+
+std::vector<LastReport> StreamInspector::reports(std::string_view kind) {
+  if (!kind.empty()) check_name(kind, "kind");
+  std::vector<LastReport> all;
+  transport::scan(*streams_.reports, streams_.names.report_filter(kind), [&](Message message) {
+    const auto parts = wire::split_report(message.subject);
+    if (!parts) return;
+    LastReport report;
+    report.kind = parts->kind;
+    report.device = decode_id(parts->device).value_or(std::string(parts->device));
+    report.state = std::move(message.payload);
+    report.sequence = message.sequence;
+    report.at = message.stored_at;
+    all.push_back(std::move(report));
+  });
+  std::sort(all.begin(), all.end(), [](const LastReport& a, const LastReport& b) {
+    return std::tie(a.kind, a.device) < std::tie(b.kind, b.device);
+  });
+  return all;
+}
+
+std::vector<LeaseInfo> StreamInspector::leases() {
+  std::map<std::string, LeaseInfo> newest;                                // by name
+  const std::size_t prefix = streams_.names.lease_filter({}).size() - 1;  // without ">"
+  transport::scan(*streams_.leases, streams_.names.lease_filter({}), [&](Message message) {
+    const std::size_t dot = message.subject.rfind('.');
+    if (dot <= prefix) return;
+    const std::string name = message.subject.substr(prefix, dot - prefix);
+    std::uint64_t epoch = 0;
+    std::from_chars(message.subject.data() + dot + 1,
+                    message.subject.data() + message.subject.size(), epoch);
+    const auto known = newest.find(name);
+    if (epoch == 0 || (known != newest.end() && known->second.epoch.value > epoch)) return;
+    newest[name] = read_lease(message, name, Epoch{epoch});
+  });
+  std::map<std::string, system_clock::time_point> beats;  // by holder
+  const std::size_t beat_prefix = streams_.names.beat_subject({}).size();
+  transport::scan(
+      *streams_.leases, streams_.names.beat_subject("*"),
+      [&](Message message) { beats[message.subject.substr(beat_prefix)] = message.stored_at; },
+      true);
+  std::vector<LeaseInfo> all;
+  for (auto& [name, lease] : newest) {
+    const auto beat = beats.find(lease.holder);
+    if (beat != beats.end() && !lease.released) {
+      lease.last_beat = std::max(lease.last_beat.value_or(beat->second), beat->second);
+    }
+    all.push_back(std::move(lease));
+  }
+  return all;
+}
+
+void StreamInspector::watch(std::string_view type, std::stop_token stop,
+                            const std::function<void(const Change&)>& visit) {
+  internal::watch(streams_, type, stop, visit);
+}
+
+bool StreamInspector::purge(const Identity& identity) {
+  const Found found = find(identity);
+  const std::string key = key_of(identity);
+  const transport::Headers removed{{std::string(wire::kKvOperation), "PURGE"}};
+  const auto deadline = limits::publish_deadline;
+  bool any = false;
+  // The token first, so that no run writes the entry again behind our back.
+  if (found.token) any = transport::erase(*streams_.work, found.token->sequence);
+  if (found.entry && !wire::is_removed(*found.entry)) {
+    transport::Headers headers = removed;
+    if (found.token) {  // if a crash of the server brings the token back, it counts as done
+      headers.emplace_back(wire::kDone, wire::format_done({work_created(), found.token->sequence}));
+    }
+    transport::publish(*streams_.cache,
+                       {.subject = streams_.names.entry_subject(key),
+                        .headers = std::move(headers),
+                        .payload = {},
+                        .expected_last = {}},
+                       deadline);
+    any = true;
+  }
+  if (found.status) {
+    transport::publish(*streams_.status,
+                       {.subject = streams_.names.status_subject(key),
+                        .headers = removed,
+                        .payload = {},
+                        .expected_last = {}},
+                       deadline);
+    any = true;
+  }
+  return any;
+}
+
+std::vector<Finding> StreamInspector::diagnose() {
+  Survey survey;
+  survey.facts = server();
+  const wire::Names& names = streams_.names;
+  const std::pair<std::string, std::shared_ptr<transport::Stream>> known[] = {
+      {names.work(1).name, streams_.work},     {names.cache(1).name, streams_.cache},
+      {names.status(1).name, streams_.status}, {names.reports(1).name, streams_.reports},
+      {names.leases(1).name, streams_.leases},
+  };
+  for (const auto& [name, stream] : known) {
+    StreamSurvey& one = survey.streams.emplace_back();
+    one.name = name;
+    try {
+      one.state = stream->state();
+    } catch (const Error& error) {
+      one.error = error.what();
+      one.remedy = error.remedy();
+    }
+  }
+  if (survey.streams.back().state) survey.leases = leases();
+  survey.now = system_clock::now();
+  return internal::diagnose(survey);
+}
+
+std::vector<transport::StreamState> StreamInspector::streams() {
+  return {streams_.work->state(), streams_.cache->state(), streams_.status->state(),
+          streams_.reports->state(), streams_.leases->state()};
+}
+
+}  // namespace
+
+std::unique_ptr<Inspector> make_inspector(const Streams& streams) {
+  return std::make_unique<StreamInspector>(streams);
+}
+
+}  // namespace dmm::internal

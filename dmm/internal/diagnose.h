@@ -1,0 +1,46 @@
+#pragma once
+
+#include <chrono>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "dmm/inspect.h"
+#include "dmm/transport/stream.h"
+
+namespace dmm::internal {
+
+/// The version of a server; compares as versions do. What follows the third number is left out.
+struct ServerVersion {
+  int major = 0;
+  int minor = 0;
+  int patch = 0;
+
+  friend auto operator<=>(const ServerVersion&, const ServerVersion&) = default;
+};
+
+/// "2.9.10" or "v2.10.0-RC.1"; nothing if there are not three numbers.
+std::optional<ServerVersion> parse_version(std::string_view text);
+
+/// What was found out about one stream.
+struct StreamSurvey {
+  std::string name;
+  std::optional<transport::StreamState> state;  ///< none: see `error`
+  std::string error;
+  std::string remedy;
+};
+
+/// All that a diagnosis is made from.
+struct Survey {
+  transport::ServerFacts facts;
+  std::vector<StreamSurvey> streams;  ///< the first one is the work stream
+  std::vector<LeaseInfo> leases;
+  std::chrono::system_clock::time_point now;
+};
+
+/// What is good and what is not, most general first. Every finding that is not good has a remedy.
+/// Pure: asks nobody.
+std::vector<Finding> diagnose(const Survey& survey);
+
+}  // namespace dmm::internal
