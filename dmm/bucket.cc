@@ -1,1 +1,354 @@
+#include "dmm/bucket.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <map>
+#include <mutex>
+#include <thread>
+#include <unordered_map>
+
+#include "dmm/internal/observing.h"
+#include "dmm/internal/streams.h"
+#include "dmm/json.h"
+#include "dmm/limits.h"
+#include "dmm/nats/nats_transport.h"
+#include "dmm/worker/run_loop.h"
+
+namespace dmm {
+
+struct Bucket::Impl final : internal::Notifier {
+  explicit Impl(wire::Names names) : streams{std::move(names), {}, {}, {}, {}, {}, {}, {}} {}
+
+  // ---- Notifier ----
+  nlohmann::json matter(const Identity& identity, Sequence* token) override;
+  Sequence notify(const Identity& identity, const nlohmann::json& cache,
+                  std::optional<Sequence> expected) override;
+  void poke(const Identity& identity) override;
+  const std::string& type_name(std::type_index type) const override;
+
+  transport::Publication token(const Identity& identity, std::string news) const;
+  /// Publishes a token made of what is read, as often as someone else comes between.
+  /// make   gets what lies there; returns the token to publish.
+  template <class Make>
+  void replace_token(const Identity& identity, Make make);
+  std::vector<BatchFailure> publish_all(transport::Stream& stream, std::size_t count,
+                                        const std::function<transport::Publication(std::size_t)>&);
+  void close();
+
+  internal::Streams streams;
+  std::unique_ptr<Matters> matters;  ///< what the contexts of handlers call
+  std::unique_ptr<Inspector> inspector;
+
+  mutable std::mutex mutex;  ///< guards what follows
+  std::unordered_map<std::type_index, std::string> type_names;
+  std::map<std::string, std::unique_ptr<worker::RunLoop>> work_streams;
+  std::map<std::string, std::unique_ptr<Observer>> observers;
+  bool closed = false;
+};
+
+/// Matters for handlers, independent of where the bucket is moved to.
+namespace {
+
+class HandlerMatters final : public Matters {
+ public:
+  explicit HandlerMatters(internal::Notifier& notifier) : notifier_(notifier) {}
+  nlohmann::json matter(const Identity& identity) override {
+    return notifier_.matter(identity, nullptr);
+  }
+  void notify(const Identity& identity, const nlohmann::json& cache) override {
+    notifier_.notify(identity, cache, std::nullopt);
+  }
+  void poke(const Identity& identity) override { notifier_.poke(identity); }
+  const std::string& type_name(std::type_index type) const override {
+    return notifier_.type_name(type);
+  }
+
+ private:
+  internal::Notifier& notifier_;
+};
+
+}  // namespace
+
+// ---- tokens --------------------------------------------------------------------------------------
+
+nlohmann::json Bucket::Impl::matter(const Identity& identity, Sequence* token) {
+  check(identity);
+  const internal::Effective effective = internal::read_effective(streams, identity);
+  if (token != nullptr) *token = effective.token_sequence;
+  try {
+    const std::optional<std::string> text = internal::effective_text(effective);
+    if (!text) return nullptr;
+    return parse_json(*text).value();
+  } catch (const Error& error) {
+    // Lost, zeroed or stale caches are normal; a damaged one is as good as lost.
+    streams.log.warn("a cache entry could not be read and counts as missing",
+                     {{"key", key_of(identity)},
+                      {"code", std::string(code::corrupt_entry.id)},
+                      {"error", error.message()}});
+    return nullptr;
+  }
+}
+
+transport::Publication Bucket::Impl::token(const Identity& identity, std::string news) const {
+  check(identity);
+  return {.subject = streams.names.token_subject(identity), .payload = std::move(news)};
+}
+
+Sequence Bucket::Impl::notify(const Identity& identity, const nlohmann::json& cache,
+                              std::optional<Sequence> expected) {
+  transport::Publication publication = token(identity, dump_json(cache));
+  publication.expected_last = expected;
+  return transport::publish(*streams.work, std::move(publication), limits::publish_deadline);
+}
+
+template <class Make>
+void Bucket::Impl::replace_token(const Identity& identity, Make make) {
+  check(identity);
+  while (true) {
+    const internal::Effective effective = internal::read_effective(streams, identity);
+    transport::Publication publication = make(effective);
+    publication.subject = streams.names.token_subject(identity);
+    publication.expected_last = effective.token_sequence;
+    try {
+      transport::publish(*streams.work, std::move(publication), limits::publish_deadline);
+      return;
+    } catch (const Error& error) {
+      if (error.kind() != Kind::conflict) throw;
+    }
+  }
+}
+
+void Bucket::Impl::poke(const Identity& identity) {
+  replace_token(identity, [](const internal::Effective& effective) {
+    transport::Publication publication;
+    if (!effective.token) return publication;
+    publication.payload = effective.token->payload;
+    // The date of a requeue goes, everything else of the waiting token stays.
+    for (const auto& [name, value] : effective.token->headers) {
+      if (name.starts_with("Dmm-") && name != wire::kNotBefore) {
+        publication.headers.emplace_back(name, value);
+      }
+    }
+    return publication;
+  });
+}
+
+const std::string& Bucket::Impl::type_name(std::type_index type) const {
+  const std::lock_guard lock(mutex);
+  const auto found = type_names.find(type);
+  if (found == type_names.end()) {
+    throw Error(code::type_unknown,
+                fmt::format("the C++ type {} was not registered with this bucket", type.name()));
+  }
+  return found->second;
+}
+
+std::vector<BatchFailure> Bucket::Impl::publish_all(
+    transport::Stream& stream, std::size_t count,
+    const std::function<transport::Publication(std::size_t)>& make) {
+  struct Shared {
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::size_t in_flight = 0;
+    std::vector<BatchFailure> failures;
+  };
+  auto shared = std::make_shared<Shared>();
+  const auto failed = [&](std::size_t index, const Error& error) {
+    const std::lock_guard lock(shared->mutex);
+    shared->failures.push_back({index, error});
+  };
+  for (std::size_t index = 0; index < count; ++index) {
+    std::optional<transport::Publication> publication;
+    try {
+      publication = make(index);
+    } catch (const Error& error) {
+      failed(index, error);
+      continue;
+    }
+    {
+      std::unique_lock lock(shared->mutex);
+      shared->changed.wait(
+          lock, [&] { return shared->in_flight < limits::publishes_in_flight_max; });
+      ++shared->in_flight;
+    }
+    stream.publish(std::move(*publication), limits::publish_deadline,
+                   [shared, index](const Result<Sequence>& result) {
+                     const std::lock_guard lock(shared->mutex);
+                     if (!result.ok()) shared->failures.push_back({index, result.error()});
+                     --shared->in_flight;
+                     shared->changed.notify_one();
+                   });
+  }
+  std::unique_lock lock(shared->mutex);
+  shared->changed.wait(lock, [&] { return shared->in_flight == 0; });
+  std::sort(shared->failures.begin(), shared->failures.end(),
+            [](const BatchFailure& a, const BatchFailure& b) { return a.index < b.index; });
+  return shared->failures;
+}
+
+void Bucket::Impl::close() {
+  {
+    const std::lock_guard lock(mutex);
+    if (closed) return;
+    closed = true;
+  }
+  if (streams.transport) streams.transport->close();
+}
+
+// ---- the bucket ----------------------------------------------------------------------------------
+
+Bucket::Bucket(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Bucket::Bucket(Bucket&&) noexcept = default;
+Bucket& Bucket::operator=(Bucket&& other) noexcept {
+  if (this != &other) {
+    if (impl_) impl_->close();
+    impl_ = std::move(other.impl_);
+  }
+  return *this;
+}
+Bucket::~Bucket() {
+  if (impl_) impl_->close();
+}
+
+Bucket Bucket::open(std::string_view ns, BucketOptions options) {
+  auto impl = std::make_unique<Impl>(wire::Names(std::string(ns), options.generation));
+  require(options.replicas == 1 || options.replicas == 3 || options.replicas == 5,
+          code::bad_option, "replicas is not 1, 3 or 5");
+  internal::Streams& streams = impl->streams;
+  streams.log = options.logger.with({{"namespace", std::string(ns)}});
+  streams.transport = std::move(options.transport);
+  try {
+    if (!streams.transport) {
+      ConnectionOptions connection = options.connection;
+      connection.fill_from(ConnectionOptions::load());
+      streams.transport = nats::connect(connection, streams.log);
+    }
+    transport::Transport& server = *streams.transport;
+    const wire::Names& names = streams.names;
+    streams.work = server.open(names.work(options.replicas), options.create);
+    streams.cache = server.open(names.cache(options.replicas), options.create);
+    streams.reports = server.open(names.reports(options.replicas), options.create);
+    streams.status = server.open(names.status(options.replicas), options.create);
+    streams.leases = server.open(names.leases(options.replicas), options.create);
+  } catch (const Error& error) {
+    throw error.with_context(fmt::format("opening namespace {}", ns));
+  }
+  impl->matters = std::make_unique<HandlerMatters>(*impl);
+  impl->inspector = internal::make_inspector(streams);
+  return Bucket(std::move(impl));
+}
+
+void Bucket::close() { impl_->close(); }
+const std::string& Bucket::ns() const noexcept { return impl_->streams.names.ns(); }
+
+nlohmann::json Bucket::matter(const Identity& identity) { return impl_->matter(identity, nullptr); }
+
+void Bucket::notify(const Identity& identity, const nlohmann::json& cache) {
+  impl_->notify(identity, cache, std::nullopt);
+}
+
+void Bucket::poke(const Identity& identity) { impl_->poke(identity); }
+
+const std::string& Bucket::type_name(std::type_index type) const { return impl_->type_name(type); }
+
+std::vector<BatchFailure> Bucket::notify_all(
+    std::span<const std::pair<Identity, nlohmann::json>> batch) {
+  return impl_->publish_all(*impl_->streams.work, batch.size(), [&](std::size_t index) {
+    return impl_->token(batch[index].first, dump_json(batch[index].second));
+  });
+}
+
+void Bucket::remove(const Identity& identity) {
+  impl_->replace_token(identity, [](const internal::Effective& effective) {
+    transport::Publication publication;
+    try {
+      publication.payload = internal::effective_text(effective).value_or("");
+    } catch (const Error&) {
+      // A value that cannot be read cannot help to tear down.
+    }
+    publication.headers.emplace_back(wire::kDeleted, "1");
+    return publication;
+  });
+}
+
+WorkStream& Bucket::register_type(std::string type, AnyMaterializer materializer,
+                                  WorkOptions options, std::type_index cpp_type) {
+  check_name(type, "type");
+  require(materializer.materialize != nullptr, code::bad_option, "the materializer is empty");
+  const std::lock_guard lock(impl_->mutex);
+  const bool erased = cpp_type == std::type_index(typeid(void));
+  if (impl_->work_streams.contains(type) || (!erased && impl_->type_names.contains(cpp_type))) {
+    throw Error(code::type_taken,
+                fmt::format("type \"{}\", or its C++ type, is registered already", type));
+  }
+  auto loop = std::make_unique<worker::RunLoop>(impl_->streams, *impl_->matters, type,
+                                                std::move(materializer), options);
+  if (!erased) impl_->type_names.emplace(cpp_type, type);
+  return *impl_->work_streams.emplace(type, std::move(loop)).first->second;
+}
+
+Observer& Bucket::observe(std::string kind, ReportHandler handler, ObserveOptions options) {
+  check_name(kind, "kind");
+  require(handler != nullptr, code::bad_option, "the handler is empty");
+  const std::lock_guard lock(impl_->mutex);
+  if (impl_->observers.contains(kind)) {
+    throw Error(code::type_taken, fmt::format("kind \"{}\" is observed already", kind));
+  }
+  auto observer =
+      internal::make_observer(impl_->streams, *impl_, kind, std::move(handler), options);
+  return *impl_->observers.emplace(std::move(kind), std::move(observer)).first->second;
+}
+
+void Bucket::work(std::stop_token stop) {
+  // Whoever fails for good ends the others: half a worker would look like a whole one.
+  std::stop_source all;
+  const std::stop_callback forward(stop, [&all] { all.request_stop(); });
+  std::mutex mutex;
+  std::exception_ptr failure;
+  const auto guarded = [&](auto& part) {
+    try {
+      part.work(all.get_token());
+    } catch (...) {
+      const std::lock_guard lock(mutex);
+      if (!failure) failure = std::current_exception();
+      all.request_stop();
+    }
+  };
+  {
+    std::vector<std::jthread> threads;  // joined at the end of this block
+    const std::lock_guard lock(impl_->mutex);
+    for (auto& [type, part] : impl_->work_streams) {
+      threads.emplace_back([&guarded, &part = *part] { guarded(part); });
+    }
+    for (auto& [kind, part] : impl_->observers) {
+      threads.emplace_back([&guarded, &part = *part] { guarded(part); });
+    }
+  }
+  if (failure) std::rethrow_exception(failure);
+}
+
+void Bucket::report(std::string_view kind, std::string_view device, const nlohmann::json& state) {
+  check_name(kind, "kind");
+  check(Identity{std::string(kind), std::string(device)});
+  transport::publish(*impl_->streams.reports,
+                     {.subject = impl_->streams.names.report_subject(kind, device),
+                      .payload = dump_json(state)},
+                     limits::publish_deadline);
+}
+
+std::vector<BatchFailure> Bucket::report_all(
+    std::string_view kind, std::span<const std::pair<std::string, nlohmann::json>> batch) {
+  check_name(kind, "kind");
+  return impl_->publish_all(
+      *impl_->streams.reports, batch.size(), [&](std::size_t index) -> transport::Publication {
+        check(Identity{std::string(kind), batch[index].first});
+        return {.subject = impl_->streams.names.report_subject(kind, batch[index].first),
+                .payload = dump_json(batch[index].second)};
+      });
+}
+
+Inspector& Bucket::inspect() { return *impl_->inspector; }
+
+}  // namespace dmm

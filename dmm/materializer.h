@@ -35,20 +35,22 @@ struct AnyMaterializer {
   std::function<Outcome(Context& context, nlohmann::json& cache)> materialize;
 };
 
-/// The type-erased form of a C++ materializer.
+/// The type-erased form of a C++ materializer. Where there was no cache and the run left the object
+/// as it was constructed, there still is none.
 template <Materializer M>
 AnyMaterializer erase_type() {
   return AnyMaterializer{[](Context& context, nlohmann::json& cache) {
     M object = decode_object<M>(cache, context.identity());
+    const nlohmann::json before = cache.is_null() ? nlohmann::json(object) : nlohmann::json();
+    Outcome outcome = Outcome::done();
     if constexpr (std::is_void_v<decltype(object.materialize(context))>) {
       object.materialize(context);
-      cache = nlohmann::json(object);
-      return Outcome::done();
     } else {
-      Outcome outcome = object.materialize(context);
-      cache = nlohmann::json(object);
-      return outcome;
+      outcome = object.materialize(context);
     }
+    nlohmann::json after(object);
+    if (after != before) cache = std::move(after);
+    return outcome;
   }};
 }
 

@@ -1,1 +1,460 @@
+#include "dmm/observer.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <random>
+#include <set>
+#include <unordered_map>
+
+#include "dmm/internal/observing.h"
+#include "dmm/internal/status.h"
+#include "dmm/json.h"
+#include "dmm/worker/backoff.h"
+#include "dmm/worker/lease.h"
+#include "dmm/worker/mailbox.h"
+#include "dmm/worker/run_pool.h"
+
+namespace dmm::internal {
+
+namespace {
+
+using std::chrono::milliseconds;
+using worker::Lease;
+using worker::Mailbox;
+using worker::RunPool;
+using worker::Tenure;
+
+/// Remembers what the handler read, and notifies only if that is still so.
+class HandlerContext final : public ObserveContext {
+ public:
+  HandlerContext(Notifier& notifier, const std::string& kind, const std::string& device,
+                 std::stop_token stop, const Logger& log)
+      : notifier_(notifier),
+        kind_(kind),
+        device_(device),
+        stop_(std::move(stop)),
+        log_(log.with({{"kind", kind}, {"device", device}})) {}
+
+  nlohmann::json matter(const Identity& identity) override {
+    Sequence token;
+    nlohmann::json value = notifier_.matter(identity, &token);
+    read_[identity] = token;
+    return value;
+  }
+  void notify(const Identity& identity, const nlohmann::json& cache) override {
+    const auto read = read_.find(identity);
+    const Sequence stored = notifier_.notify(
+        identity, cache,
+        read == read_.end() ? std::nullopt : std::optional<Sequence>(read->second));
+    if (read != read_.end()) read->second = stored;
+  }
+  void poke(const Identity& identity) override { notifier_.poke(identity); }
+  const std::string& type_name(std::type_index type) const override {
+    return notifier_.type_name(type);
+  }
+
+  const std::string& kind() const noexcept override { return kind_; }
+  const std::string& device() const noexcept override { return device_; }
+  std::stop_token stop_token() const noexcept override { return stop_; }
+  const Logger& log() const noexcept override { return log_; }
+
+ private:
+  Notifier& notifier_;
+  const std::string& kind_;
+  const std::string& device_;
+  const std::stop_token stop_;
+  const Logger log_;
+  std::map<Identity, Sequence> read_;  ///< the token's sequence when it was read
+};
+
+/// Whether a report is newer than the last one of its device. A report may carry "seq", which grows
+/// with each report, and "boot", which changes when "seq" begins anew.
+class Clocks {
+ public:
+  /// False: at or below the last `seq` of the same boot.
+  bool advance(const std::string& device, const nlohmann::json& report) {
+    if (!report.is_object()) return true;
+    const auto seq = report.find("seq");
+    if (seq == report.end() || !seq->is_number_integer()) return true;
+    const std::int64_t number = seq->get<std::int64_t>();
+    const auto boot = report.find("boot");
+    const std::string boot_id = boot == report.end() ? "" : dump_json(*boot);
+    const auto found = last_.find(device);
+    if (found == last_.end()) {
+      if (last_.size() >= limits::devices_tracked_max) last_.erase(last_.begin());
+      last_.emplace(device, Last{boot_id, number});
+      return true;
+    }
+    if (found->second.boot == boot_id && number <= found->second.seq) return false;
+    found->second = Last{boot_id, number};
+    return true;
+  }
+  void clear() { last_.clear(); }
+
+ private:
+  struct Last {
+    std::string boot;
+    std::int64_t seq;
+  };
+  std::unordered_map<std::string, Last> last_;
+};
+
+/// Reads the reports of one kind: an owner thread (the caller of work()) that keeps the order of each
+/// device and the cursor, and a pool for the handlers.
+class ReportObserver final : public Observer, private transport::ReaderSink {
+ public:
+  ReportObserver(const Streams& streams, Notifier& notifier, std::string kind,
+                 ReportHandler handler, ObserveOptions options)
+      : streams_(streams),
+        notifier_(notifier),
+        kind_(std::move(kind)),
+        handler_(std::move(handler)),
+        options_(options),
+        random_(std::random_device()()) {
+    require(options_.concurrency >= 1 && options_.concurrency <= 1'024, code::bad_option,
+            "concurrency is not from 1 to 1024");
+  }
+
+  const std::string& kind() const noexcept override { return kind_; }
+
+  ObserveStats stats() const override {
+    const std::lock_guard lock(stats_mutex_);
+    return stats_;
+  }
+
+  void work(std::stop_token stop) override {
+    const std::stop_callback wake(stop, [this] { mailbox_.post([] {}); });
+    handlers_stop_ = std::stop_source();
+    pool_ = std::make_unique<RunPool>(options_.concurrency);
+    lease_ = std::make_unique<Lease>(streams_, fmt::format("observe.{}", kind_), [this] {
+      mailbox_.post([] {});
+    });
+    while (!stop.stop_requested()) {
+      const std::optional<Tenure> tenure = lease_->acquire(stop);
+      if (!tenure) break;
+      try {
+        if (!tenure->continued || !reader_) begin_tenure();
+      } catch (const Error& error) {
+        if (error.kind() != Kind::retry && error.kind() != Kind::not_found) throw;
+        streams_.log.warn("observing could not begin", {{"kind", kind_}, {"error", error.what()}});
+        reader_.reset();
+        continue;
+      }
+      set_holds(true);
+      while (!stop.stop_requested() && lease_->held()) turn(true);
+      set_holds(false);
+    }
+    finish();
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  /// The reports of one device that were read and not yet handled: the newest counts.
+  struct Device {
+    std::string name;
+    std::optional<transport::Message> waiting;
+    bool running = false;
+    int failures = 0;
+    Sequence handling;
+  };
+  using DevicePtr = std::shared_ptr<Device>;
+
+  // ---- the reader's thread ----
+  void on_message(transport::Message message) noexcept override {
+    mailbox_.post([this, tenure = tenure_.load(), message = std::move(message)] {
+      if (tenure == tenure_) take(message);
+    });
+  }
+  void on_caught_up() noexcept override {}
+  void on_history_lost(std::string reason) noexcept override {
+    mailbox_.post([this, reason = std::move(reason)] {
+      streams_.log.error("the report stream lost its history: reading it from the start",
+                         {{"kind", kind_}, {"reason", reason}});
+      cursor_ = Cursor{};
+      open_.clear();
+      clocks_.clear();
+      highest_ = Sequence{};
+      try {
+        cursor_.created = streams_.reports->state().created;
+      } catch (const Error& error) {
+        streams_.log.warn("the state of the report stream is unknown", {{"error", error.what()}});
+      }
+    });
+  }
+
+  // ---- the owner's thread ----
+  void begin_tenure() {
+    reader_.reset();
+    ++tenure_;
+    devices_.clear();
+    ready_.clear();
+    open_.clear();
+    clocks_.clear();
+    timers_.clear();
+    const std::string created = streams_.reports->state().created;
+    cursor_ = Cursor{};
+    const auto stored =
+        transport::last(*streams_.status, streams_.names.status_subject(cursor_key(kind_)));
+    if (stored) cursor_ = parse_status<Cursor>(*stored).value_or(Cursor{});
+    if (cursor_.created != created) cursor_ = Cursor{created, 0};
+    stored_cursor_ = cursor_.sequence;
+    highest_ = Sequence{cursor_.sequence};
+    reader_ = streams_.reports->read({.filter = streams_.names.report_filter(kind_),
+                                      .after = Sequence{cursor_.sequence}},
+                                     *this);
+    reader_->grant(2 * limits::read_batch);
+  }
+
+  void turn(bool may_begin) {
+    const auto now = Clock::now();
+    while (!timers_.empty() && timers_.begin()->first <= now) {
+      ready_.push_back(timers_.begin()->second);
+      timers_.erase(timers_.begin());
+    }
+    while (may_begin && running_ < options_.concurrency && !ready_.empty()) {
+      const DevicePtr device = ready_.front();
+      ready_.pop_front();
+      begin(device);
+    }
+    if (now - cursor_stored_at_ > limits::cursor_interval) store_cursor();
+    auto until = now + limits::cursor_interval;
+    if (!timers_.empty()) until = std::min(until, timers_.begin()->first);
+    mailbox_.run_until(until);
+  }
+
+  void take(const transport::Message& message) {
+    count(&ObserveStats::reports);
+    highest_ = message.sequence;
+    const auto parts = wire::split_report(message.subject);
+    const std::optional<std::string> name = parts ? decode_id(parts->device) : std::nullopt;
+    if (!name) {
+      const std::string right =
+          parts ? suggest_spelling(parts->device.substr(0, 300)) : std::string("?");
+      refuse(message, Error(code::bad_spelling,
+                            fmt::format("device \"{}\" is spelled {}",
+                                        printable(parts ? parts->device : "", 300), right)));
+      return grant_one();
+    }
+    DevicePtr& slot = devices_[*name];
+    if (!slot) {
+      slot = std::make_shared<Device>();
+      slot->name = *name;
+    }
+    const DevicePtr device = slot;
+    if (device->waiting) {
+      open_.erase(device->waiting->sequence);  // replaced by a newer report before it was handled
+      grant_one();
+    }
+    // A report that waits for its next attempt makes way, and the newer one is handled at once.
+    const bool queued = device->waiting.has_value() && device->failures == 0;
+    device->failures = 0;
+    device->waiting = message;
+    open_.insert(message.sequence);
+    if (!queued && !device->running) ready_.push_back(device);
+  }
+
+  void begin(const DevicePtr& device) {
+    if (!device->waiting || device->running) return;
+    const auto message = std::make_shared<transport::Message>(std::move(*device->waiting));
+    device->waiting.reset();
+    device->handling = message->sequence;
+    Result<nlohmann::json> report = parse_json(message->payload);
+    if (!report.ok()) {
+      refuse(*message, report.error());
+      return handled(device);
+    }
+    if (device->failures == 0 && !clocks_.advance(device->name, report.value())) {
+      count(&ObserveStats::stale);
+      return handled(device);
+    }
+    device->running = true;
+    ++running_;
+    pool_->submit([this, device, message, tenure = tenure_.load(),
+                   state = std::make_shared<nlohmann::json>(std::move(report).value())] {
+      auto error = std::make_shared<std::optional<Error>>(call(*device, *state));
+      mailbox_.post([this, device, message, tenure, error] {
+        --running_;
+        device->running = false;
+        if (tenure == tenure_) called(device, message, *error);
+      });
+    });
+  }
+
+  /// Calls the handler until what it read was still so when it notified. On the pool.
+  std::optional<Error> call(const Device& device, const nlohmann::json& report) {
+    while (true) {
+      HandlerContext context(notifier_, kind_, device.name, handlers_stop_.get_token(),
+                             streams_.log);
+      try {
+        handler_(context, report);
+        return std::nullopt;
+      } catch (const Error& error) {
+        if (error.kind() == Kind::conflict && !handlers_stop_.stop_requested()) {
+          count(&ObserveStats::repeated);
+          continue;
+        }
+        return error;
+      } catch (const std::exception& e) {
+        return Error(code::observe_failed, printable(e.what(), limits::error_text_bytes_max));
+      } catch (...) {
+        return Error(code::observe_failed, "threw something that is no std::exception");
+      }
+    }
+  }
+
+  void called(const DevicePtr& device, const std::shared_ptr<transport::Message>& message,
+              const std::optional<Error>& error) {
+    if (!error) {
+      count(&ObserveStats::handled);
+      return handled(device);
+    }
+    if (&error->code() == &code::wrong_shape) {
+      refuse(*message, *error);
+      return handled(device);
+    }
+    count(&ObserveStats::failed);
+    streams_.log.warn("an observe handler failed", {{"kind", kind_},
+                                                    {"device", device->name},
+                                                    {"code", std::string(error->code().id)},
+                                                    {"error", error->message()}});
+    ++device->failures;
+    if (device->waiting) {
+      device->failures = 0;
+      return handled(device);  // the newer report is handled instead
+    }
+    device->waiting = std::move(*message);
+    timers_.emplace(Clock::now() + worker::backoff(device->failures, limits::backoff_first,
+                                                   limits::backoff_max, random_),
+                    device);
+  }
+
+  /// The present report of the device is through, one way or another.
+  void handled(const DevicePtr& device) {
+    open_.erase(device->handling);
+    device->failures = 0;
+    grant_one();
+    if (device->waiting) {
+      ready_.push_back(device);
+    } else {
+      devices_.erase(device->name);
+    }
+  }
+
+  void grant_one() {
+    constexpr std::size_t kGrantAtOnce = 100;
+    if (++consumed_ < kGrantAtOnce && !open_.empty()) return;
+    if (reader_) reader_->grant(std::exchange(consumed_, 0));
+  }
+
+  void refuse(const transport::Message& message, const Error& error) {
+    count(&ObserveStats::refused);
+    streams_.log.warn("a report was refused", {{"subject", printable(message.subject, 300)},
+                                               {"code", std::string(error.code().id)},
+                                               {"error", error.message()}});
+    const Refusal refusal{"report",
+                          printable(message.subject, 300),
+                          message.sequence.value,
+                          std::string(error.code().id),
+                          error.message(),
+                          std::chrono::duration_cast<milliseconds>(
+                              std::chrono::system_clock::now().time_since_epoch())
+                              .count()};
+    publish_status(refusal_key("report", message.subject), nlohmann::json(refusal));
+  }
+
+  /// Behind this sequence everything was handled.
+  std::uint64_t handled_up_to() const {
+    return open_.empty() ? highest_.value : open_.begin()->value - 1;
+  }
+
+  void store_cursor() {
+    cursor_stored_at_ = Clock::now();
+    const std::uint64_t sequence = handled_up_to();
+    if (sequence == stored_cursor_ || cursor_.created.empty() || !lease_->held()) return;
+    stored_cursor_ = sequence;
+    publish_status(cursor_key(kind_), nlohmann::json(Cursor{cursor_.created, sequence}));
+  }
+
+  void publish_status(const std::string& key, const nlohmann::json& value) {
+    ++writing_;
+    streams_.status->publish(
+        {.subject = streams_.names.status_subject(key), .payload = dump_json(value)},
+        limits::publish_deadline,
+        [this](const Result<Sequence>&) { mailbox_.post([this] { --writing_; }); });
+  }
+
+  void finish() {
+    const auto grace_ends = Clock::now() + limits::grace;
+    while (running_ > 0 && Clock::now() < grace_ends) turn(false);
+    handlers_stop_.request_stop();
+    while (running_ > 0) turn(false);
+    if (lease_->held()) store_cursor();
+    const auto writes_end = Clock::now() + limits::request_timeout;
+    while (writing_ > 0 && Clock::now() < writes_end) {
+      mailbox_.run_until(Clock::now() + limits::retry_delay_first);
+    }
+    reader_.reset();
+    pool_.reset();
+    lease_->release();
+    ++tenure_;
+    devices_.clear();
+    ready_.clear();
+    timers_.clear();
+  }
+
+  void count(std::uint64_t ObserveStats::*counter) {
+    const std::lock_guard lock(stats_mutex_);
+    ++(stats_.*counter);
+  }
+  void set_holds(bool holds) {
+    const std::lock_guard lock(stats_mutex_);
+    stats_.holds_lease = holds;
+  }
+
+  const Streams& streams_;
+  Notifier& notifier_;
+  const std::string kind_;
+  const ReportHandler handler_;
+  const ObserveOptions options_;
+
+  Mailbox mailbox_;
+  std::unique_ptr<Lease> lease_;
+  std::unique_ptr<transport::Reader> reader_;
+  std::atomic<std::uint64_t> tenure_{0};
+  std::stop_source handlers_stop_;
+
+  std::unordered_map<std::string, DevicePtr> devices_;
+  std::deque<DevicePtr> ready_;
+  std::multimap<Clock::time_point, DevicePtr> timers_;
+  std::set<Sequence> open_;  ///< read and not yet handled
+  Sequence highest_;         ///< read
+  std::size_t running_ = 0;
+  std::size_t writing_ = 0;
+  std::size_t consumed_ = 0;
+  Clocks clocks_;
+  Cursor cursor_;
+  std::uint64_t stored_cursor_ = 0;
+  Clock::time_point cursor_stored_at_;
+  std::mt19937_64 random_;
+
+  mutable std::mutex stats_mutex_;
+  ObserveStats stats_;
+  std::unique_ptr<RunPool> pool_;  ///< last: its threads end first
+};
+
+}  // namespace
+
+std::unique_ptr<Observer> make_observer(const Streams& streams, Notifier& notifier,
+                                        std::string kind, ReportHandler handler,
+                                        ObserveOptions options) {
+  return std::make_unique<ReportObserver>(streams, notifier, std::move(kind), std::move(handler),
+                                          options);
+}
+
+}  // namespace dmm::internal

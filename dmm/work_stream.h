@@ -38,7 +38,7 @@ struct WorkStats {
   std::uint64_t history_losses = 0;
   std::size_t ready = 0;         ///< identities waiting for a slot
   std::size_t running = 0;
-  std::size_t retrying = 0;      ///< identities in backoff
+  std::size_t retrying = 0;      ///< identities that are failing or parked
   bool holds_lease = false;      ///< false: warm standby
 };
 

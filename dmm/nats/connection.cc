@@ -144,20 +144,22 @@ void Connection::connect(Link& link, const ConnectionOptions& options) {
 void Connection::request(Channel channel, const std::string& subject,
                          const transport::Headers& headers, std::string_view payload,
                          milliseconds timeout, AnswerHandler handler) {
-  Link& out = link(channel);
+  constexpr std::size_t kUrgentMax = 48;
   if (closed_) return handler(Error(code::closed, "the connection is closed"));
   // What is published while disconnected would be sent after the reconnect, when its caller has
   // long been told that it failed.
-  if (natsConnection_Status(out.connection.get()) != NATS_CONN_STATUS_CONNECTED) {
+  if (!connected()) {
     return handler(Error(code::unreachable, "not connected to a server at the moment"));
   }
   std::uint64_t id = 0;
   {
     const std::lock_guard lock(mutex_);
+    if (pending_.size() > kUrgentMax) channel = Channel::bulk;
     id = next_id_++;
     if (pending_.empty()) timers_changed_.notify_one();
     pending_.emplace(id, Pending{steady_clock::now() + timeout, std::move(handler)});
   }
+  Link& out = link(channel);
   try {
     const MessageHandle message =
         make_message(subject, fmt::format("{}.r.{}", out.inbox, id), headers, payload);

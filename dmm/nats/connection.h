@@ -29,6 +29,8 @@
 
 namespace dmm::nats {
 
+/// How a request leaves. `urgent` leaves at once, unless so many are under way already that
+/// gathering them is faster; `bulk` may wait up to a millisecond for others.
 enum class Channel : std::uint8_t { urgent, bulk };
 
 using AnswerHandler = std::function<void(Result<Incoming>)>;

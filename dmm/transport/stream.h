@@ -45,12 +45,12 @@ struct Message {
 /// A message to be stored.
 struct Publication {
   std::string subject;
-  Headers headers;
-  std::string payload;
+  Headers headers = {};
+  std::string payload = {};
 
   /// If set, the message is stored only if the last one on its subject has this sequence; zero
   /// means that there must be none.
-  std::optional<Sequence> expected_last;
+  std::optional<Sequence> expected_last = {};
 
   /// Told as urgent, the message leaves at once; otherwise it may wait up to a millisecond for
   /// others. For the latency path, not for bulk.

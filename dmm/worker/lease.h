@@ -23,6 +23,7 @@
 #include <thread>
 
 #include "dmm/internal/streams.h"
+#include "dmm/limits.h"
 #include "dmm/types.h"
 
 namespace dmm::worker {
@@ -50,7 +51,7 @@ class Lease {
   /// name      without the epoch, for example "work.player.all".
   /// on_lost   called on the beat thread when the lease can no longer be counted on. Must not block.
   Lease(const internal::Streams& streams, std::string name, std::function<void()> on_lost,
-        LeaseTiming timing = {});
+        LeaseTiming timing = LeaseTiming());
   /// Releases if held.
   ~Lease();
   Lease(const Lease&) = delete;

@@ -1,0 +1,51 @@
+#pragma once
+
+#include <cstddef>
+#include <list>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+
+#include "dmm/transport/stream.h"
+#include "dmm/types.h"
+#include "dmm/wire.h"
+
+namespace dmm::worker {
+
+/// A cache entry as last read or written.
+struct Entry {
+  Sequence revision;                 ///< 0: no message on the key at all
+  std::optional<std::string> value;  ///< none: missing or removed
+  std::optional<wire::Done> done;
+
+  static Entry from(std::optional<transport::Message> message);
+};
+
+/// The entries that the owner of a lane holds in memory: it is their only writer, so it need not
+/// read them for every run. The least recently used go first when `bytes_max` is passed; a write
+/// that is refused shows that someone else wrote, and the entry is dropped. One thread.
+class EntryStore {
+ public:
+  explicit EntryStore(std::size_t bytes_max) : bytes_max_(bytes_max) {}
+
+  /// The entry, or nullptr. Valid until the next call.
+  const Entry* find(const std::string& key);
+  void put(const std::string& key, Entry entry);
+  void drop(const std::string& key);
+  void clear();
+
+ private:
+  struct Slot {
+    std::string key;
+    Entry entry;
+  };
+  static std::size_t bytes_of(const Slot& slot);
+
+  const std::size_t bytes_max_;
+  std::size_t bytes_ = 0;
+  std::list<Slot> slots_;  ///< most recently used first
+  std::unordered_map<std::string_view, std::list<Slot>::iterator> by_key_;
+};
+
+}  // namespace dmm::worker

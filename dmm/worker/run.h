@@ -1,0 +1,48 @@
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <stop_token>
+#include <string>
+
+#include "dmm/context.h"
+#include "dmm/materializer.h"
+#include "dmm/outcome.h"
+
+namespace dmm::worker {
+
+/// What a run begins with. Set by the owner, read by the thread that runs.
+struct RunInput {
+  Identity identity;
+  /// The cache as text. None: missing, materialize gets a zeroed object.
+  std::optional<std::string> value;
+  /// `value` are news, which must be readable; an entry that is not counts as missing instead.
+  bool is_news = false;
+  bool deleted = false;
+  int attempt = 1;
+  std::chrono::steady_clock::time_point deadline;
+  Epoch epoch;
+};
+
+/// How a run ended.
+struct RunResult {
+  enum class End : std::uint8_t {
+    succeeded,  ///< materialize returned `outcome`
+    failed,     ///< it threw
+    unreadable  ///< the news could not be read or do not fit the type: not tried
+  };
+  End end = End::failed;
+  Outcome outcome = Outcome::done();
+  std::optional<std::string> value;  ///< the cache after a success; none if there is none
+  std::string error_code;
+  std::string error;
+  std::string healed;  ///< not empty: the entry could not be read, and why
+};
+
+/// Runs materialize once, on the calling thread; contains whatever it throws.
+/// matters   serves the context's matter() and notify().
+RunResult run_once(const AnyMaterializer& materializer, const RunInput& input, Matters& matters,
+                   const std::stop_token& stop, const Logger& log);
+
+}  // namespace dmm::worker

@@ -1,0 +1,186 @@
+#pragma once
+
+// The run loop: does the work of one type.
+//
+// One owner thread (the caller of work()) holds all state; the reader, the answers of the server and
+// the finished runs reach it through a mailbox. Handlers run on a pool.
+//
+// The life of an identity: a token arrives -> ready -> (entry read) -> running -> storing -> its
+// token is deleted -> forgotten. A failure leads to waiting and from there to ready again, giving up
+// to parked. A newer token that arrives on the way waits in `token` and makes the identity ready
+// again when the present one is through.
+//
+// Invariants
+//  1. An identity is in at most one of reading, running, storing; so two runs never overlap.
+//  2. A token is deleted only by its sequence, and only after its run succeeded and what the run
+//     changed was stored.
+//  3. Nothing is stored or begun unless the lease is held; what belongs to an ended tenure is
+//     dropped (its number is compared).
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <random>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "dmm/internal/streams.h"
+#include "dmm/materializer.h"
+#include "dmm/work_stream.h"
+#include "dmm/worker/entry_store.h"
+#include "dmm/worker/lease.h"
+#include "dmm/worker/mailbox.h"
+#include "dmm/worker/run.h"
+#include "dmm/worker/run_pool.h"
+#include "dmm/worker/status_store.h"
+#include "dmm/worker/token.h"
+
+namespace dmm::worker {
+
+class RunLoop final : public WorkStream, private transport::ReaderSink {
+ public:
+  /// streams, matters   outlive the loop; matters serves the handlers' matter() and notify().
+  /// Throws Error{invalid} DMM-0404 for options out of range.
+  RunLoop(const internal::Streams& streams, Matters& matters, std::string type,
+          AnyMaterializer materializer, WorkOptions options);
+  ~RunLoop() override;
+
+  const std::string& type() const noexcept override { return type_; }
+  void work(std::stop_token stop) override;
+  WorkStats stats() const override;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  using Timers = std::multimap<Clock::time_point, std::function<void()>>;
+  using Timer = std::optional<Timers::iterator>;  ///< none: not set, or fired
+
+  enum class State : std::uint8_t { fresh, ready, reading, running, storing, waiting, parked };
+
+  /// One execution of a handler.
+  struct Run {
+    RunInput input;
+    RunResult result;
+    std::stop_source stop;
+    bool timed_out = false;
+    bool cancelled = false;
+    Timer deadline;
+  };
+
+  struct Item {
+    std::string key;
+    State state = State::fresh;
+    Sequence newest;             ///< token seen
+    std::optional<Token> token;  ///< newest token that was not begun
+    bool loaded = true;          ///< `token` holds its news; false: read it again first
+    int attempts = 0;            ///< failed, on the present news
+    Timer timer;                 ///< while waiting
+    bool abandoned = false;      ///< its run belongs to an ended tenure
+
+    // Of the token that is being worked on.
+    Token current;
+    bool entry_known = false;
+    bool rewritten = false;
+    Entry entry;
+    std::shared_ptr<Run> run;
+    std::optional<RunResult> result;  ///< waits for the entry
+  };
+  using ItemPtr = std::shared_ptr<Item>;
+
+  // ReaderSink
+  void on_message(transport::Message message) noexcept override;
+  void on_caught_up() noexcept override;
+  void on_history_lost(std::string reason) noexcept override;
+
+  // The owner's loop.
+  void begin_tenure(const Tenure& tenure);
+  void reset();
+  void turn(bool may_begin);
+  void take_arrived();
+  void fire_timers();
+  void finish_work();
+  bool quiet() const;
+  void cancel_runs();
+  void publish_stats();
+
+  // The way of an identity.
+  void take_token(transport::Message message);
+  void restore(const ItemPtr& item);
+  void enqueue(const ItemPtr& item);
+  void begin(const ItemPtr& item);
+  void load_token(const ItemPtr& item);
+  void begin_loaded(const ItemPtr& item);
+  void load_entry(const ItemPtr& item);
+  void prepare(const ItemPtr& item);
+  void rewrite_entry(const ItemPtr& item);
+  void dispatch(const ItemPtr& item);
+  void ran(const ItemPtr& item);
+  void overdue(const ItemPtr& item, const std::shared_ptr<Run>& run);
+  void finish(const ItemPtr& item);
+  void store(const ItemPtr& item, std::optional<std::string> value);
+  void stored(const ItemPtr& item, Entry entry, const Result<Sequence>& result);
+  void conclude(const ItemPtr& item);
+  void requeue(const ItemPtr& item);
+  void leave(const ItemPtr& item);
+  void fail(const ItemPtr& item, std::string_view error_code, const std::string& error);
+  void park(const ItemPtr& item, std::string_view error_code, const std::string& error);
+  void again_soon(const ItemPtr& item, std::chrono::milliseconds delay);
+  void put_back(const ItemPtr& item);
+  void wait(const ItemPtr& item, Clock::duration delay);
+  void put_status(const ItemPtr& item, std::string_view phase, std::string_view error_code,
+                  const std::string& error, std::chrono::milliseconds retry_in);
+
+  void erase_token(Sequence sequence);
+  void pump_erases();
+  Timers::iterator later(Clock::duration delay, std::function<void()> task);
+  void cancel(Timer& timer);
+  /// Wraps `task` so that the owner runs it if the tenure has not ended meanwhile.
+  template <class Task>
+  auto in_tenure(Task task);
+
+  const internal::Streams& streams_;
+  Matters& matters_;
+  const std::string type_;
+  const AnyMaterializer materializer_;
+  const WorkOptions options_;
+
+  Mailbox mailbox_;
+  std::mutex arrived_mutex_;
+  std::vector<transport::Message> arrived_;  ///< guarded by arrived_mutex_
+
+  std::unique_ptr<Lease> lease_;
+  std::unique_ptr<transport::Reader> reader_;
+  std::uint64_t tenure_ = 0;
+  bool taken_over_ = false;
+  bool caught_up_ = false;
+  std::string created_;  ///< of the work stream
+
+  std::unordered_map<std::string, ItemPtr> items_;
+  std::deque<ItemPtr> ready_;
+  std::size_t ready_bytes_ = 0;
+  std::vector<ItemPtr> suspended_;  ///< finished, but the lease was not held
+  std::size_t busy_ = 0;            ///< slots taken: reading or running
+  std::size_t storing_ = 0;
+  std::size_t consumed_ = 0;  ///< read since the last grant
+  EntryStore entries_;
+  StatusStore statuses_;
+
+  std::deque<Sequence> to_erase_;
+  std::size_t erasing_ = 0;
+
+  Timers timers_;
+  std::mt19937_64 random_;
+
+  WorkStats stats_;
+  mutable std::mutex published_mutex_;
+  WorkStats published_;
+
+  std::unique_ptr<RunPool> pool_;  ///< last: its threads end first
+};
+
+}  // namespace dmm::worker

@@ -1,0 +1,109 @@
+#include "dmm/worker/status_store.h"
+
+#include "dmm/json.h"
+#include "dmm/limits.h"
+
+namespace dmm::worker {
+
+StatusStore::StatusStore(const internal::Streams& streams, Mailbox& mailbox)
+    : streams_(streams), mailbox_(mailbox) {}
+
+void StatusStore::load(std::string_view type) {
+  slots_.clear();
+  transport::scan(*streams_.status, streams_.names.status_filter(type),
+                  [this](const transport::Message& message) {
+                    const std::string key(streams_.names.status_key(message.subject));
+                    auto status = internal::parse_status<internal::Status>(message);
+                    if (!status || !parse_key(key)) return;
+                    auto slot = std::make_shared<Slot>();
+                    slot->wanted = std::make_shared<internal::Status>(std::move(*status));
+                    slot->stored = message.sequence;
+                    slots_[key] = slot;
+                  });
+}
+
+const internal::Status* StatusStore::find(const std::string& key) const {
+  const auto found = slots_.find(key);
+  return found == slots_.end() ? nullptr : found->second->wanted.get();
+}
+
+void StatusStore::put(const std::string& key, internal::Status status) {
+  std::shared_ptr<Slot>& slot = slots_[key];
+  if (!slot) slot = std::make_shared<Slot>();
+  slot->wanted = std::make_shared<internal::Status>(std::move(status));
+  write(key, slot);
+}
+
+void StatusStore::clear(const std::string& key) {
+  const auto found = slots_.find(key);
+  if (found == slots_.end()) return;
+  found->second->wanted.reset();
+  write(key, std::shared_ptr<Slot>(found->second));
+}
+
+void StatusStore::write(const std::string& key, const std::shared_ptr<Slot>& slot) {
+  slot->dirty = slot->writing;
+  if (slot->writing) return;
+  if (!slot->wanted && !slot->stored) {
+    slots_.erase(key);
+    return;
+  }
+  slot->writing = true;
+  ++in_flight_;
+  if (slot->wanted) {
+    streams_.status->publish(
+        {.subject = streams_.names.status_subject(key),
+         .payload = dump_json(nlohmann::json(*slot->wanted))},
+        limits::publish_deadline, [this, key, slot](const Result<Sequence>& result) {
+          mailbox_.post([this, key, slot, ok = result.ok(),
+                         stored = result.ok() ? result.value() : Sequence{}] {
+            written(key, slot, ok, ok ? stored : slot->stored);
+          });
+        });
+  } else {
+    streams_.status->erase(slot->stored, [this, key, slot](const Result<bool>& result) {
+      mailbox_.post([this, key, slot, ok = result.ok()] {
+        written(key, slot, ok, ok ? Sequence{} : slot->stored);
+      });
+    });
+  }
+}
+
+void StatusStore::written(const std::string& key, const std::shared_ptr<Slot>& slot, bool ok,
+                          Sequence stored) {
+  --in_flight_;
+  slot->writing = false;
+  slot->stored = stored;
+  const auto found = slots_.find(key);
+  if (found == slots_.end() || found->second != slot) return;  // loaded anew meanwhile
+  if (slot->dirty) return write(key, slot);
+  if (!ok) {
+    streams_.log.warn("a status could not be written", {{"key", key}});
+    return;
+  }
+  if (!slot->wanted) slots_.erase(found);
+}
+
+void StatusStore::refuse(const std::string& subject, Sequence sequence, const Error& error) {
+  streams_.log.warn("a token was refused", {{"subject", printable(subject, 300)},
+                                            {"code", std::string(error.code().id)},
+                                            {"error", error.message()}});
+  const internal::Refusal refusal{
+      "token",
+      printable(subject, 300),
+      sequence.value,
+      std::string(error.code().id),
+      error.message(),
+      std::chrono::duration_cast<std::chrono::milliseconds>(
+          std::chrono::system_clock::now().time_since_epoch())
+          .count()};
+  ++in_flight_;
+  streams_.status->publish(
+      {.subject = streams_.names.status_subject(internal::refusal_key("token", subject)),
+       .payload = dump_json(nlohmann::json(refusal))},
+      limits::publish_deadline, [this](const Result<Sequence>&) {
+        mailbox_.post([this] { --in_flight_; });
+      });
+}
+
+}  // namespace dmm::worker

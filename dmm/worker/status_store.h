@@ -1,0 +1,64 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <unordered_map>
+
+#include "dmm/internal/status.h"
+#include "dmm/internal/streams.h"
+#include "dmm/worker/mailbox.h"
+
+namespace dmm::worker {
+
+/// The statuses of one type, in memory and in the status bucket: only identities that are failing or
+/// parked have one. Writes are sent in order, one at a time for each key, and not waited for: a
+/// status is a report to people and to the next owner, nothing is decided by its arrival.
+/// Owner thread only; answers come through the mailbox.
+class StatusStore {
+ public:
+  StatusStore(const internal::Streams& streams, Mailbox& mailbox);
+
+  /// Reads what is stored for a type. Blocks. Throws Error{retry}.
+  void load(std::string_view type);
+
+  /// The status of a key, or nullptr.
+  const internal::Status* find(const std::string& key) const;
+  void put(const std::string& key, internal::Status status);
+  void clear(const std::string& key);
+
+  /// Removes statuses for which `keep(key)` is false: their tokens are gone.
+  template <class Keep>
+  void clear_unless(Keep keep) {
+    std::vector<std::string> stale;
+    for (const auto& [key, slot] : slots_) {
+      if (slot->wanted && !keep(key)) stale.push_back(key);
+    }
+    for (const std::string& key : stale) clear(key);
+  }
+
+  /// Stores that a token could not be read.
+  void refuse(const std::string& subject, Sequence sequence, const Error& error);
+
+  std::size_t size() const noexcept { return slots_.size(); }
+  /// Writes that were not answered yet.
+  std::size_t in_flight() const noexcept { return in_flight_; }
+
+ private:
+  struct Slot {
+    std::shared_ptr<internal::Status> wanted;  ///< null: to be removed
+    Sequence stored;                           ///< of the message in the bucket, 0 if none
+    bool writing = false;
+    bool dirty = false;
+  };
+  void write(const std::string& key, const std::shared_ptr<Slot>& slot);
+  void written(const std::string& key, const std::shared_ptr<Slot>& slot, bool ok,
+               Sequence stored);
+
+  const internal::Streams& streams_;
+  Mailbox& mailbox_;
+  std::unordered_map<std::string, std::shared_ptr<Slot>> slots_;
+  std::size_t in_flight_ = 0;
+};
+
+}  // namespace dmm::worker

@@ -1,0 +1,57 @@
+#include "dmm/worker/token.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+
+#include "dmm/json.h"
+#include "dmm/limits.h"
+#include "dmm/wire.h"
+
+namespace dmm::worker {
+
+Result<Token> read_token(transport::Message message) {
+  const auto parts = wire::split_token(message.subject);
+  if (!parts) {
+    return Error(code::foreign_subject,
+                 fmt::format("{} is not a token's subject", printable(message.subject, 300)));
+  }
+  Token token;
+  const std::optional<std::string> id = decode_id(parts->id);
+  if (!id) {
+    return Error(code::bad_spelling,
+                 fmt::format("id \"{}\" of type {} is spelled {}", printable(parts->id, 300),
+                             printable(parts->type), suggest_spelling(parts->id.substr(0, 300))));
+  }
+  token.identity = Identity{std::string(parts->type), *id};
+  token.key = key_of(token.identity);
+  const std::string lane = std::to_string(lane_of_key(token.key));
+  if (parts->lane != lane) {
+    return Error(code::wrong_lane, fmt::format("{} belongs on lane {}, not {}", token.key, lane,
+                                               printable(parts->lane, 40)));
+  }
+  const std::optional<int> version = wire::format_version(message.headers);
+  if (!version || *version > wire::kFormatVersion) {
+    return Error(code::newer_format,
+                 fmt::format("token of {} has format version {}, this program reads {}", token.key,
+                             version ? std::to_string(*version) : "(not a number)",
+                             wire::kFormatVersion));
+  }
+  if (message.payload.size() > limits::payload_bytes_max) {
+    return Error(code::too_large, fmt::format("token of {} has {} bytes, more than {}", token.key,
+                                              message.payload.size(), limits::payload_bytes_max));
+  }
+  token.sequence = message.sequence;
+  token.of_view = message.header(wire::kView).has_value();
+  token.deleted = message.header(wire::kDeleted).has_value();
+  if (const auto text = message.header(wire::kNotBefore)) {
+    std::int64_t milliseconds = 0;
+    std::from_chars(text->data(), text->data() + text->size(), milliseconds);
+    token.not_before =
+        std::chrono::system_clock::time_point(std::chrono::milliseconds(milliseconds));
+  }
+  token.news = std::move(message.payload);
+  return token;
+}
+
+}  // namespace dmm::worker

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <chrono>
+#include <optional>
+#include <string>
+
+#include "dmm/identity.h"
+#include "dmm/result.h"
+#include "dmm/transport/stream.h"
+#include "dmm/types.h"
+
+namespace dmm::worker {
+
+/// A work token, read and checked.
+struct Token {
+  Identity identity;
+  std::string key;  ///< "<type>.<encoded id>"
+  Sequence sequence;
+  std::string news;      ///< empty: a poke
+  bool of_view = false;  ///< the news are some fields, to be laid over the entry
+  bool deleted = false;  ///< a tombstone
+  /// Run no earlier than this; a zero time if at once.
+  std::chrono::system_clock::time_point not_before;
+  /// It was there before this worker owned the lane, so someone else may have worked on it.
+  bool inherited = false;
+};
+
+/// Errors: DMM-0207 another spelling of the id (the message has the right one), 0210 newer format,
+/// 0211 wrong lane (the message has the right one), 0212 not a token, 0202 too large.
+Result<Token> read_token(transport::Message message);
+
+}  // namespace dmm::worker
