@@ -89,8 +89,8 @@ std::string Names::token_subject(const Identity& identity) const {
 }
 
 std::string Names::token_filter(std::string_view type) const {
-  return type.empty() ? fmt::format("dmm.{}.work.>", ns_)
-                      : fmt::format("dmm.{}.work.{}.>", ns_, type);
+  return type.empty() ? fmt::format("dmm.{}.work.*.*.*", ns_)
+                      : fmt::format("dmm.{}.work.{}.*.*", ns_, type);
 }
 
 std::string Names::report_subject(std::string_view kind, std::string_view device) const {
@@ -98,8 +98,8 @@ std::string Names::report_subject(std::string_view kind, std::string_view device
 }
 
 std::string Names::report_filter(std::string_view kind) const {
-  return kind.empty() ? fmt::format("dmm.{}.report.>", ns_)
-                      : fmt::format("dmm.{}.report.{}.>", ns_, kind);
+  return kind.empty() ? fmt::format("dmm.{}.report.*.*", ns_)
+                      : fmt::format("dmm.{}.report.{}.*", ns_, kind);
 }
 
 std::string Names::entry_subject(std::string_view key) const {

@@ -43,7 +43,7 @@ class Names {
 
   /// dmm.<ns>.work.<type>.<lane>.<id>
   std::string token_subject(const Identity& identity) const;
-  /// dmm.<ns>.work.<type>.> or, for all types, dmm.<ns>.work.>
+  /// dmm.<ns>.work.<type>.*.* or, for all types, dmm.<ns>.work.*.*.*
   std::string token_filter(std::string_view type = {}) const;
   /// dmm.<ns>.report.<kind>.<device>
   std::string report_subject(std::string_view kind, std::string_view device) const;
