@@ -18,29 +18,30 @@ std::size_t EntryStore::bytes_of(const Slot& slot) {
 
 const Entry* EntryStore::find(const std::string& key) {
   const auto found = by_key_.find(key);
-  if (found == by_key_.end()) return nullptr;
+  if (found == by_key_.end()) return complete_ ? &missing_ : nullptr;
   slots_.splice(slots_.begin(), slots_, found->second);
   return &slots_.front().entry;
 }
 
 void EntryStore::put(const std::string& key, Entry entry) {
-  drop(key);
+  if (const auto found = by_key_.find(key); found != by_key_.end()) take_out(found->second);
   slots_.push_front(Slot{key, std::move(entry)});
   by_key_.emplace(slots_.front().key, slots_.begin());
   bytes_ += bytes_of(slots_.front());
   while (bytes_ > bytes_max_ && slots_.size() > 1) {
-    bytes_ -= bytes_of(slots_.back());
-    by_key_.erase(slots_.back().key);
-    slots_.pop_back();
+    take_out(std::prev(slots_.end()));
+    complete_ = false;
   }
 }
 
 void EntryStore::drop(const std::string& key) {
-  const auto found = by_key_.find(key);
-  if (found == by_key_.end()) return;
-  const auto slot = found->second;
+  if (const auto found = by_key_.find(key); found != by_key_.end()) take_out(found->second);
+  complete_ = false;
+}
+
+void EntryStore::take_out(std::list<Slot>::iterator slot) {
   bytes_ -= bytes_of(*slot);
-  by_key_.erase(found);
+  by_key_.erase(slot->key);
   slots_.erase(slot);
 }
 
@@ -48,6 +49,7 @@ void EntryStore::clear() {
   by_key_.clear();
   slots_.clear();
   bytes_ = 0;
+  complete_ = false;
 }
 
 }  // namespace dmm::worker

@@ -29,11 +29,16 @@ class EntryStore {
  public:
   explicit EntryStore(std::size_t bytes_max) : bytes_max_(bytes_max) {}
 
-  /// The entry, or nullptr. Valid until the next call.
+  /// The entry, or nullptr if it is not known. Valid until the next call.
   const Entry* find(const std::string& key);
   void put(const std::string& key, Entry entry);
+  /// Someone else wrote it, or a write went unanswered: it is no longer known.
   void drop(const std::string& key);
   void clear();
+
+  /// All entries there are have been put: what is not found does not exist. Ends with the first
+  /// entry that is dropped or makes way.
+  void set_complete() noexcept { complete_ = true; }
 
  private:
   struct Slot {
@@ -41,9 +46,12 @@ class EntryStore {
     Entry entry;
   };
   static std::size_t bytes_of(const Slot& slot);
+  void take_out(std::list<Slot>::iterator slot);
 
   const std::size_t bytes_max_;
   std::size_t bytes_ = 0;
+  bool complete_ = false;
+  const Entry missing_;
   std::list<Slot> slots_;  ///< most recently used first
   std::unordered_map<std::string_view, std::list<Slot>::iterator> by_key_;
 };

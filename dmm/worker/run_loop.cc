@@ -147,11 +147,28 @@ void RunLoop::begin_tenure(const Tenure& tenure) {
     const std::lock_guard lock(arrived_mutex_);
     arrived_.clear();
   }
-  created_ = streams_.work->state().created;
+  const transport::StreamState work = streams_.work->state();
+  created_ = work.created;
   statuses_.load(type_);
+  load_entries(work);
   reader_ = streams_.work->read({.filter = streams_.names.token_filter(type_), .after = {}},
                                *this);
   reader_->grant(2 * limits::read_batch);
+}
+
+/// Where there is much to do, reading all entries at once costs less than reading one for each run;
+/// where there is little, the entries are read as they are needed: work in proportion to the change.
+void RunLoop::load_entries(const transport::StreamState& work) {
+  constexpr std::uint64_t kMuch = 1'000;
+  constexpr std::uint64_t kScanIsCheaper = 8;  // a scanned entry costs about an eighth of a read one
+  if (work.messages < kMuch) return;
+  if (streams_.cache->state().messages > work.messages * kScanIsCheaper) return;
+  entries_.set_complete();
+  transport::scan(*streams_.cache, streams_.names.entry_filter(type_),
+                  [this](transport::Message message) {
+                    std::string key(streams_.names.entry_key(message.subject));
+                    entries_.put(key, Entry::from(std::move(message)));
+                  });
 }
 
 /// Forgets everything but the runs that are under way, whose results will be dropped.
@@ -393,8 +410,8 @@ void RunLoop::load_token(const ItemPtr& item) {
 void RunLoop::begin_loaded(const ItemPtr& item) {
   const Token& token = item->current;
   const bool poke = token.news.empty();
-  // A poke says "look again", so it does not trust the copy in memory.
-  if (!poke) {
+  // A poke says "look again", so it does not trust a copy in memory, unless it is as old as that.
+  if (!poke || token.inherited) {
     if (const Entry* held = entries_.find(item->key)) {
       item->entry = *held;
       item->entry_known = true;

@@ -99,6 +99,7 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
 
   // The owner's loop.
   void begin_tenure(const Tenure& tenure);
+  void load_entries(const transport::StreamState& work);
   void reset();
   void turn(bool may_begin);
   void take_arrived();
