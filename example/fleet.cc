@@ -49,10 +49,17 @@ void refuse(httplib::Response& response, int status, const std::string& why) {
   response.set_content(why, "text/plain");
 }
 
+// httplib lets five connections wait to be accepted. A worker opens more than that at a time, and
+// each one too many costs its client a second.
+class Server final : public httplib::Server {
+ public:
+  void lengthen_queue() { ::listen(svr_sock_, 256); }
+};
+
 }  // namespace
 
 struct Fleet::Impl {
-  httplib::Server server;
+  Server server;
   std::jthread thread;  // of the server
 
   std::mutex mutex;  // guards all below
@@ -203,6 +210,7 @@ int Fleet::start(int port) {
     throw std::runtime_error(
         fmt::format("port {} of {} is taken; choose another with --port", port, host));
   }
+  impl_->server.lengthen_queue();
   impl_->thread = std::jthread([this] { impl_->server.listen_after_bind(); });
   return port;
 }
