@@ -44,14 +44,15 @@ class State : public std::enable_shared_from_this<State> {
   }
 
   void stop() {
-    reconnect_listener_.reset();
-    inbox_.reset();
     std::string consumer;
     {
       const std::lock_guard lock(mutex_);
       sink_ = nullptr;
       consumer.swap(consumer_);
     }
+    // Nothing touches these once the sink is gone; closing the inbox waits for its handler.
+    reconnect_listener_.reset();
+    inbox_.reset();
     remove_consumer(consumer);
   }
 
@@ -200,7 +201,7 @@ class State : public std::enable_shared_from_this<State> {
 
   /// Asks for as many messages as may be given, half a batch or more at a time.
   void pull() {
-    if (consumer_.empty()) return;
+    if (sink_ == nullptr || consumer_.empty()) return;
     const std::size_t target = std::min(wanted_, limits::read_batch);
     if (outstanding_ >= target || (outstanding_ > 0 && outstanding_ > target / 2)) return;
     const std::size_t batch = target - outstanding_;
