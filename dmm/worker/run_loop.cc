@@ -196,7 +196,7 @@ void RunLoop::reset() {
 
 void RunLoop::turn(bool may_begin) {
   fire_timers();
-  while (may_begin && busy_ < options_.concurrency && !ready_.empty() && lease_->held()) {
+  while (may_begin && busy_ < slots() && !ready_.empty() && lease_->held()) {
     const ItemPtr item = std::move(ready_.front());
     ready_.pop_front();
     ready_bytes_ -= item->token->news.size();
@@ -208,9 +208,17 @@ void RunLoop::turn(bool may_begin) {
     reader_->grant(std::exchange(consumed_, 0));
   }
   publish_stats();
-  auto until = Clock::now() + std::chrono::seconds(1);
+  auto until = Clock::now() + (may_begin ? milliseconds(1'000) : milliseconds(20));
   if (!timers_.empty()) until = std::min(until, timers_.begin()->first);
   mailbox_.run_until(until);
+}
+
+/// How many identities may be on their way to or in a run. The pool has a thread for each run; where
+/// runs are short, some more may stand in line, so that a thread need not wait for its next run.
+std::size_t RunLoop::slots() const {
+  constexpr auto kShort = std::chrono::microseconds(500);
+  constexpr std::size_t kAhead = 128;
+  return options_.concurrency + (usual_run_ < kShort ? kAhead : 0);
 }
 
 void RunLoop::take_arrived() {
@@ -497,19 +505,27 @@ void RunLoop::dispatch(const ItemPtr& item) {
   item->run = run;
   item->state = State::running;
   ++stats_.runs;
-  run->deadline = later(options_.timeout, [this, item, run] {
-    run->deadline.reset();
-    overdue(item, run);
-  });
+  watch_deadline(item, run);
   pool_->submit([this, item, run] {
+    run->started = true;
+    const auto begun = Clock::now();
     run->result =
         run_once(materializer_, run->input, matters_, run->stop.get_token(), streams_.log);
+    run->took = Clock::now() - begun;
     mailbox_.post([this, item] { ran(item); });
   });
 }
 
+void RunLoop::watch_deadline(const ItemPtr& item, const std::shared_ptr<Run>& run) {
+  run->deadline = later(options_.timeout, [this, item, run] {
+    run->deadline.reset();
+    // One that still stands in line for a thread has used none of its time.
+    if (!run->started) return watch_deadline(item, run);
+    overdue(item, run);
+  });
+}
+
 void RunLoop::overdue(const ItemPtr& item, const std::shared_ptr<Run>& run) {
-  if (item->run != run) return;
   run->timed_out = true;
   run->stop.request_stop();
   const std::string text = fmt::format("did not return within {} ms", options_.timeout.count());
@@ -525,6 +541,7 @@ void RunLoop::ran(const ItemPtr& item) {
   const std::shared_ptr<Run> run = std::move(item->run);
   item->run.reset();
   cancel(run->deadline);
+  usual_run_ = (usual_run_ * 7 + run->took) / 8;
   if (item->abandoned) {
     item->abandoned = false;
     item->state = State::fresh;
@@ -723,19 +740,29 @@ void RunLoop::put_back(const ItemPtr& item) {
 void RunLoop::erase_token(Sequence sequence) { to_erase_.push_back(sequence); }
 
 void RunLoop::pump_erases() {
-  while (!to_erase_.empty() && erasing_ < limits::erases_in_flight_max) {
-    const Sequence sequence = to_erase_.front();
-    to_erase_.pop_front();
-    ++erasing_;
-    streams_.work->erase(sequence, [this, sequence, tenure = tenure_](const Result<bool>& result) {
-      mailbox_.post([this, sequence, tenure, ok = result.ok()] {
-        --erasing_;
-        if (!ok && tenure == tenure_) {
-          later(kTroubleDelay, [this, sequence] { erase_token(sequence); });
-        }
+  do {
+    while (!to_erase_.empty() && erasing_ < limits::erases_in_flight_max) {
+      const Sequence sequence = to_erase_.front();
+      to_erase_.pop_front();
+      ++erasing_;
+      send_erase(sequence);
+    }
+    erases_wait_ = !to_erase_.empty();
+    // Answers that came before the flag was set woke nobody: look again.
+  } while (erases_wait_ && erasing_ <= limits::erases_in_flight_max / 2);
+}
+
+void RunLoop::send_erase(Sequence sequence) {
+  streams_.work->erase(sequence, [this, sequence, tenure = tenure_](const Result<bool>& result) {
+    const std::size_t left = --erasing_;
+    if (!result.ok()) {
+      mailbox_.post([this, sequence, tenure] {
+        if (tenure == tenure_) later(kTroubleDelay, [this, sequence] { erase_token(sequence); });
       });
-    });
-  }
+    } else if (erases_wait_ && left == limits::erases_in_flight_max / 2) {
+      mailbox_.post([] {});  // the owner sends the next half
+    }
+  });
 }
 
 }  // namespace dmm::worker

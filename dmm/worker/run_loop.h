@@ -17,6 +17,7 @@
 //  3. Nothing is stored or begun unless the lease is held; what belongs to an ended tenure is
 //     dropped (its number is compared).
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <deque>
@@ -70,6 +71,8 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
     bool timed_out = false;
     bool cancelled = false;
     Timer deadline;
+    std::atomic<bool> started = false;
+    Clock::duration took{};
   };
 
   struct Item {
@@ -108,6 +111,7 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   bool quiet() const;
   void cancel_runs();
   void publish_stats();
+  std::size_t slots() const;
 
   // The way of an identity.
   void take_token(transport::Message message);
@@ -121,6 +125,7 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   void rewrite_entry(const ItemPtr& item);
   void dispatch(const ItemPtr& item);
   void ran(const ItemPtr& item);
+  void watch_deadline(const ItemPtr& item, const std::shared_ptr<Run>& run);
   void overdue(const ItemPtr& item, const std::shared_ptr<Run>& run);
   void finish(const ItemPtr& item);
   void store(const ItemPtr& item, std::optional<std::string> value);
@@ -138,6 +143,7 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
 
   void erase_token(Sequence sequence);
   void pump_erases();
+  void send_erase(Sequence sequence);
   Timers::iterator later(Clock::duration delay, std::function<void()> task);
   void cancel(Timer& timer);
   /// Wraps `task` so that the owner runs it if the tenure has not ended meanwhile.
@@ -166,13 +172,15 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   std::size_t ready_bytes_ = 0;
   std::vector<ItemPtr> suspended_;  ///< finished, but the lease was not held
   std::size_t busy_ = 0;            ///< slots taken: reading or running
+  Clock::duration usual_run_{};     ///< moving average of how long a run takes
   std::size_t storing_ = 0;
   std::size_t consumed_ = 0;  ///< read since the last grant
   EntryStore entries_;
   StatusStore statuses_;
 
   std::deque<Sequence> to_erase_;
-  std::size_t erasing_ = 0;
+  std::atomic<std::size_t> erasing_ = 0;
+  std::atomic<bool> erases_wait_ = false;  ///< to_erase_ has more than may be under way
 
   Timers timers_;
   std::mt19937_64 random_;

@@ -16,22 +16,35 @@ RunPool::~RunPool() {
 void RunPool::submit(std::function<void()> task) {
   const std::lock_guard lock(mutex_);
   tasks_.push_back(std::move(task));
-  if (idle_ >= tasks_.size()) {
+  wake_one();
+}
+
+void RunPool::wake_one() {
+  if (waking_ || tasks_.empty()) return;
+  if (idle_ > 0) {
+    waking_ = true;
     changed_.notify_one();
   } else if (threads_.size() < threads_max_) {
+    waking_ = true;
     threads_.emplace_back([this] { run(); });
   }
 }
 
 void RunPool::run() {
   std::unique_lock lock(mutex_);
+  waking_ = false;
   while (true) {
-    ++idle_;
-    changed_.wait(lock, [this] { return stopping_ || !tasks_.empty(); });
-    --idle_;
-    if (tasks_.empty()) return;
+    if (tasks_.empty()) {
+      if (stopping_) return;
+      ++idle_;
+      changed_.wait(lock);
+      --idle_;
+      waking_ = false;
+      continue;
+    }
     const std::function<void()> task = std::move(tasks_.front());
     tasks_.pop_front();
+    wake_one();
     lock.unlock();
     task();
     lock.lock();

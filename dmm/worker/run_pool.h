@@ -10,8 +10,11 @@
 
 namespace dmm::worker {
 
-/// The threads on which handlers run. Bounded by its owner, who never submits more than `threads`
-/// tasks at a time. Destroying it waits for the tasks that run.
+/// The threads on which handlers run, at most `threads` at a time; what is submitted beyond that
+/// waits in its order. Bounded by its owner. Destroying it waits for all tasks.
+///
+/// One thread is woken at a time, and wakes the next one if there is more to do: many short tasks
+/// are then done by few threads without a wake-up each, long ones by many.
 class RunPool {
  public:
   explicit RunPool(std::size_t threads);
@@ -24,11 +27,13 @@ class RunPool {
 
  private:
   void run();
+  void wake_one();
 
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<std::function<void()>> tasks_;
   std::size_t idle_ = 0;
+  bool waking_ = false;  ///< a thread was woken and has not taken its task yet
   bool stopping_ = false;
   const std::size_t threads_max_;
   std::vector<std::thread> threads_;  ///< started when first needed
