@@ -148,6 +148,9 @@ void Connection::request(Channel channel, const std::string& subject,
   if (closed_) return handler(Error(code::closed, "the connection is closed"));
   // What is published while disconnected would be sent after the reconnect, when its caller has
   // long been told that it failed.
+  if (refused_) {
+    return handler(Error(code::access_denied, "the server closed the connection for good"));
+  }
   if (!connected()) {
     return handler(Error(code::unreachable, "not connected to a server at the moment"));
   }
@@ -391,6 +394,7 @@ void Connection::on_closed(natsConnection*, void* closure) noexcept {
   auto* link = static_cast<Link*>(closure);
   Connection& self = *link->owner;
   if (!self.closed_) {
+    self.refused_ = true;
     self.log_.error("the connection was closed for good: the server refuses us");
   }
   const std::lock_guard lock(self.mutex_);

@@ -132,6 +132,7 @@ class Connection {
   Link bulk_;
   std::atomic<std::uint64_t> reconnects_{0};
   std::atomic<bool> closed_{false};
+  std::atomic<bool> refused_{false};  ///< the server does not take us back: libnats has given up
   std::atomic<int> links_closed_{0};
 
   std::mutex mutex_;

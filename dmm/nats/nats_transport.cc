@@ -8,6 +8,7 @@
 #include "dmm/limits.h"
 #include "dmm/nats/connection.h"
 #include "dmm/nats/reader.h"
+#include "dmm/nats/server_info.h"
 #include "dmm/wire.h"
 
 namespace dmm::nats {
@@ -399,7 +400,12 @@ class NatsTransport final : public transport::Transport {
   transport::ServerFacts facts() override {
     transport::ServerFacts facts;
     facts.url = connection_->url();
-    facts.name = connection_->server_id();
+    const nlohmann::json info = ask_server_info(facts.url);
+    if (info.is_object()) {
+      facts.version = info.value("version", "");
+      facts.cluster = info.value("cluster", "");
+      facts.name = info.value("server_name", connection_->server_id());
+    }
     facts.payload_bytes_max = connection_->payload_bytes_max();
     facts.round_trip = connection_->round_trip();
     const nlohmann::json account = account_info();
