@@ -1,7 +1,5 @@
 #include "tests/bench/notify/bare_client.h"
 
-#include <time.h>
-
 #include <charconv>
 #include <cstring>
 #include <optional>
@@ -9,6 +7,7 @@
 #include <utility>
 
 #include "tests/bench/notify/bare_link.h"
+#include "tests/bench/support/pace.h"
 
 namespace dmm::bench {
 namespace {
@@ -42,14 +41,6 @@ std::uint64_t stream_sequence(std::string_view reply) {
 
 std::uint64_t last_number(std::string_view subject) {
   return number_behind(subject.substr(subject.rfind('.')), ".");
-}
-
-/// Sleeps until `then`: the pace of a measurement on an idle system.
-void wait_until(Clock::time_point then) {
-  const auto left = std::chrono::duration_cast<std::chrono::nanoseconds>(then - Clock::now());
-  if (left.count() <= 0) return;
-  const timespec pause{left.count() / kNanosecondsPerSecond, left.count() % kNanosecondsPerSecond};
-  ::nanosleep(&pause, nullptr);
 }
 
 }  // namespace

@@ -1,0 +1,239 @@
+// The area "notify" of scripts/bench: notify -> materialize beside a bare libnats client that does
+// the same durable operations. Both take turns, A B A B, on one server of their own.
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstddef>
+#include <cstdio>
+#include <cstring>
+#include <exception>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "dmm/testing/nats_server.h"
+#include "tests/bench/notify/bare_client.h"
+#include "tests/bench/notify/dmm_client.h"
+#include "tests/bench/support/cpu.h"
+#include "tests/bench/support/report.h"
+#include "tests/bench/support/statistics.h"
+
+namespace dmm::bench {
+namespace {
+
+using Seconds = std::chrono::duration<double>;
+constexpr auto kInterval = std::chrono::milliseconds(20);  // 50 a second
+constexpr std::size_t kSteadyIdentities = 10'000;
+constexpr std::size_t kSongBytes = 100;
+
+struct Arguments {
+  std::size_t count = 50'000;
+  std::size_t latencies = 250;
+  int rounds = 3;
+  bool check = false;
+  std::string json;
+};
+
+/// What one side did, a value for each round (latencies: for each notify).
+struct Side {
+  std::vector<double> publish, drain, drain_cas, steady;     // 1/s
+  std::vector<double> drain_cpu, drain_cas_cpu, steady_cpu;  // us each, client and server
+  std::vector<double> latency, stored;                       // us
+};
+
+/// Runs `action`, which returns its time, and notes rate and CPU time.
+template <class Action>
+void measure(pid_t server, std::size_t count, std::vector<double>& rates, std::vector<double>& cpu,
+             Action action) {
+  const auto before = cpu_time(::getpid()) + cpu_time(server);
+  const Seconds time = action();
+  const auto used = cpu_time(::getpid()) + cpu_time(server) - before;
+  rates.push_back(static_cast<double>(count) / time.count());
+  cpu.push_back(used.count() * 1e6 / static_cast<double>(count));
+}
+
+void require_empty(std::uint64_t tokens, const char* who) {
+  if (tokens == 0) return;
+  throw std::runtime_error(fmt::format("{} left {} tokens behind: no figure", who, tokens));
+}
+
+void append_us(std::vector<double>& to, const std::vector<Seconds>& from) {
+  for (const Seconds time : from) to.push_back(time.count() * 1e6);
+}
+
+void run_bare(const Arguments& arguments, const testing::NatsServer& server, int round, Side& side,
+              std::vector<double>& round_trips) {
+  // As long as what dmm sends for the same object.
+  const std::string payload =
+      fmt::format(R"({{"current_song":"{:*<{}}","id":"p12345","plays":0}})", "", kSongBytes);
+  BareClient client(server.url(), fmt::format("bare{}", round), payload);
+  const pid_t pid = server.pid();
+  client.store_entries(arguments.count);
+  side.publish.push_back(static_cast<double>(arguments.count) /
+                         client.publish(arguments.count, 2'048).count());
+  measure(pid, arguments.count, side.drain, side.drain_cpu,
+          [&] { return client.drain(arguments.count, false); });
+  client.publish(arguments.count, 2'048);
+  measure(pid, arguments.count, side.drain_cas, side.drain_cas_cpu,
+          [&] { return client.drain(arguments.count, true); });
+  measure(pid, arguments.count, side.steady, side.steady_cpu,
+          [&] { return client.steady(arguments.count, kSteadyIdentities); });
+  append_us(side.latency, client.latencies(arguments.latencies, kInterval));
+  append_us(round_trips, client.round_trips(arguments.latencies, kInterval));
+  require_empty(client.tokens_left() - arguments.latencies, "the bare client");
+}
+
+void run_dmm(const Arguments& arguments, const testing::NatsServer& server, int round, Side& side) {
+  DmmClient client(server.url(), fmt::format("dmm{}", round), std::string(kSongBytes, '*'));
+  const pid_t pid = server.pid();
+  // Settles every identity, so that the entries of the measured runs exist.
+  client.notify(arguments.count);
+  client.drain(arguments.count, false);
+  side.publish.push_back(static_cast<double>(arguments.count) /
+                         client.notify(arguments.count).count());
+  measure(pid, arguments.count, side.drain, side.drain_cpu,
+          [&] { return client.drain(arguments.count, false); });
+  measure(pid, arguments.count, side.steady, side.steady_cpu,
+          [&] { return client.steady(arguments.count, kSteadyIdentities); });
+  client.notify(arguments.count);
+  measure(pid, arguments.count, side.drain_cas, side.drain_cas_cpu,
+          [&] { return client.drain(arguments.count, true); });
+  const auto latencies = client.latencies(arguments.latencies, kInterval);
+  append_us(side.latency, latencies.started);
+  append_us(side.stored, latencies.stored);
+  require_empty(client.tokens_left(), "dmm");
+}
+
+Goal at_least(double ratio, double wanted) {
+  return {fmt::format(">= {:.2f}", wanted), [=] { return ratio >= wanted; }};
+}
+
+Goal at_most(double value, double wanted, std::string text) {
+  return {std::move(text), [=] { return value <= wanted; }};
+}
+
+void add_rate(Report& report, const char* name, const std::vector<double>& dmm,
+              const std::vector<double>& bare, double floor, double aim) {
+  Figure figure{name, median(dmm), "1/s", "bare client", median(bare), {}, {}};
+  figure.floor = at_least(figure.ratio(), floor);
+  figure.aim = at_least(figure.ratio(), aim);
+  report.add(std::move(figure));
+}
+
+Report make_report(const Side& dmm, const Side& bare, const std::vector<double>& round_trips) {
+  Report report;
+  add_rate(report, "notify drain", dmm.drain, bare.drain, 0.4, 0.7);              // P10
+  add_rate(report, "notify drain cas", dmm.drain_cas, bare.drain_cas, 0.4, 0.6);  // P11
+  add_rate(report, "notify steady", dmm.steady, bare.steady, 0.4, 0.7);           // P12
+  // P14
+  const double p50 = quantile(dmm.latency, 0.5);
+  const double bare50 = quantile(bare.latency, 0.5);
+  report.add({"notify latency p50", p50, "us", "bare client", bare50,
+              at_most(p50, 2 * bare50, "<= 2.00 x"), at_most(p50, bare50 + 50, "<= raw + 50 us")});
+  const double p99 = quantile(dmm.latency, 0.99);
+  const double bare99 = quantile(bare.latency, 0.99);
+  report.add({"notify latency p99", p99, "us", "bare client", bare99,
+              at_most(p99, 3 * bare99, "<= 3.00 x"), at_most(p99, 2 * bare99, "<= 2.00 x")});
+  // P13
+  const double cpu = median(dmm.drain_cpu);
+  report.add({"notify cpu", cpu, "us", "bare client", median(bare.drain_cpu),
+              at_most(cpu, 60, "<= 60 us"), at_most(cpu, 40, "<= 40 us")});
+  // P15
+  const double stored50 = quantile(dmm.stored, 0.5);
+  const double trip50 = quantile(round_trips, 0.5);
+  report.add({"notify stored p50", stored50, "us", "ping", trip50,
+              at_most(stored50, 4 * trip50, "<= 4.00 x"), at_most(stored50, 300, "<= 300 us")});
+  const double stored99 = quantile(dmm.stored, 0.99);
+  report.add({"notify stored p99",
+              stored99,
+              "us",
+              "ping",
+              quantile(round_trips, 0.99),
+              at_most(stored99, 3'000, "<= 3 ms"),
+              {}});
+  return report;
+}
+
+void print_beside(const Side& dmm, const Side& bare) {
+  fmt::print("\nbeside (no goals)               dmm     baseline\n");
+  const auto line = [](const char* name, const std::vector<double>& a, const std::vector<double>& b,
+                       const char* unit) {
+    fmt::print("  {:<22} {:>10.1f} {:>12.1f}  {}\n", name, median(a), median(b), unit);
+  };
+  line("notify, pipelined", dmm.publish, bare.publish, "1/s");
+  line("cpu of drain cas", dmm.drain_cas_cpu, bare.drain_cas_cpu, "us");
+  line("cpu of steady", dmm.steady_cpu, bare.steady_cpu, "us, publishing included");
+}
+
+int run(const Arguments& arguments) {
+  const testing::NatsServer server({.payload_bytes_max = 8u << 20});
+  fmt::print("notify: {} tokens, {} notifies at 50/s, {} rounds A B A B, nats-server at {}\n",
+             arguments.count, arguments.latencies, arguments.rounds, server.url());
+  fmt::print("A, the bare client: {}\nB, dmm: Bucket, register_type, WorkStream with defaults\n",
+             kBareClientIs);
+  Side bare;
+  Side dmm;
+  std::vector<double> round_trips;
+  for (int round = 0; round < arguments.rounds; ++round) {
+    fmt::print(stderr, "round {} of {}: bare client\n", round + 1, arguments.rounds);
+    run_bare(arguments, server, round, bare, round_trips);
+    fmt::print(stderr, "round {} of {}: dmm\n", round + 1, arguments.rounds);
+    run_dmm(arguments, server, round, dmm);
+  }
+  const Report report = make_report(dmm, bare, round_trips);
+  fmt::print("\n");
+  report.print();
+  print_beside(dmm, bare);
+  if (!arguments.json.empty()) report.append_json(arguments.json);
+  const auto below = report.below_floor();
+  return arguments.check && !below.empty() ? 3 : 0;
+}
+
+Arguments parse(int argc, char** argv) {
+  Arguments arguments;
+  for (int i = 1; i < argc; ++i) {
+    const std::string option = argv[i];
+    if (option == "--check") {
+      arguments.check = true;
+      continue;
+    }
+    if (i + 1 >= argc) throw std::invalid_argument(option + ": unknown, or its value is missing");
+    const std::string value = argv[++i];
+    if (option == "--json") {
+      arguments.json = value;
+    } else if (option == "--count") {
+      arguments.count = std::stoul(value);
+    } else if (option == "--latencies") {
+      arguments.latencies = std::stoul(value);
+    } else if (option == "--rounds") {
+      arguments.rounds = std::stoi(value);
+    } else {
+      throw std::invalid_argument(option + ": unknown");
+    }
+  }
+  if (arguments.count < 1 || arguments.latencies < 1 || arguments.rounds < 1) {
+    throw std::invalid_argument("--count, --latencies and --rounds are at least 1");
+  }
+  return arguments;
+}
+
+}  // namespace
+}  // namespace dmm::bench
+
+int main(int argc, char** argv) {
+  try {
+    return dmm::bench::run(dmm::bench::parse(argc, argv));
+  } catch (const std::invalid_argument& e) {
+    fmt::print(stderr,
+               "bench_notify: {}\n"
+               "usage: bench_notify [--json FILE] [--count N] [--latencies N] [--rounds N] "
+               "[--check]\n",
+               e.what());
+    return 2;
+  } catch (const std::exception& e) {
+    fmt::print(stderr, "bench_notify: {}\n", e.what());
+    return 1;
+  }
+}
