@@ -167,19 +167,18 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
 
   // ---- the reader's thread ----
   void on_message(transport::Message message) noexcept override {
-    mailbox_.post([this, tenure = tenure_.load(), message = std::move(message)] {
-      if (tenure == tenure_) take(message);
+    mailbox_.post([this, history = history_.load(), message = std::move(message)] {
+      if (history == history_) take(message);
     });
   }
   void on_caught_up() noexcept override {}
   void on_history_lost(std::string reason) noexcept override {
+    ++history_;  // what was read before and not yet taken is void
     mailbox_.post([this, reason = std::move(reason)] {
       streams_.log.error("the report stream lost its history: reading it from the start",
                          {{"kind", kind_}, {"reason", reason}});
-      cursor_ = Cursor{};
-      open_.clear();
-      clocks_.clear();
-      highest_ = Sequence{};
+      forget();
+      if (reader_) reader_->grant(2 * limits::read_batch);
       try {
         cursor_.created = streams_.reports->state().created;
       } catch (const Error& error) {
@@ -191,14 +190,9 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
   // ---- the owner's thread ----
   void begin_tenure() {
     reader_.reset();
-    ++tenure_;
-    devices_.clear();
-    ready_.clear();
-    open_.clear();
-    clocks_.clear();
-    timers_.clear();
+    ++history_;
+    forget();
     const std::string created = streams_.reports->state().created;
-    cursor_ = Cursor{};
     const auto stored =
         transport::last(*streams_.status, streams_.names.status_subject(cursor_key(kind_)));
     if (stored) cursor_ = parse_status<Cursor>(*stored).value_or(Cursor{});
@@ -209,6 +203,19 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
                                       .after = Sequence{cursor_.sequence}},
                                      *this);
     reader_->grant(2 * limits::read_batch);
+  }
+
+  /// Forgets all that was read; the handlers that run are no longer waited for.
+  void forget() {
+    ++tenure_;
+    devices_.clear();
+    ready_.clear();
+    timers_.clear();
+    open_.clear();
+    clocks_.clear();
+    highest_ = Sequence{};
+    cursor_ = Cursor{};
+    consumed_ = 0;
   }
 
   void turn(bool may_begin) {
@@ -275,7 +282,7 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
     }
     device->running = true;
     ++running_;
-    pool_->submit([this, device, message, tenure = tenure_.load(),
+    pool_->submit([this, device, message, tenure = tenure_,
                    state = std::make_shared<nlohmann::json>(std::move(report).value())] {
       auto error = std::make_shared<std::optional<Error>>(call(*device, *state));
       mailbox_.post([this, device, message, tenure, error] {
@@ -402,10 +409,7 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
     reader_.reset();
     pool_.reset();
     lease_->release();
-    ++tenure_;
-    devices_.clear();
-    ready_.clear();
-    timers_.clear();
+    forget();
   }
 
   void count(std::uint64_t ObserveStats::*counter) {
@@ -426,7 +430,8 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
   Mailbox mailbox_;
   std::unique_ptr<Lease> lease_;
   std::unique_ptr<transport::Reader> reader_;
-  std::atomic<std::uint64_t> tenure_{0};
+  std::atomic<std::uint64_t> history_{0};  ///< counts beginnings of reading anew
+  std::uint64_t tenure_ = 0;
   std::stop_source handlers_stop_;
 
   std::unordered_map<std::string, DevicePtr> devices_;

@@ -110,7 +110,10 @@ std::optional<Lease::Record> Lease::newest() {
   if (!record) return std::nullopt;
   const auto message = transport::last(*streams_.leases,
                                        streams_.names.lease_subject(name_, record->epoch));
-  if (!message) return newest();  // a newer one came and the older ones were cleared away
+  if (!message) {
+    // A newer epoch came and this one was cleared away between the two questions.
+    throw Error(code::timed_out, "the newest epoch changed while it was read");
+  }
   const auto value = parse_json(message->payload);
   if (value.ok() && value.value().is_object()) {
     record->holder = value.value().value("holder", "");

@@ -90,10 +90,18 @@ void RunLoop::on_caught_up() noexcept {
 }
 
 void RunLoop::on_history_lost(std::string reason) noexcept {
-  mailbox_.post([this, reason = std::move(reason)] {
+  // What was read before belongs to what is lost; what comes now must not be mixed with it.
+  std::size_t dropped = 0;
+  {
+    const std::lock_guard lock(arrived_mutex_);
+    dropped = arrived_.size();
+    arrived_.clear();
+  }
+  mailbox_.post([this, dropped, reason = std::move(reason)] {
     streams_.log.error("the work stream lost its history: reading it from the start",
                        {{"type", type_}, {"reason", reason}});
     ++stats_.history_losses;
+    consumed_ += dropped;
     reset();
     try {
       created_ = streams_.work->state().created;
@@ -196,7 +204,8 @@ void RunLoop::reset() {
 
 void RunLoop::turn(bool may_begin) {
   fire_timers();
-  while (may_begin && busy_ < slots() && !ready_.empty() && lease_->held()) {
+  while (may_begin && busy_ < slots() && storing_ < limits::publishes_in_flight_max &&
+         to_erase_.size() < limits::publishes_in_flight_max && !ready_.empty() && lease_->held()) {
     const ItemPtr item = std::move(ready_.front());
     ready_.pop_front();
     ready_bytes_ -= item->token->news.size();
@@ -589,7 +598,7 @@ void RunLoop::finish(const ItemPtr& item) {
     if (entry.value) return store(item, std::nullopt);
     return conclude(item);
   }
-  if (!result.value || result.value == entry.value) return conclude(item);
+  if (result.value == entry.value) return conclude(item);
   store(item, std::move(result.value));
 }
 
