@@ -9,6 +9,7 @@
 #include <functional>
 #include <mutex>
 #include <optional>
+#include <string_view>
 #include <utility>
 
 #include "example/commands.h"
@@ -45,15 +46,16 @@ class Story final {
 
   /// True if every scene ended as it should.
   bool tell() {
-    return play("declare", [this] { declare(0); }) && play("trouble", [this] { trouble(); }) &&
-           play("power cut", [this] { power_cut(); });
+    return play("declare",
+                [this] { declare(0, "Somebody declares what the players shall play."); }) &&
+           play("trouble", [this] { trouble(); }) && play("power cut", [this] { power_cut(); });
   }
 
   nlohmann::json summary();
   void print_summary(const nlohmann::json& summary);
 
  private:
-  void declare(std::size_t shift);
+  void declare(std::size_t shift, std::string_view what);
   void trouble();
   void power_cut();
   bool play(const std::string& name, const std::function<void()>& action);
@@ -73,12 +75,12 @@ class Story final {
   std::optional<double> take_over_seconds_;
 };
 
-void Story::declare(std::size_t shift) {
+void Story::declare(std::size_t shift, std::string_view what) {
   std::map<std::string, std::string> songs;
   for (std::size_t i = 0; i < options_.players; ++i) {
     songs[name_of(i)] = kSongs[(i + shift) % kSongs.size()];
   }
-  screen_.say(fmt::format("Somebody declares what {} players shall play.", songs.size()));
+  screen_.say(what);
   stage_.desired().declare(songs);
 }
 
@@ -97,7 +99,7 @@ void Story::trouble() {
   stage_.crash_worker();
   crashed_ = Clock::now();
   screen_.say("The worker is killed (kill -9). The other one takes over when its lease runs out.");
-  declare(1);
+  declare(1, "Somebody declares another song for each player.");
 }
 
 void Story::power_cut() {
@@ -116,11 +118,15 @@ bool Story::play(const std::string& name, const std::function<void()>& action) {
   std::unique_lock lock(mutex);
   while (!stop_.stop_requested() && Clock::now() - began_ < options_.timeout) {
     scene.converged = look(scene_began);
+    scene.seconds = seconds_since(scene_began);
     if (scene.converged) break;
     stage_.check();
-    woken.wait_for(lock, stop_, std::chrono::milliseconds(200), [] { return false; });
+    woken.wait_for(lock, stop_, std::chrono::milliseconds(100), [] { return false; });
   }
-  scene.seconds = seconds_since(scene_began);
+  // For those who watch: the picture is gone with the next scene.
+  if (screen_.terminal()) {
+    woken.wait_for(lock, stop_, std::chrono::milliseconds(1500), [] { return false; });
+  }
   scenes_.push_back(scene);
   return scene.converged;
 }
@@ -130,7 +136,12 @@ bool Story::look(Clock::time_point scene_began) {
       stage_.work_epoch() > epoch_before_crash_) {
     take_over_seconds_ = seconds_since(crashed_);
   }
-  players_ = look_at_players(stage_.bucket(), stage_.desired(), stage_.options().players_url);
+  try {
+    players_ = look_at_players(stage_.bucket(), stage_.desired(), stage_.options().players_url);
+  } catch (const dmm::Error& e) {
+    if (e.kind() != dmm::Kind::retry) throw;
+    return false;  // the next look will tell
+  }
   screen_.show(players_, seconds_since(scene_began));
   return players_.size() >= options_.players &&
          std::all_of(players_.begin(), players_.end(), [](const auto& p) { return p.converged(); });
@@ -160,11 +171,11 @@ nlohmann::json Story::summary() {
 void Story::print_summary(const nlohmann::json& summary) {
   screen_.say("\nWhat happened");
   for (const Scene& scene : scenes_) {
-    screen_.say(fmt::format("  {:<10} {} after {:.1f} s", scene.name,
+    screen_.say(fmt::format("  {:<10} {} after {:.2f} s", scene.name,
                             scene.converged ? "converged" : "NOT converged", scene.seconds));
   }
   if (take_over_seconds_) {
-    screen_.say(fmt::format("  the second worker took over {:.1f} s after the kill -9",
+    screen_.say(fmt::format("  the second worker took over {:.2f} s after the kill -9",
                             *take_over_seconds_));
   }
   const auto count = [](const nlohmann::json& counts, const char* name) {

@@ -40,7 +40,7 @@ void Screen::show(const std::vector<PlayerView>& players, double seconds) {
   const std::string summary = fmt::format("{} of {} players play what was declared, {} are retried",
                                           converged, players.size(), failing);
   if (!terminal_) {
-    if (summary != last_) print(fmt::format("  {:5.1f} s  {}\n", seconds, summary));
+    if (summary != last_) print(fmt::format("  {:5.2f} s  {}\n", seconds, summary));
     last_ = summary;
     return;
   }
@@ -58,7 +58,7 @@ void Screen::show(const std::vector<PlayerView>& players, double seconds) {
                                   : "\033[33m",
                            lines[i]);
   }
-  picture += fmt::format("{:5.1f} s  {}\n", seconds, summary);
+  picture += fmt::format("{:5.2f} s  {}\n", seconds, summary);
   drawn_ = lines.size() + 1;
   print(picture);
 }

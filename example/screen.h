@@ -17,6 +17,7 @@ class Screen final {
  public:
   explicit Screen(std::FILE* out);
 
+  bool terminal() const noexcept { return terminal_; }
   /// A line that stays.
   void say(std::string_view text);
   /// The picture of now; replaces the one before. `seconds` since the scene began.
