@@ -16,6 +16,8 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 using transport::Message;
 
+constexpr milliseconds kProbeInterval(50);
+
 /// The state of a reader. Kept alive by the callbacks that are under way; they do nothing once
 /// `sink` is null. Everything is guarded by `mutex`, the calls to the sink included, so that none
 /// can come after the reader was destroyed.
@@ -181,6 +183,40 @@ class State : public std::enable_shared_from_this<State> {
     last_heard_ = steady_clock::now();
     if (info.value("num_pending", std::uint64_t{0}) == 0) catch_up();
     pull();
+    if (!caught_up_) probe_later();
+  }
+
+  /// The last message that was pending may be deleted before it is delivered, and then none comes
+  /// that says "nothing behind me". So while not caught up, silence leads to a question.
+  void probe_later() {
+    source_.connection->call_later(
+        kProbeInterval, [self = shared_from_this(), generation = generation_,
+                         seen = next_in_consumer_] {
+          const std::lock_guard lock(self->mutex_);
+          if (self->sink_ == nullptr || generation != self->generation_ || self->caught_up_) return;
+          if (seen == self->next_in_consumer_) return self->probe();
+          self->probe_later();
+        });
+  }
+
+  void probe() {
+    source_.connection->request(
+        Channel::bulk, fmt::format("$JS.API.CONSUMER.INFO.{}.{}", source_.stream, consumer_), {},
+        "", limits::request_timeout,
+        [self = shared_from_this(), generation = generation_](const Result<Incoming>& answer) {
+          const std::lock_guard lock(self->mutex_);
+          if (self->sink_ == nullptr || generation != self->generation_ || self->caught_up_) return;
+          if (answer.ok()) {
+            const auto info = nlohmann::json::parse(answer.value().payload, nullptr, false);
+            if (info.is_object() && !info.contains("error") &&
+                info.value("num_pending", std::uint64_t{1}) == 0 &&
+                info.value("/delivered/consumer_seq"_json_pointer, std::uint64_t{0}) + 1 ==
+                    self->next_in_consumer_) {
+              return self->catch_up();
+            }
+          }
+          self->probe_later();
+        });
   }
 
   void retry_later() {
@@ -258,7 +294,10 @@ class State : public std::enable_shared_from_this<State> {
     if (at < end) std::from_chars(at + 1, end, id);
     if (generation != generation_) return;
     last_heard_ = steady_clock::now();
-    if (message.status == 100) return;
+    if (message.status == 100) {
+      // The server sends heartbeats only when it has had nothing to give for a while.
+      return catch_up();
+    }
     if (const auto found = pulls_.find(id); found != pulls_.end()) {
       outstanding_ -= std::min(outstanding_, found->second);
       pulls_.erase(found);
