@@ -1,0 +1,322 @@
+// ls, get, parked, reports: what a namespace holds.
+
+#include <fmt/format.h>
+#include <CLI/CLI.hpp>
+
+#include <algorithm>
+#include <array>
+
+#include "dmm/cli/documents.h"
+#include "dmm/cli/exit_code.h"
+#include "dmm/cli/human.h"
+#include "dmm/cli/program.h"
+#include "dmm/cli/table.h"
+#include "dmm/json.h"
+
+namespace dmm::cli {
+
+namespace {
+
+constexpr const char* kGroup = "Look";
+
+Color color_of(Phase phase) {
+  switch (phase) {
+    case Phase::settled:
+      return Color::green;
+    case Phase::waiting:
+      return Color::none;
+    case Phase::failing:
+      return Color::yellow;
+    case Phase::parked:
+      return Color::red;
+  }
+  return Color::none;
+}
+
+// An id as a cell: the empty id must not look like "none".
+std::string shown_id(const std::string& id) {
+  return id.empty() ? "\"\"" : id;
+}
+
+// What a person wants to know of an identity beyond its phase.
+std::string note_of(const Matter& matter, Time now) {
+  std::string note;
+  const auto add = [&](std::string_view text) {
+    if (text.empty()) return;
+    if (!note.empty()) note += "; ";
+    note += text;
+  };
+  if (matter.deleted) add("to be removed");
+  if (matter.next_retry_at) {
+    add(*matter.next_retry_at > now ? fmt::format("retry {}", human_age(matter.next_retry_at, now))
+                                    : "retry due");
+  }
+  if (!matter.error_code.empty()) add(fmt::format("{} {}", matter.error_code, matter.error));
+  if (!matter.damage.empty()) add(fmt::format("damaged: {}", matter.damage));
+  return note;
+}
+
+void summarize(Session& session, const std::vector<Matter>& matters) {
+  if (!session.terminal().interactive) return;
+  std::array<std::size_t, 4> counts{};
+  for (const Matter& matter : matters) ++counts.at(static_cast<std::size_t>(matter.phase));
+  std::string line = counted(matters.size(), "identity", "identities");
+  const char* separator = ": ";
+  for (std::size_t i = 0; i < counts.size(); ++i) {
+    if (counts.at(i) == 0) continue;
+    line += fmt::format("{}{} {}", separator, human_count(counts.at(i)),
+                        to_string(static_cast<Phase>(i)));
+    separator = ", ";
+  }
+  session.say("");
+  session.say(line);
+}
+
+struct ListOptions {
+  std::string type;
+  bool parked = false;
+  bool failing = false;
+  bool values = false;
+};
+
+int list(Session& session, const ListOptions& options) {
+  if (!options.type.empty()) check_name(options.type, "type");
+  Bucket bucket = session.open();
+  std::vector<Matter> matters = bucket.inspect().list(options.type, options.values);
+  if (options.parked || options.failing) {
+    std::erase_if(matters, [&](const Matter& matter) {
+      return !(options.parked && matter.phase == Phase::parked) &&
+             !(options.failing && matter.phase == Phase::failing);
+    });
+  }
+  if (session.json()) {
+    auto documents = nlohmann::json::array();
+    for (const Matter& matter : matters) {
+      documents.push_back(document_of(matter, options.values));
+    }
+    session.show(documents);
+    return exit_code::ok;
+  }
+  if (matters.empty()) {
+    if (session.terminal().interactive) session.say("nothing");
+    return exit_code::ok;
+  }
+  std::vector<Table::Column> columns{
+      {.title = "TYPE"},   {.title = "ID", .flexible = true},  {.title = "PHASE"},
+      {.title = "STORED"}, {.title = "TRIES", .number = true}, {.title = "NOTE", .flexible = true}};
+  if (options.values) columns.push_back({.title = "VALUE", .flexible = true});
+  Table table(std::move(columns));
+  const Time now = std::chrono::system_clock::now();
+  for (const Matter& matter : matters) {
+    std::vector<Table::Cell> row{{matter.identity.type},
+                                 {shown_id(matter.identity.id)},
+                                 {std::string(to_string(matter.phase)), color_of(matter.phase)},
+                                 {human_age(matter.stored_at, now)},
+                                 {matter.attempts == 0 ? "" : std::to_string(matter.attempts)},
+                                 {note_of(matter, now)}};
+    if (options.values) row.push_back({matter.effective.value_or("")});
+    table.add(std::move(row));
+  }
+  session.out().write(table.render(session.terminal()));
+  summarize(session, matters);
+  return exit_code::ok;
+}
+
+// A value on several lines if it is JSON, else its printable text.
+std::string pretty(const std::string& text) {
+  auto value = parse_json(text);
+  if (!value) return printable(text);
+  std::string lines = json_text(value.value(), true);
+  // Strings may hold what a terminal obeys; JSON escapes C0 but not C1 and the direction controls.
+  std::string safe;
+  for (std::size_t at = 0; at < lines.size();) {
+    const std::size_t end = std::min(lines.find('\n', at), lines.size());
+    safe += printable(std::string_view(lines).substr(at, end - at), end - at + 16) + "\n";
+    at = end + 1;
+  }
+  if (!safe.empty()) safe.pop_back();
+  return safe;
+}
+
+void describe(Session& session, const Matter& matter) {
+  const Time now = std::chrono::system_clock::now();
+  const auto line = [&](std::string_view name, const std::string& text) {
+    if (text.empty()) return;
+    session.say(fmt::format("{:<10} {}", name, printable(text, 4'000)));
+  };
+  session.say(session.terminal().paint(
+      fmt::format("{}/{}", matter.identity.type, printable(shown_id(matter.identity.id))),
+      Color::bold));
+  line("phase", std::string(to_string(matter.phase)));
+  if (matter.stored_at) {
+    line("stored",
+         fmt::format("{}, revision {}", human_age(matter.stored_at, now), matter.revision.value));
+  } else {
+    line("stored", "never");
+  }
+  if (matter.token) {
+    line(matter.deleted ? "removal" : "news",
+         fmt::format("{}, token {}",
+                     matter.notified_at ? human_age(matter.notified_at, now) : "waiting",
+                     matter.token.value));
+  }
+  if (matter.attempts > 0) line("attempts", std::to_string(matter.attempts));
+  line("failed", human_age(matter.failed_at, now));
+  line("retry", human_age(matter.next_retry_at, now));
+  if (!matter.error_code.empty()) line("error", matter.error_code + " " + matter.error);
+  line("damage", matter.damage);
+  if (matter.stored && matter.effective && *matter.stored != *matter.effective) {
+    line("cached", *matter.stored);
+  }
+  session.out().write(matter.effective ? pretty(*matter.effective) : "no value");
+  session.out().write("\n");
+}
+
+struct GetOptions {
+  Identity identity;
+  bool value = false;
+};
+
+int get(Session& session, const GetOptions& options) {
+  check(options.identity);
+  Bucket bucket = session.open();
+  const auto matter = bucket.inspect().get(options.identity);
+  if (!matter) {
+    throw Error(code::not_found, fmt::format("{}/{} is not in namespace {}", options.identity.type,
+                                             shown_id(options.identity.id), bucket.ns()));
+  }
+  if (options.value) {
+    if (!matter->effective) {
+      throw Error(code::not_found, fmt::format("{}/{} has no value", options.identity.type,
+                                               shown_id(options.identity.id)));
+    }
+    session.out().write(session.terminal().interactive ? pretty(*matter->effective)
+                                                       : *matter->effective);
+    session.out().write("\n");
+  } else if (session.json()) {
+    session.show(document_of(*matter, true));
+  } else {
+    describe(session, *matter);
+  }
+  return exit_code::ok;
+}
+
+int parked(Session& session) {
+  Bucket bucket = session.open();
+  std::vector<Matter> matters = bucket.inspect().list("");
+  std::erase_if(matters, [](const Matter& matter) { return matter.phase != Phase::parked; });
+  const std::vector<Refused> refused = bucket.inspect().refused();
+  if (session.json()) {
+    nlohmann::json document{{"identities", nlohmann::json::array()},
+                            {"refused", nlohmann::json::array()}};
+    for (const Matter& matter : matters) {
+      document["identities"].push_back(document_of(matter, false));
+    }
+    for (const Refused& one : refused) document["refused"].push_back(document_of(one));
+    session.show(document);
+    return exit_code::ok;
+  }
+  if (matters.empty() && refused.empty()) {
+    if (session.terminal().interactive) session.say("nothing is parked");
+    return exit_code::ok;
+  }
+  const Time now = std::chrono::system_clock::now();
+  Table table({{.title = "WHAT"},
+               {.title = "WHO", .flexible = true},
+               {.title = "SINCE"},
+               {.title = "CODE"},
+               {.title = "REASON", .flexible = true}});
+  for (const Matter& matter : matters) {
+    table.add({{"identity", Color::red},
+               {fmt::format("{}/{}", matter.identity.type, shown_id(matter.identity.id))},
+               {human_age(matter.failed_at, now)},
+               {matter.error_code},
+               {matter.error}});
+  }
+  for (const Refused& one : refused) {
+    table.add({{one.what, Color::yellow},
+               {one.subject},
+               {human_age(one.at, now)},
+               {one.error_code},
+               {one.error}});
+  }
+  session.out().write(table.render(session.terminal()));
+  if (session.terminal().interactive && !matters.empty()) {
+    session.say("");
+    session.say(
+        "Mend the cause, then run one again with `dmm notify TYPE ID`, or all of a type "
+        "with `dmm notify TYPE --parked`.");
+  }
+  return exit_code::ok;
+}
+
+int reports(Session& session, const std::string& kind) {
+  if (!kind.empty()) check_name(kind, "kind");
+  Bucket bucket = session.open();
+  const std::vector<LastReport> found = bucket.inspect().reports(kind);
+  if (session.json()) {
+    auto documents = nlohmann::json::array();
+    for (const LastReport& report : found) documents.push_back(document_of(report));
+    session.show(documents);
+    return exit_code::ok;
+  }
+  if (found.empty()) {
+    if (session.terminal().interactive) session.say("no reports");
+    return exit_code::ok;
+  }
+  const Time now = std::chrono::system_clock::now();
+  Table table({{.title = "KIND"},
+               {.title = "DEVICE", .flexible = true},
+               {.title = "REPORTED"},
+               {.title = "STATE", .flexible = true}});
+  for (const LastReport& report : found) {
+    table.add(
+        {{report.kind}, {shown_id(report.device)}, {human_age(report.at, now)}, {report.state}});
+  }
+  session.out().write(table.render(session.terminal()));
+  return exit_code::ok;
+}
+
+}  // namespace
+
+void add_look_commands(Program& program) {
+  auto list_options = std::make_shared<ListOptions>();
+  CLI::App* ls = program.add_verb(
+      "ls", "List identities and how they stand", kGroup,
+      {"dmm ls                        everything in the namespace",
+       "dmm ls player --failing       players whose last run failed and is retried",
+       "dmm ls player --parked        players that were given up",
+       "dmm ls player -o json | jq -r '.[] | select(.attempts > 3) | .id'"},
+      [list_options](Session& session) { return list(session, *list_options); });
+  ls->add_option("type", list_options->type, "Only this type")->type_name("TYPE");
+  ls->add_flag("--parked", list_options->parked, "Only those that were given up");
+  ls->add_flag("--failing", list_options->failing, "Only those whose last run failed");
+  ls->add_flag("--values", list_options->values, "With their values");
+
+  auto get_options = std::make_shared<GetOptions>();
+  CLI::App* one =
+      program.add_verb("get", "Show one identity: value, phase, error", kGroup,
+                       {"dmm get player kitchen            for people",
+                        "dmm get player kitchen --value    only the value, for a pipe",
+                        "dmm get player -- -kitchen        an id that begins with a dash"},
+                       [get_options](Session& session) { return get(session, *get_options); });
+  one->add_option("type", get_options->identity.type, "Type")->required()->type_name("TYPE");
+  one->add_option("id", get_options->identity.id, "Id, as its owner spells it")
+      ->required()
+      ->type_name("ID");
+  one->add_flag("--value", get_options->value, "Only the value that the next reader gets");
+
+  program.add_verb("parked", "List what was given up or refused, and why", kGroup,
+                   {"dmm parked                    identities, reports and tokens, with reasons",
+                    "dmm parked -o json | jq .refused"},
+                   parked);
+
+  auto kind = std::make_shared<std::string>();
+  CLI::App* last = program.add_verb(
+      "reports", "List the last report of each device", kGroup,
+      {"dmm reports player            the devices of a kind", "dmm reports -o json"},
+      [kind](Session& session) { return reports(session, *kind); });
+  last->add_option("kind", *kind, "Only this kind")->type_name("KIND");
+}
+
+}  // namespace dmm::cli

@@ -1,0 +1,62 @@
+#pragma once
+
+// A Program is the tool as a tree of verbs, each with its options and what it does.
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "dmm/cli/globals.h"
+#include "dmm/cli/session.h"
+
+namespace CLI {
+class App;
+}
+
+namespace dmm::cli {
+
+/// Used by the main thread.
+class Program final {
+ public:
+  /// Does the verb; returns the exit code. What it throws is told to the user.
+  using Run = std::function<int(Session&)>;
+
+  Program();
+  Program(const Program&) = delete;
+  Program& operator=(const Program&) = delete;
+  ~Program();
+
+  /// Adds a verb and returns where its options go.
+  /// group      under which `dmm --help` lists it.
+  /// examples   lines of "command   what it does", each a real call.
+  CLI::App* add_verb(const std::string& name, const std::string& description,
+                     const std::string& group, const std::vector<std::string>& examples, Run run);
+
+  /// The whole tree, for help and completion.
+  CLI::App& root() noexcept { return *root_; }
+
+  /// Does what the arguments say (without the program's name). Tells errors on standard error.
+  /// returns   an exit code. Does not throw.
+  int run(std::vector<std::string> arguments, Output& output) noexcept;
+
+ private:
+  void add_globals();
+  int parse_and_run(std::vector<std::string> arguments, Output& output);
+  int refuse_unknown(const std::vector<std::string>& arguments, const std::string& what) const;
+
+  Globals globals_;
+  std::unique_ptr<CLI::App> root_;
+  std::vector<std::pair<CLI::App*, Run>> verbs_;
+};
+
+/// The groups of verbs, one file each.
+void add_look_commands(Program& program);       // ls get parked reports
+void add_change_commands(Program& program);     // put rm notify
+void add_report_commands(Program& program);     // report
+void add_watch_commands(Program& program);      // watch
+void add_namespace_commands(Program& program);  // init leases doctor
+void add_dev_commands(Program& program);        // dev
+void add_help_commands(Program& program);       // help completion version
+
+}  // namespace dmm::cli
