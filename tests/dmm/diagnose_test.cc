@@ -1,0 +1,174 @@
+#include "dmm/internal/diagnose.h"
+
+#include <catch2/catch.hpp>
+
+#include "dmm/limits.h"
+
+namespace dmm::internal {
+
+namespace {
+
+using Severity = Finding::Severity;
+using std::chrono::seconds;
+
+Survey sound_survey(int replicas = 1) {
+  Survey survey;
+  survey.facts.url = "nats://127.0.0.1:4222";
+  survey.facts.version = "2.10.20";
+  survey.facts.jetstream = true;
+  survey.facts.payload_bytes_max = 1'048'576;
+  survey.facts.round_trip = std::chrono::microseconds(300);
+  survey.now = std::chrono::system_clock::time_point(seconds(1'000));
+  for (const char* name : {"DMM_n_WORK", "KV_dmm_n"}) {
+    transport::StreamState state;
+    state.name = name;
+    state.replicas = replicas;
+    survey.streams.push_back({name, state, {}, {}});
+  }
+  LeaseInfo lease;
+  lease.name = "work.player.all";
+  lease.epoch = Epoch{2};
+  lease.holder = "h";
+  lease.last_beat = survey.now;
+  survey.leases.push_back(lease);
+  return survey;
+}
+
+// The findings on a subject.
+std::vector<Finding> on(const Survey& survey, const std::string& subject) {
+  std::vector<Finding> found;
+  for (Finding& finding : diagnose(survey)) {
+    if (finding.subject == subject) found.push_back(std::move(finding));
+  }
+  return found;
+}
+
+Finding first_on(const Survey& survey, const std::string& subject) {
+  const std::vector<Finding> found = on(survey, subject);
+  REQUIRE_FALSE(found.empty());
+  return found.front();
+}
+
+bool says(const Finding& finding, const std::string& text) {
+  INFO(finding.text);
+  return finding.text.find(text) != std::string::npos;
+}
+
+}  // namespace
+
+TEST_CASE("diagnosis: versions are compared by number", "[diagnose][unit]") {
+  CHECK(parse_version("2.9.10") == ServerVersion{2, 9, 10});
+  CHECK(parse_version("v2.10.0-RC.1") == ServerVersion{2, 10, 0});
+  CHECK(*parse_version("2.9.10") < *parse_version("2.9.21"));
+  CHECK(*parse_version("2.9.25") < *parse_version("2.10.0"));
+  for (const char* text :
+       {"", "2", "2.9", "2.9.", "x.9.1", "2..1", "-2.9.1", "2.9.-1", "99999999999.1.1"}) {
+    CAPTURE(text);
+    CHECK_FALSE(parse_version(text));
+  }
+}
+
+TEST_CASE("diagnosis: whatever is not good has a remedy", "[diagnose][unit]") {
+  std::vector<Survey> surveys{Survey{}, sound_survey(), sound_survey(3), sound_survey(2)};
+  for (const char* version : {"", "2.8.1", "2.9.10", "2.9.21", "2.11.0"}) {
+    for (const int replicas : {1, 3}) {
+      surveys.push_back(sound_survey(replicas));
+      Survey& survey = surveys.back();
+      survey.facts.version = version;
+      survey.facts.payload_bytes_max = 1'000;
+      survey.facts.storage_bytes_max = 0;
+      survey.facts.round_trip = seconds(1);
+      survey.facts.jetstream = false;
+      survey.leases[0].released = replicas == 3;
+      survey.leases[0].last_beat.reset();
+      survey.streams[1].state->consumers = 10'000;
+      survey.streams[1].state->replicas = 2;
+    }
+  }
+  for (const Survey& survey : surveys) {
+    for (const Finding& finding : diagnose(survey)) {
+      CAPTURE(finding.subject, finding.text);
+      CHECK_FALSE(finding.subject.empty());
+      CHECK_FALSE(finding.text.empty());
+      CHECK((finding.severity == Severity::good) == finding.remedy.empty());
+    }
+  }
+}
+
+TEST_CASE("diagnosis: a sound system gives no warning", "[diagnose][unit]") {
+  for (const int replicas : {1, 3}) {
+    for (const Finding& finding : diagnose(sound_survey(replicas))) {
+      CAPTURE(finding.subject, finding.text);
+      CHECK(finding.severity <= Severity::note);
+    }
+  }
+}
+
+TEST_CASE("diagnosis: what an acknowledgement is worth depends on version and replicas",
+          "[diagnose][unit]") {
+  Survey survey = sound_survey(1);
+  CHECK(first_on(survey, "durability").severity == Severity::note);
+  CHECK(says(first_on(survey, "durability"), "2 minutes"));
+  survey.facts.version = "2.9.10";
+  CHECK(first_on(survey, "durability").severity == Severity::warning);
+  CHECK(says(first_on(survey, "durability"), "60 s, and this version has no setting"));
+  CHECK(on(survey, "compare-and-set").empty());
+
+  survey = sound_survey(3);
+  CHECK(says(first_on(survey, "durability"), "2 of 3 servers"));
+  CHECK(on(survey, "compare-and-set").empty());
+  survey.facts.version = "2.9.20";
+  CHECK(first_on(survey, "compare-and-set").severity == Severity::warning);
+  survey.facts.version = "2.9.21";
+  CHECK(on(survey, "compare-and-set").empty());
+  survey.facts.version.clear();
+  CHECK(first_on(survey, "compare-and-set").severity == Severity::warning);
+  CHECK(first_on(survey, "server").severity == Severity::note);
+}
+
+TEST_CASE("diagnosis: limits of the server are compared with those of dmm", "[diagnose][unit]") {
+  Survey survey = sound_survey();
+  CHECK(on(survey, "max_payload").empty());
+  survey.facts.payload_bytes_max = limits::payload_bytes_max;
+  CHECK(first_on(survey, "max_payload").severity == Severity::warning);
+
+  CHECK(first_on(survey, "storage").severity == Severity::good);
+  survey.facts.storage_bytes_max = 1'000;
+  const auto used = [&](std::uint64_t bytes) {
+    survey.facts.storage_bytes = bytes;
+    return first_on(survey, "storage").severity;
+  };
+  CHECK(used(799) == Severity::good);
+  CHECK(used(800) == Severity::warning);
+  CHECK(used(950) == Severity::failure);
+  CHECK(used(5'000) == Severity::failure);
+}
+
+TEST_CASE("diagnosis: streams that do not fit each other are told", "[diagnose][unit]") {
+  Survey survey = sound_survey(3);
+  survey.streams[1].state->replicas = 1;
+  CHECK(on(survey, "stream KV_dmm_n").size() == 2);
+  CHECK(on(survey, "stream KV_dmm_n")[1].severity == Severity::warning);
+  survey = sound_survey();
+  survey.streams[0].state->consumers = 200;
+  CHECK(on(survey, "stream DMM_n_WORK").size() == 1);
+  survey.streams[0].state->consumers = 201;
+  CHECK(says(on(survey, "stream DMM_n_WORK").at(1), "201 consumers"));
+}
+
+TEST_CASE("diagnosis: a lease is missed when its holder is silent", "[diagnose][unit]") {
+  Survey survey = sound_survey();
+  const std::string subject = "lease work.player.all";
+  CHECK(first_on(survey, subject).severity == Severity::good);
+  survey.leases[0].last_beat = survey.now - seconds(6);
+  CHECK(first_on(survey, subject).severity == Severity::good);
+  survey.leases[0].last_beat = survey.now - seconds(90);
+  CHECK(first_on(survey, subject).severity == Severity::warning);
+  CHECK(says(first_on(survey, subject), "for 90 s"));
+  survey.leases[0].last_beat = survey.now + seconds(90);  // the server's clock is ahead
+  CHECK(first_on(survey, subject).severity == Severity::good);
+  survey.leases[0].released = true;
+  CHECK(first_on(survey, subject).severity == Severity::note);
+}
+
+}  // namespace dmm::internal
