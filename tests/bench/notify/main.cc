@@ -168,7 +168,7 @@ void print_beside(const Side& dmm, const Side& bare) {
 }
 
 int run(const Arguments& arguments) {
-  const testing::NatsServer server({.payload_bytes_max = 8u << 20});
+  const testing::NatsServer server;
   fmt::print("notify: {} tokens, {} notifies at 50/s, {} rounds A B A B, nats-server at {}\n",
              arguments.count, arguments.latencies, arguments.rounds, server.url());
   fmt::print("A, the bare client: {}\nB, dmm: Bucket, register_type, WorkStream with defaults\n",
