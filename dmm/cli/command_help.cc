@@ -101,7 +101,9 @@ int list_codes(Session& session) {
 
 int help(Session& session, const CLI::App& root, const std::string& topic) {
   if (topic.empty()) {
-    session.out().write(root.help("", CLI::AppFormatMode::All));
+    // root.help() would show the chosen verb, which is this one.
+    session.out().write(
+        root.get_formatter()->make_help(&root, root.get_name(), CLI::AppFormatMode::Normal));
     return exit_code::ok;
   }
   if (topic == "codes") return list_codes(session);
