@@ -67,6 +67,7 @@ struct Found {
   std::optional<Message> token;
   std::optional<Message> entry;  // may say that the key was removed
   std::optional<Status> status;
+  Sequence status_sequence;
 };
 
 Effective effective_of(Found& found, std::string_view created) {
@@ -265,7 +266,10 @@ Found StreamInspector::find(const Identity& identity) {
   found.token = transport::last(*streams_.work, streams_.names.token_subject(identity));
   found.entry = transport::last(*streams_.cache, streams_.names.entry_subject(key));
   const auto status = transport::last(*streams_.status, streams_.names.status_subject(key));
-  if (status) found.status = parse_status<Status>(*status);
+  if (status) {
+    found.status = parse_status<Status>(*status);
+    found.status_sequence = status->sequence;
+  }
   return found;
 }
 
@@ -350,13 +354,11 @@ void StreamInspector::watch(std::string_view type, std::stop_token stop,
 bool StreamInspector::purge(const Identity& identity) {
   const Found found = find(identity);
   const std::string key = key_of(identity);
-  const transport::Headers removed{{std::string(wire::kKvOperation), "PURGE"}};
-  const auto deadline = limits::publish_deadline;
   bool any = false;
   // The token first, so that no run writes the entry again behind our back.
   if (found.token) any = transport::erase(*streams_.work, found.token->sequence);
   if (found.entry && !wire::is_removed(*found.entry)) {
-    transport::Headers headers = removed;
+    transport::Headers headers{{std::string(wire::kKvOperation), "DEL"}};
     if (found.token) {  // if a crash of the server brings the token back, it counts as done
       headers.emplace_back(wire::kDone, wire::format_done({work_created(), found.token->sequence}));
     }
@@ -365,17 +367,11 @@ bool StreamInspector::purge(const Identity& identity) {
                         .headers = std::move(headers),
                         .payload = {},
                         .expected_last = {}},
-                       deadline);
+                       limits::publish_deadline);
     any = true;
   }
-  if (found.status) {
-    transport::publish(*streams_.status,
-                       {.subject = streams_.names.status_subject(key),
-                        .headers = removed,
-                        .payload = {},
-                        .expected_last = {}},
-                       deadline);
-    any = true;
+  if (found.status_sequence) {
+    any = transport::erase(*streams_.status, found.status_sequence) || any;
   }
   return any;
 }

@@ -1,5 +1,7 @@
 #include "dmm/connection_options.h"
 
+#include <fmt/format.h>
+
 #include <catch2/catch.hpp>
 
 #include "dmm/error.h"
@@ -180,7 +182,7 @@ TEST_CASE("connection options: an unknown key names its line and the nearest kno
   CHECK_THAT(complaint_about("tls_crt = 'a'"), Contains("line 1") && Contains("\"tls_cert\""));
   CHECK_THAT(complaint_about("passwort = 'a'"), Contains("\"password\""));
   CHECK_THAT(complaint_about("[nats]\nserver = 'b'"), Contains("\"nats\""));
-  CHECK_THAT(complaint_about('"' + std::string(10'000, 'x') + "\" = 1"), Contains("..."));
+  CHECK_THAT(complaint_about(fmt::format("\"{}\" = 1", std::string(10'000, 'x'))), Contains("..."));
 }
 
 TEST_CASE("connection options: a file that cannot be meant is refused with its line",
@@ -191,7 +193,8 @@ TEST_CASE("connection options: a file that cannot be meant is refused with its l
   CHECK_THAT(complaint_about("server = 4222"), Contains("or a list"));
   CHECK_THAT(complaint_about("server = ['a', 1]"), Contains("server must be a text"));
   CHECK_THAT(complaint_about("user = '\xFF'"), Contains("line 1"));
-  CHECK_THAT(complaint_about("user = " + std::string(100'000, '[')), Contains("line 1"));
+  CHECK_THAT(complaint_about(fmt::format("user = {}", std::string(100'000, '['))),
+             Contains("line 1"));
   CHECK_THAT(complaint_about(std::string(limits::config_file_bytes_max + 1, '\n')),
              Contains("more than 1000000 bytes"));
   CHECK(complaint_about(std::string(limits::config_file_bytes_max, '\n')).empty());
@@ -274,7 +277,7 @@ TEST_CASE("connection options: values that contradict each other are refused",
     CHECK_THAT(complaint_about(options), Contains("is a directory"));
   }
   SECTION("the seed itself in place of its file") {
-    options.nkey_seed_file = "SU" + std::string(56, 'A');
+    options.nkey_seed_file = fmt::format("SU{}", std::string(56, 'A'));
     CHECK_THAT(complaint_about(options), Contains("must name a file") && !Contains("AAAA"));
   }
 }

@@ -36,9 +36,9 @@ struct Fixture : MemoryNamespace {
   }
   void put_status(const Identity& identity, const std::string& phase, Sequence token,
                   const std::string& created = kCreated) {
-    const internal::Status status{phase, 3,     "DMM-0301", "refused",
-                                  1'000, 5'000, created,    token.value};
-    status_put(key_of(identity), dump_json(nlohmann::json(status)));
+    const internal::Status value{phase, 3,     "DMM-0301", "refused",
+                                 1'000, 5'000, created,    token.value};
+    status_put(key_of(identity), dump_json(nlohmann::json(value)));
   }
   void status_put(const std::string& key, std::string value) {
     status->put(streams.names.status_subject(key), std::move(value));
@@ -298,7 +298,9 @@ TEST_CASE("inspector: a watch gives every change from now on until it is stopped
   f.reports->put("dmm.music.report.player.7", "5");
   REQUIRE(wait_for_lines(5));
   // More than the readers were granted at first: what was visited is granted again.
-  for (std::size_t i = 0; i < 2 * limits::read_batch; ++i) f.put_token(kPlayer, "x");
+  for (std::size_t i = 0; i < 2 * limits::read_batch; ++i) {
+    f.put_token({"player", std::to_string(i)}, "x");
+  }
   REQUIRE(wait_for_lines(5 + 2 * limits::read_batch));
   watcher.request_stop();
   watcher.join();

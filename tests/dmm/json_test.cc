@@ -1,5 +1,7 @@
 #include "dmm/json.h"
 
+#include <fmt/format.h>
+
 #include <catch2/catch.hpp>
 
 #include <cmath>
@@ -37,30 +39,30 @@ TEST_CASE("json: sound texts are read as they are", "[json][unit]") {
 }
 
 TEST_CASE("json: what is not one document is refused", "[json][unit]") {
-  for (const std::string text : {""s,
-                                 " "s,
-                                 "{"s,
-                                 "{\"a\":"s,
-                                 "{\"song\": \"Bohe"s,
-                                 "[1,]"s,
-                                 "{\"a\" 1}"s,
-                                 "nul"s,
-                                 "'a'"s,
-                                 "{} {}"s,
-                                 "1 2"s,
-                                 "[1]x"s,
-                                 "]"s,
-                                 "{]"s,
-                                 "NaN"s,
-                                 "Infinity"s,
-                                 "01"s,
-                                 "+1"s,
-                                 "// c\n1"s,
-                                 "\"\\ud800\""s,
-                                 "\"\\x\""s,
-                                 "\"a\nb\""s,
-                                 "\xEF\xBB\xBF{}"s,
-                                 "hello"s}) {
+  for (const std::string& text : {""s,
+                                  " "s,
+                                  "{"s,
+                                  "{\"a\":"s,
+                                  "{\"song\": \"Bohe"s,
+                                  "[1,]"s,
+                                  "{\"a\" 1}"s,
+                                  "nul"s,
+                                  "'a'"s,
+                                  "{} {}"s,
+                                  "1 2"s,
+                                  "[1]x"s,
+                                  "]"s,
+                                  "{]"s,
+                                  "NaN"s,
+                                  "Infinity"s,
+                                  "01"s,
+                                  "+1"s,
+                                  "// c\n1"s,
+                                  "\"\\ud800\""s,
+                                  "\"\\x\""s,
+                                  "\"a\nb\""s,
+                                  "\xEF\xBB\xBF{}"s,
+                                  "hello"s}) {
     CAPTURE(text);
     CHECK(verdict(text) == "DMM-0203");
   }
@@ -102,13 +104,13 @@ TEST_CASE("json: size is allowed up to the limit", "[json][unit]") {
   CHECK(verdict("\"123456789\"", ten) == "DMM-0202");
   CHECK(verdict("1", JsonLimits{.bytes_max = 0}) == "DMM-0202");
   CHECK(verdict("", JsonLimits{.bytes_max = 0}) == "DMM-0203");
-  const std::string full = '"' + std::string(limits::payload_bytes_max - 2, 'x') + '"';
+  const std::string full = fmt::format("\"{}\"", std::string(limits::payload_bytes_max - 2, 'x'));
   CHECK(verdict(full) == "fine");
   CHECK(verdict(full + " ") == "DMM-0202");
 }
 
 TEST_CASE("json: NUL and bytes that are not UTF-8 are refused", "[json][unit]") {
-  for (const std::string text :
+  for (const std::string& text :
        {"\0"s, "{}\0"s, "\"a\0b\""s, "\"a\\u0000b\""s, "{\"a\\u0000\":1}"s, "[\"\\u0000\"]"s,
         "\"\xFF\""s, "\"\x80\""s, "\"\xC0\xAF\""s, "\"\xE2\x82\""s, "\"\xED\xA0\x80\""s,
         "\"\xF4\x90\x80\x80\""s, "\"\xF8\x88\x80\x80\x80\""s, "\"\xE0\x80\xAF\""s, "\xC3"s,

@@ -170,7 +170,8 @@ std::vector<std::string> MemoryStream::subjects(std::string_view filter) {
 }
 
 MemoryNamespace::MemoryNamespace(const std::string& ns)
-    : transport(std::make_shared<MemoryTransport>()), streams{.names = wire::Names(ns)} {
+    : transport(std::make_shared<MemoryTransport>()),
+      streams{wire::Names(ns), {}, {}, {}, {}, {}, {}, Logger()} {
   const auto make = [](const transport::StreamConfig& config) {
     return std::make_shared<MemoryStream>(config.name, "2024-01-01T00:00:00Z");
   };

@@ -96,9 +96,9 @@ TEST_CASE("status: the key of a refusal is a key for any subject", "[status][uni
   CHECK(refusal_key("token", "dmm.music.work.player.3.a=2eb") ==
         "refused.token.work.player.3.a=3D2eb");
   std::set<std::string> keys;
-  for (const std::string subject :
-       {std::string(), std::string("dmm."), std::string("dmm.ns"), std::string("dmm.ns."),
-        std::string("other"), std::string("dmm.ns.work.a b.*.>"), std::string("dmm.ns.work.a..b"),
+  for (const std::string& subject :
+       {std::string(), std::string("dmm."), std::string("dmm.ns"), std::string("other"),
+        std::string("dmm.ns.work.a b.*.>"), std::string("dmm.ns.work.a..b"),
         std::string("dmm.ns.work.\xFF\n.1.$"), "dmm.ns.work.t.1." + std::string(5'000, '*'),
         "dmm.ns.work.t.1." + std::string(5'001, '*'), "dmm.ns." + std::string(3'000, '.')}) {
     const std::string key = refusal_key("token", subject);

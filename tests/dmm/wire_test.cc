@@ -12,8 +12,8 @@ TEST_CASE("wire: subjects are those of the wire format", "[wire][unit]") {
   const Names names("music");
   CHECK(names.token_subject({"player", "a.b"}) == "dmm.music.work.player.37.a=2Eb");
   CHECK(names.token_subject({"player", ""}) == "dmm.music.work.player.53.=");
-  CHECK(names.token_filter() == "dmm.music.work.>");
-  CHECK(names.token_filter("player") == "dmm.music.work.player.>");
+  CHECK(names.token_filter() == "dmm.music.work.*.*.*");
+  CHECK(names.token_filter("player") == "dmm.music.work.player.*.*");
   CHECK(names.report_subject("player", "x/1") == "dmm.music.report.player.x=2F1");
   CHECK(names.entry_subject("player.1") == "$KV.dmm_music.player.1");
   CHECK(names.status_subject("player.1") == "$KV.dmm_music_status.player.1");
@@ -45,8 +45,8 @@ TEST_CASE("wire: a later generation has other stream names", "[wire][unit]") {
 
 TEST_CASE("wire: a namespace of other characters is refused", "[wire][unit]") {
   CHECK_NOTHROW(Names(std::string(32, 'n')));
-  for (const std::string ns : {std::string(), std::string(33, 'n'), std::string("a.b"),
-                               std::string("a b"), std::string("*"), std::string("\n")}) {
+  for (const std::string& ns : {std::string(), std::string(33, 'n'), std::string("a.b"),
+                                std::string("a b"), std::string("*"), std::string("\n")}) {
     CAPTURE(ns);
     CHECK_THROWS_AS(Names(ns), Error);
   }
