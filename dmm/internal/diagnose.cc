@@ -159,13 +159,13 @@ void look_at_stream(const StreamSurvey& stream, int replicas_expected, Findings&
     return;
   }
   const transport::StreamState& state = *stream.state;
-  out.push_back(
-      {Severity::good,
-       subject,
-       fmt::format("{} messages, {}, {} replica{}, {} consumer{}", state.messages,
-                   bytes_text(state.bytes), state.replicas, state.replicas == 1 ? "" : "s",
-                   state.consumers, state.consumers == 1 ? "" : "s"),
-       {}});
+  out.push_back({Severity::good,
+                 subject,
+                 fmt::format("{} message{}, {}, {} replica{}, {} consumer{}", state.messages,
+                             state.messages == 1 ? "" : "s", bytes_text(state.bytes),
+                             state.replicas, state.replicas == 1 ? "" : "s", state.consumers,
+                             state.consumers == 1 ? "" : "s"),
+                 {}});
   if (state.replicas != replicas_expected) {
     out.push_back(
         {Severity::warning, subject,
