@@ -1,0 +1,40 @@
+# What `cmake --install` puts where, and how other projects find it: find_package(dmm) with the
+# targets dmm::dmm, dmm::engine and dmm::testing, and pkg-config dmm. Included from the top.
+include(CMakePackageConfigHelpers)
+
+set(dmm_libraries dmm dmm_engine dmm_testing)
+# In a folder of its own, so that "engine/..." does not lie about in the system's include folder;
+# includes read the same as in this tree.
+set(DMM_INSTALL_INCLUDEDIR ${CMAKE_INSTALL_INCLUDEDIR}/dmm)
+set(DMM_INSTALL_CMAKEDIR ${CMAKE_INSTALL_LIBDIR}/cmake/dmm)
+
+install(TARGETS ${dmm_libraries} EXPORT dmmTargets
+  ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
+  LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
+  FILE_SET HEADERS DESTINATION ${DMM_INSTALL_INCLUDEDIR})
+if(TARGET dmm_cli)
+  install(TARGETS dmm_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+endif()
+install(EXPORT dmmTargets NAMESPACE dmm:: DESTINATION ${DMM_INSTALL_CMAKEDIR})
+
+configure_package_config_file(${CMAKE_CURRENT_LIST_DIR}/dmmConfig.cmake.in
+  ${PROJECT_BINARY_DIR}/dmmConfig.cmake INSTALL_DESTINATION ${DMM_INSTALL_CMAKEDIR}
+  NO_SET_AND_CHECK_MACRO)
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/dmmConfigVersion.cmake
+  COMPATIBILITY SameMinorVersion)
+install(FILES ${PROJECT_BINARY_DIR}/dmmConfig.cmake ${PROJECT_BINARY_DIR}/dmmConfigVersion.cmake
+  DESTINATION ${DMM_INSTALL_CMAKEDIR})
+
+# Who links a static dmm links what it uses as well; a shared one brings that along.
+get_target_property(dmm_type dmm TYPE)
+set(DMM_PC_REQUIRES "nlohmann_json >= 3.11, fmt >= 9")
+if(dmm_type STREQUAL "STATIC_LIBRARY")
+  string(APPEND DMM_PC_REQUIRES ", libnats, libcrypto")
+endif()
+configure_file(${CMAKE_CURRENT_LIST_DIR}/dmm.pc.in ${PROJECT_BINARY_DIR}/dmm.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/dmm.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
+
+# `cmake --build BUILD --target all_verify_interface_header_sets` compiles every installed header
+# alone.
+set_target_properties(${dmm_libraries} PROPERTIES VERIFY_INTERFACE_HEADER_SETS ON)

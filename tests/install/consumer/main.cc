@@ -1,0 +1,45 @@
+// Uses an installed dmm as a stranger would. Exits with 0 only if the library behaves.
+
+#include <cstdio>
+#include <string>
+
+#include "dmm/bucket.h"
+#ifdef WITH_ENGINE_AND_TESTING
+#include "dmm/testing/free_port.h"
+#include "engine/version.h"
+#endif
+
+namespace {
+
+struct Lamp {
+  std::string id;
+  bool on = false;
+
+  std::string identity() const { return id; }
+  void materialize(dmm::Context&) { on = true; }
+  NLOHMANN_DEFINE_TYPE_INTRUSIVE_WITH_DEFAULT(Lamp, id, on)
+};
+static_assert(dmm::Materializer<Lamp>);
+
+int fail(const char* what) {
+  std::fprintf(stderr, "consumer: %s\n", what);
+  return 1;
+}
+
+}  // namespace
+
+int main() {
+  if (dmm::key_of({"lamp", "a.b"}) != "lamp.a=2Eb") return fail("key_of spells an id wrongly");
+  try {
+    dmm::Bucket::open("no such namespace");
+    return fail("a namespace with spaces was accepted");
+  } catch (const dmm::Error& error) {
+    if (error.code().id != "DMM-0403") return fail(error.what());
+  }
+#ifdef WITH_ENGINE_AND_TESTING
+  if (dmm::engine::version().empty()) return fail("the engine has no version");
+  if (dmm::testing::free_port() == 0) return fail("no free port");
+#endif
+  std::puts("consumer: works");
+  return 0;
+}
