@@ -9,6 +9,12 @@
 namespace example {
 namespace {
 
+// What libpq says ends with a line end.
+std::string trimmed(std::string text) {
+  text.erase(text.find_last_not_of(" \n") + 1);
+  return text;
+}
+
 class PostgresSongs final : public DesiredSongs {
  public:
   PostgresSongs(std::string url, dmm::Bucket& bucket) : url_(std::move(url)), bucket_(bucket) {
@@ -73,7 +79,7 @@ class PostgresSongs final : public DesiredSongs {
       throw;  // the statement was refused; the connection is sound
     } catch (const std::exception& e) {
       connection_.reset();
-      throw std::runtime_error(fmt::format("PostgreSQL: {}", e.what()));
+      throw std::runtime_error(fmt::format("PostgreSQL: {}", trimmed(e.what())));
     }
   }
 
@@ -95,7 +101,14 @@ class PostgresSongs final : public DesiredSongs {
 }  // namespace
 
 std::unique_ptr<DesiredSongs> open_postgres_songs(const std::string& url, dmm::Bucket& bucket) {
-  return std::make_unique<PostgresSongs>(url, bucket);
+  try {
+    return std::make_unique<PostgresSongs>(url, bucket);
+  } catch (const std::exception& e) {
+    throw std::runtime_error(fmt::format(
+        "{}\n  Name the right database with --postgres or MUSIC_POSTGRES, or do without one: "
+        "--desired kv",
+        e.what()));
+  }
 }
 
 }  // namespace example

@@ -30,6 +30,11 @@ std::string cut(const std::string& text, std::size_t width) {
   return text;
 }
 
+std::optional<std::string> phase_of(const PlayerView& view) {
+  if (!view.phase) return std::nullopt;
+  return std::string(dmm::to_string(*view.phase));
+}
+
 std::string shown(const std::optional<std::string>& song) {
   if (!song) return "?";
   return song->empty() ? "(silent)" : dmm::printable(*song, 80);
@@ -45,7 +50,7 @@ void to_json(nlohmann::json& json, const PlayerView& view) {
           {"desired", or_null(view.desired)},
           {"cached", or_null(view.cached)},
           {"playing", or_null(view.playing)},
-          {"phase", std::string(dmm::to_string(view.phase))},
+          {"phase", or_null(phase_of(view))},
           {"attempts", view.attempts},
           {"error", view.error},
           {"converged", view.converged()}};
@@ -97,8 +102,7 @@ std::vector<std::string> table_of(const std::vector<PlayerView>& players, std::s
       {"PLAYER", "DESIRED", "CACHE", "PLAYING", "PHASE", "ATTEMPTS", "LAST ERROR"}};
   for (const PlayerView& player : players) {
     rows.push_back({player.name, player.desired ? shown(player.desired) : "(none)",
-                    shown(player.cached), shown(player.playing),
-                    std::string(dmm::to_string(player.phase)),
+                    shown(player.cached), shown(player.playing), phase_of(player).value_or("-"),
                     player.attempts == 0 ? "" : fmt::to_string(player.attempts),
                     dmm::printable(player.error, 400)});
   }

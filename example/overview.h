@@ -19,7 +19,7 @@ struct PlayerView {
   std::optional<std::string> desired;  ///< nothing: not declared
   std::optional<std::string> cached;   ///< `current_song` of the effective cache
   std::optional<std::string> playing;  ///< nothing: the player was not found
-  dmm::Phase phase = dmm::Phase::settled;
+  std::optional<dmm::Phase> phase;     ///< nothing: dmm has never heard of it
   int attempts = 0;
   std::string error;  ///< of the last attempt, if it failed
 
