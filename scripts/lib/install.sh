@@ -29,6 +29,11 @@ dmm_group_packages() {
 dmm_missing_packages() {
   local package status
   for package in "$@"; do
+    # Node from elsewhere than Debian brings npm along, and conflicts with Debian's.
+    case $package in
+      nodejs) ! command -v node >/dev/null || continue ;;
+      npm) ! command -v npm >/dev/null || continue ;;
+    esac
     status=$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null || true)
     [[ $status == installed ]] || printf '%s\n' "$package"
   done
