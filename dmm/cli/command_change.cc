@@ -28,8 +28,9 @@ std::string name_of(const Identity& identity) {
   return fmt::format("{}/{}", identity.type, identity.id.empty() ? "\"\"" : printable(identity.id));
 }
 
-// Looks until the identity is settled. True for settled (or gone), false for parked.
-bool await_settled(Inspector& inspector, const Identity& identity, double seconds) {
+// Looks until the identity is settled (or gone), parked, or the time is up; says so if it is not
+// settled, and returns the exit code.
+int await_settled(Inspector& inspector, const Identity& identity, double seconds) {
   StopOnInterrupt interrupt;
   std::mutex mutex;
   std::condition_variable_any changed;
@@ -38,20 +39,23 @@ bool await_settled(Inspector& inspector, const Identity& identity, double second
       std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::duration<double>(seconds));
   for (;;) {
     const auto matter = inspector.get(identity);
-    if (!matter || matter->phase == Phase::settled) return true;
+    if (!matter || matter->phase == Phase::settled) return exit_code::ok;
+    const std::string why = matter->error_code.empty()
+                                ? ""
+                                : ": " + matter->error_code + " " + printable(matter->error);
     if (matter->phase == Phase::parked) {
-      write_error(fmt::format("dmm: {} is parked: {} {}\n", name_of(identity), matter->error_code,
-                              printable(matter->error)));
-      return false;
+      write_error(fmt::format("dmm: {} is parked{}\n", name_of(identity), why));
+      return exit_code::failed;
     }
     if (interrupt.token().stop_requested()) {
-      throw Error(code::run_cancelled, "waiting was interrupted; the run follows all the same");
+      throw Interrupted("waiting was interrupted; the run follows all the same");
     }
     if (std::chrono::steady_clock::now() >= deadline) {
-      const std::string why = matter->error_code.empty() ? "is a worker running?"
-                                                         : matter->error_code + " " + matter->error;
-      throw Error(code::timed_out, fmt::format("{} is still {} after {} s: {}", name_of(identity),
-                                               to_string(matter->phase), seconds, why));
+      write_error(fmt::format(
+          "dmm: {}: {} is still {} after {} s{}\n     See with `dmm leases` "
+          "whether a worker runs; it goes on by itself.\n",
+          code::timed_out.id, name_of(identity), to_string(matter->phase), seconds, why));
+      return exit_code::timed_out;
     }
     std::unique_lock lock(mutex);
     changed.wait_for(lock, interrupt.token(), kLookInterval, [] { return false; });
@@ -75,21 +79,20 @@ void add_one(CLI::App* verb, OneOptions& options, bool id_required) {
 }
 
 int finish(Session& session, Bucket& bucket, const OneOptions& options, std::string_view done) {
-  bool settled = false;
-  bool good = true;
-  if (options.wait_s > 0) {
-    settled = good = await_settled(bucket.inspect(), options.identity, options.wait_s);
-  }
+  const bool waits = options.wait_s > 0;
+  const int result =
+      waits ? await_settled(bucket.inspect(), options.identity, options.wait_s) : exit_code::ok;
+  const bool settled = waits && result == exit_code::ok;
   if (session.json()) {
     nlohmann::json document{
         {"type", options.identity.type}, {"id", options.identity.id}, {"done", done}};
-    if (options.wait_s > 0) document["settled"] = settled;
+    if (waits) document["settled"] = settled;
     session.show(document);
   } else {
     session.say(
         fmt::format("{}: {}{}", name_of(options.identity), done, settled ? ", settled" : ""));
   }
-  return good ? exit_code::ok : exit_code::failed;
+  return result;
 }
 
 struct PutOptions : OneOptions {
@@ -154,8 +157,8 @@ std::size_t poke_all(Session& session, Bucket& bucket, const std::vector<Matter>
   std::size_t failed = 0;
   for (const Matter& matter : matters) {
     if (interrupt.token().stop_requested()) {
-      throw Error(code::run_cancelled,
-                  fmt::format("interrupted after {}", counted(done, "identity", "identities")));
+      throw Interrupted(fmt::format("interrupted; {} notified before",
+                                    counted(done, "identity was", "identities were")));
     }
     try {
       bucket.poke(matter.identity);

@@ -18,6 +18,7 @@ namespace dmm::cli {
 namespace {
 
 constexpr const char* kGroup = "Look";
+constexpr auto kDue = std::chrono::milliseconds(500);  // sooner than a person reads it
 
 Color color_of(Phase phase) {
   switch (phase) {
@@ -48,8 +49,8 @@ std::string note_of(const Matter& matter, Time now) {
   };
   if (matter.deleted) add("to be removed");
   if (matter.next_retry_at) {
-    add(*matter.next_retry_at > now ? fmt::format("retry {}", human_age(matter.next_retry_at, now))
-                                    : "retry due");
+    const bool due = *matter.next_retry_at - now < kDue;
+    add(due ? "retry due" : fmt::format("retry {}", human_age(matter.next_retry_at, now)));
   }
   if (!matter.error_code.empty()) add(fmt::format("{} {}", matter.error_code, matter.error));
   if (!matter.damage.empty()) add(fmt::format("damaged: {}", matter.damage));

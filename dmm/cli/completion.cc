@@ -217,7 +217,7 @@ std::string fish_completion(const CLI::App& root) {
     for (const std::string& name : word.names) {
       line += name.starts_with("--") ? " -l " + name.substr(2) : " -s " + name.substr(1);
     }
-    if (word.takes_value && !word.names.empty()) line += " -r";
+    if (word.takes_value && !word.names.empty()) line += word.file ? " -r" : " -x";
     if (!word.choices.empty()) line += " -a " + shell_quoted(joined(word.choices, " "));
     if (word.file) line += " -F";
     if (word.directory) line += " -a '(__fish_complete_directories)'";

@@ -192,6 +192,9 @@ int Program::run(std::vector<std::string> arguments, Output& output) noexcept {
     }
     complain(error);
     return exit_code_of(error);
+  } catch (const Interrupted& interrupted) {
+    write_error(std::string("dmm: ") + interrupted.what() + "\n");
+    return exit_code::interrupted;
   } catch (const std::bad_alloc&) {
     write_error("dmm: out of memory\n");
   } catch (const std::exception& error) {

@@ -22,6 +22,12 @@ class UsageError final : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// The user ended a verb by a signal: exit code 130. Says how far it had come.
+class Interrupted final : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
 /// Used by the main thread.
 class Session final {
  public:

@@ -23,7 +23,9 @@ class Dev final {
   explicit Dev(Arguments more = {}) : site_("dev", false) {
     Arguments arguments{"dev", "--port", "0", "-o", "json"};
     arguments.insert(arguments.end(), more.begin(), more.end());
-    process_ = std::make_unique<testing::ChildProcess>(tool(), site_.options(arguments));
+    testing::ChildOptions options = site_.options(arguments);
+    options.environment["TMPDIR"] = temporary_.path().string();  // what a killed one leaves behind
+    process_ = std::make_unique<testing::ChildProcess>(tool(), std::move(options));
     testing::wait_for("dmm dev to be ready", [this] {
       REQUIRE(process_->running());
       return process_->output().find('\n') != std::string::npos;
@@ -41,6 +43,7 @@ class Dev final {
 
  private:
   Site site_;
+  testing::TemporaryDirectory temporary_{"dmm-cli-test"};
   std::unique_ptr<testing::ChildProcess> process_;
   json facts_;
 };

@@ -235,6 +235,19 @@ TEST_CASE("wait: tells what it waited for when the time is up", "[cli][verbs][in
   const Result result = site.dmm({"put", "player", "a", "{}", "--wait", "0.3"});
   CHECK(result.code == 6);
   CHECK(result.err.find("dmm: DMM-0103: player/a is still waiting") == 0);
+  CHECK(site.dmm({"put", "player", "a", "{}", "--wait", "0.1", "-o", "json"}).document() ==
+        json{{"type", "player"}, {"id", "a"}, {"done", "notified"}, {"settled", false}});
+}
+
+TEST_CASE("wait: Ctrl-C ends it with 130 and the news stay", "[cli][verbs][integration]") {
+  const Site site("waitint");
+  testing::ChildProcess put(tool(), site.options({"put", "player", "a", "{}", "--wait", "60"}));
+  testing::wait_for("the news", [&] { return site.dmm({"get", "player", "a"}).code == 0; });
+  REQUIRE(put.kill(SIGINT));
+  const auto status = put.wait(10s);
+  REQUIRE(status);
+  CHECK(*status == testing::ExitStatus{130, 0});
+  CHECK(site.dmm({"get", "player", "a", "-o", "json"}).document().at("phase") == "waiting");
 }
 
 TEST_CASE("watch: shows changes and ends after so many", "[cli][verbs][integration]") {
