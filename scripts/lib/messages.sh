@@ -33,25 +33,26 @@ dmm_log_tail() {
   tail -n "${2:-25}" "$1" 2>/dev/null | sed 's/^/    | /' >&2 || true
 }
 
-# dmm_run_logged LOG COMMAND...: runs a command whose output nobody reads while all is well. On a
-# terminal the last line of output is shown while it runs. Returns the command's exit code.
+# dmm_run_logged LOG COMMAND...: runs a command whose output nobody reads while all is well. Its last
+# line of output is shown while it runs: in place on a terminal, every 20 s elsewhere. Returns the
+# command's exit code.
 dmm_run_logged() {
-  local log=$1 code=0 pid
+  local log=$1 code=0 pid line shown='' begin=$SECONDS
   shift
   mkdir -p "$(dirname "$log")"
-  if [[ ! -t 2 ]]; then
-    "$@" >"$log" 2>&1 </dev/null || code=$?
-    return "$code"
-  fi
   "$@" >"$log" 2>&1 </dev/null &
   pid=$!
-  local width=$(($(tput cols 2>/dev/null || echo 80) - 6)) line
   while kill -0 "$pid" 2>/dev/null; do
-    line=$(tail -n 1 "$log" 2>/dev/null | tr -d '\r\033' | cut -c "1-$width")
-    printf '\r\033[K    %s' "$line" >&2
     sleep 0.2
+    line=$(tail -n 1 "$log" 2>/dev/null | tr -d '\r\033' || true)
+    if [[ -t 2 ]]; then
+      printf '\r\033[K    %s' "${line:0:$(($(tput cols 2>/dev/null || echo 80) - 6))}" >&2
+    elif ((SECONDS - begin >= 20)) && [[ $line != "$shown" ]]; then
+      dmm_note "${line:0:90}"
+      begin=$SECONDS shown=$line
+    fi
   done
-  printf '\r\033[K' >&2
+  if [[ -t 2 ]]; then printf '\r\033[K' >&2; fi
   wait "$pid" || code=$?
   return "$code"
 }
