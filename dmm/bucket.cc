@@ -28,7 +28,7 @@ struct Bucket::Impl final : internal::Notifier {
   void poke(const Identity& identity) override;
   const std::string& type_name(std::type_index type) const override;
 
-  transport::Publication token(const Identity& identity, std::string news) const;
+  transport::Publication token(const Identity& identity, const nlohmann::json& news) const;
   /// Publishes a token made of what is read, as often as someone else comes between.
   /// make   gets what lies there; returns the token to publish.
   template <class Make>
@@ -71,7 +71,8 @@ class HandlerMatters final : public Matters {
 
 }  // namespace
 
-// ---- tokens --------------------------------------------------------------------------------------
+// ---- tokens
+// --------------------------------------------------------------------------------------
 
 nlohmann::json Bucket::Impl::matter(const Identity& identity, Sequence* token) {
   check(identity);
@@ -91,14 +92,16 @@ nlohmann::json Bucket::Impl::matter(const Identity& identity, Sequence* token) {
   }
 }
 
-transport::Publication Bucket::Impl::token(const Identity& identity, std::string news) const {
+transport::Publication Bucket::Impl::token(const Identity& identity,
+                                           const nlohmann::json& news) const {
   check(identity);
-  return {.subject = streams.names.token_subject(identity), .payload = std::move(news)};
+  check_depth(news);
+  return {.subject = streams.names.token_subject(identity), .payload = dump_json(news)};
 }
 
 Sequence Bucket::Impl::notify(const Identity& identity, const nlohmann::json& cache,
                               std::optional<Sequence> expected) {
-  transport::Publication publication = token(identity, dump_json(cache));
+  transport::Publication publication = token(identity, cache);
   publication.expected_last = expected;
   return transport::publish(*streams.work, std::move(publication), limits::publish_deadline);
 }
@@ -169,8 +172,8 @@ std::vector<BatchFailure> Bucket::Impl::publish_all(
     }
     {
       std::unique_lock lock(shared->mutex);
-      shared->changed.wait(
-          lock, [&] { return shared->in_flight < limits::publishes_in_flight_max; });
+      shared->changed.wait(lock,
+                           [&] { return shared->in_flight < limits::publishes_in_flight_max; });
       ++shared->in_flight;
     }
     stream.publish(std::move(*publication), limits::publish_deadline,
@@ -197,7 +200,8 @@ void Bucket::Impl::close() {
   if (streams.transport) streams.transport->close();
 }
 
-// ---- the bucket ----------------------------------------------------------------------------------
+// ---- the bucket
+// ----------------------------------------------------------------------------------
 
 Bucket::Bucket(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Bucket::Bucket(Bucket&&) noexcept = default;
@@ -214,8 +218,8 @@ Bucket::~Bucket() {
 
 Bucket Bucket::open(std::string_view ns, BucketOptions options) {
   auto impl = std::make_unique<Impl>(wire::Names(std::string(ns), options.generation));
-  require(options.replicas == 1 || options.replicas == 3 || options.replicas == 5,
-          code::bad_option, "replicas is not 1, 3 or 5");
+  require(options.replicas == 1 || options.replicas == 3 || options.replicas == 5, code::bad_option,
+          "replicas is not 1, 3 or 5");
   internal::Streams& streams = impl->streams;
   streams.log = options.logger.with({{"namespace", std::string(ns)}});
   streams.transport = std::move(options.transport);
@@ -240,23 +244,33 @@ Bucket Bucket::open(std::string_view ns, BucketOptions options) {
   return Bucket(std::move(impl));
 }
 
-void Bucket::close() { impl_->close(); }
-const std::string& Bucket::ns() const noexcept { return impl_->streams.names.ns(); }
+void Bucket::close() {
+  impl_->close();
+}
+const std::string& Bucket::ns() const noexcept {
+  return impl_->streams.names.ns();
+}
 
-nlohmann::json Bucket::matter(const Identity& identity) { return impl_->matter(identity, nullptr); }
+nlohmann::json Bucket::matter(const Identity& identity) {
+  return impl_->matter(identity, nullptr);
+}
 
 void Bucket::notify(const Identity& identity, const nlohmann::json& cache) {
   impl_->notify(identity, cache, std::nullopt);
 }
 
-void Bucket::poke(const Identity& identity) { impl_->poke(identity); }
+void Bucket::poke(const Identity& identity) {
+  impl_->poke(identity);
+}
 
-const std::string& Bucket::type_name(std::type_index type) const { return impl_->type_name(type); }
+const std::string& Bucket::type_name(std::type_index type) const {
+  return impl_->type_name(type);
+}
 
 std::vector<BatchFailure> Bucket::notify_all(
     std::span<const std::pair<Identity, nlohmann::json>> batch) {
   return impl_->publish_all(*impl_->streams.work, batch.size(), [&](std::size_t index) {
-    return impl_->token(batch[index].first, dump_json(batch[index].second));
+    return impl_->token(batch[index].first, batch[index].second);
   });
 }
 
@@ -332,10 +346,11 @@ void Bucket::work(std::stop_token stop) {
 void Bucket::report(std::string_view kind, std::string_view device, const nlohmann::json& state) {
   check_name(kind, "kind");
   check(Identity{std::string(kind), std::string(device)});
-  transport::publish(*impl_->streams.reports,
-                     {.subject = impl_->streams.names.report_subject(kind, device),
-                      .payload = dump_json(state)},
-                     limits::publish_deadline);
+  check_depth(state);
+  transport::publish(
+      *impl_->streams.reports,
+      {.subject = impl_->streams.names.report_subject(kind, device), .payload = dump_json(state)},
+      limits::publish_deadline);
 }
 
 std::vector<BatchFailure> Bucket::report_all(
@@ -344,11 +359,14 @@ std::vector<BatchFailure> Bucket::report_all(
   return impl_->publish_all(
       *impl_->streams.reports, batch.size(), [&](std::size_t index) -> transport::Publication {
         check(Identity{std::string(kind), batch[index].first});
+        check_depth(batch[index].second);
         return {.subject = impl_->streams.names.report_subject(kind, batch[index].first),
                 .payload = dump_json(batch[index].second)};
       });
 }
 
-Inspector& Bucket::inspect() { return *impl_->inspector; }
+Inspector& Bucket::inspect() {
+  return *impl_->inspector;
+}
 
 }  // namespace dmm

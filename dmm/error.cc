@@ -79,6 +79,9 @@ const Code lease_lost{"DMM-0307", Kind::cancelled, "the lease was lost",
                       "look for pauses of the process or of the server."};
 const Code observe_failed{"DMM-0308", Kind::retry, "an observe handler failed",
                           "Read the message of the handler; the report is given again."};
+const Code worker_crashed{"DMM-0309", Kind::retry, "a worker ended while it ran this identity",
+                          "Look at the worker's last log lines and core dump; mend the handler, "
+                          "then `dmm notify TYPE ID`."};
 const Code type_unknown{"DMM-0401", Kind::invalid, "a type is not registered",
                         "Call bucket.register_type<M>(\"type\") first."};
 const Code type_taken{"DMM-0402", Kind::invalid, "a type or kind is registered twice",
@@ -105,6 +108,7 @@ constexpr const Code* kCatalogue[] = {
     &code::duplicate_key,     &code::materialize_failed,    &code::materialize_timed_out,
     &code::parked_by_outcome, &code::attempts_used_up,      &code::run_cancelled,
     &code::write_conflict,    &code::lease_lost,            &code::observe_failed,
+    &code::worker_crashed,
     &code::type_unknown,      &code::type_taken,            &code::bad_namespace,
     &code::bad_option,        &code::not_found,             &code::bug,
 };

@@ -194,6 +194,15 @@ Result<nlohmann::json> parse_json(std::string_view text, const JsonLimits& limit
   return builder.take();
 }
 
+void check_depth(const nlohmann::json& value, std::size_t depth_max) {
+  if (!value.is_structured()) return;
+  if (depth_max == 0) {
+    throw Error(code::too_deep,
+                fmt::format("the value is nested deeper than {}", limits::json_depth_max));
+  }
+  for (const nlohmann::json& child : value) check_depth(child, depth_max - 1);
+}
+
 std::string dump_json(const nlohmann::json& value) {
   return value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }

@@ -22,6 +22,10 @@ struct JsonLimits {
 ///          U+0000, 0206 number out of range, 0213 key named twice.
 Result<nlohmann::json> parse_json(std::string_view text, const JsonLimits& limits = {});
 
+/// Throws Error{invalid} DMM-0204 if `value` is nested deeper than `depth_max`: what could not be read
+/// back must not be written.
+void check_depth(const nlohmann::json& value, std::size_t depth_max = limits::json_depth_max);
+
 /// The text of a value as it is stored: no white space, keys in order, invalid UTF-8 replaced.
 std::string dump_json(const nlohmann::json& value);
 

@@ -50,6 +50,8 @@ inline constexpr std::size_t identities_ready_max = 20'000;    ///< tokens held 
 inline constexpr std::size_t ready_bytes_max = 64u << 20;      ///< their payloads
 inline constexpr std::size_t entries_held_bytes_max = 64u << 20;  ///< cache entries kept in memory
 inline constexpr auto run_timeout = 15min;
+inline constexpr int crashes_max = 5;    ///< workers that may end in a run before it is parked
+inline constexpr int crashes_shared = 1; ///< with more crashes behind it, an identity runs alone
 inline constexpr auto backoff_first = 500ms;
 inline constexpr auto backoff_max = 5min;
 

@@ -104,8 +104,8 @@ class Clocks {
   std::unordered_map<std::string, Last> last_;
 };
 
-/// Reads the reports of one kind: an owner thread (the caller of work()) that keeps the order of each
-/// device and the cursor, and a pool for the handlers.
+/// Reads the reports of one kind: an owner thread (the caller of work()) that keeps the order of
+/// each device and the cursor, and a pool for the handlers.
 class ReportObserver final : public Observer, private transport::ReaderSink {
  public:
   ReportObserver(const Streams& streams, Notifier& notifier, std::string kind,
@@ -128,12 +128,11 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
   }
 
   void work(std::stop_token stop) override {
-    const std::stop_callback wake(stop, [this] { mailbox_.post([] {}); });
+    const std::stop_callback wake(stop, [this] { mailbox_.wake(); });
     handlers_stop_ = std::stop_source();
     pool_ = std::make_unique<RunPool>(options_.concurrency);
-    lease_ = std::make_unique<Lease>(streams_, fmt::format("observe.{}", kind_), [this] {
-      mailbox_.post([] {});
-    });
+    lease_ = std::make_unique<Lease>(streams_, fmt::format("observe.{}", kind_),
+                                     [this] { mailbox_.wake(); });
     while (!stop.stop_requested()) {
       const std::optional<Tenure> tenure = lease_->acquire(stop);
       if (!tenure) break;
@@ -199,9 +198,15 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
     if (cursor_.created != created) cursor_ = Cursor{created, 0};
     stored_cursor_ = cursor_.sequence;
     highest_ = Sequence{cursor_.sequence};
-    reader_ = streams_.reports->read({.filter = streams_.names.report_filter(kind_),
-                                      .after = Sequence{cursor_.sequence}},
-                                     *this);
+    refusals_.clear();
+    transport::scan(*streams_.status, streams_.names.status_subject("refused.report.>"),
+                    [this](const transport::Message& message) {
+                      refusals_[std::string(streams_.names.status_key(message.subject))] =
+                          message.sequence;
+                    });
+    reader_ = streams_.reports->read(
+        {.filter = streams_.names.report_filter(kind_), .after = Sequence{cursor_.sequence}},
+        *this);
     reader_->grant(2 * limits::read_batch);
   }
 
@@ -319,6 +324,7 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
               const std::optional<Error>& error) {
     if (!error) {
       count(&ObserveStats::handled);
+      clear_refusal(message->subject);
       return handled(device);
     }
     if (&error->code() == &code::wrong_shape) {
@@ -372,7 +378,20 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
                           std::chrono::duration_cast<milliseconds>(
                               std::chrono::system_clock::now().time_since_epoch())
                               .count()};
-    publish_status(refusal_key("report", message.subject), nlohmann::json(refusal));
+    const std::string key = refusal_key("report", message.subject);
+    publish_status(key, nlohmann::json(refusal),
+                   [this, key](Sequence sequence) { refusals_[key] = sequence; });
+  }
+
+  /// A sound report ends the refusal of an earlier one.
+  void clear_refusal(const std::string& subject) {
+    if (refusals_.empty()) return;
+    const auto found = refusals_.find(refusal_key("report", subject));
+    if (found == refusals_.end()) return;
+    ++writing_;
+    streams_.status->erase(found->second,
+                           [this](const Result<bool>&) { mailbox_.post([this] { --writing_; }); });
+    refusals_.erase(found);
   }
 
   /// Behind this sequence everything was handled.
@@ -388,12 +407,20 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
     publish_status(cursor_key(kind_), nlohmann::json(Cursor{cursor_.created, sequence}));
   }
 
-  void publish_status(const std::string& key, const nlohmann::json& value) {
+  void publish_status(
+      const std::string& key, const nlohmann::json& value,
+      std::function<void(Sequence)> stored = [](Sequence) {}) {
     ++writing_;
     streams_.status->publish(
         {.subject = streams_.names.status_subject(key), .payload = dump_json(value)},
         limits::publish_deadline,
-        [this](const Result<Sequence>&) { mailbox_.post([this] { --writing_; }); });
+        [this, stored = std::move(stored)](const Result<Sequence>& result) {
+          mailbox_.post([this, stored, ok = result.ok(),
+                         sequence = result.ok() ? result.value() : Sequence{}] {
+            --writing_;
+            if (ok) stored(sequence);
+          });
+        });
   }
 
   void finish() {
@@ -443,6 +470,7 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
   std::size_t writing_ = 0;
   std::size_t consumed_ = 0;
   Clocks clocks_;
+  std::unordered_map<std::string, Sequence> refusals_;  ///< stored in the status bucket, by key
   Cursor cursor_;
   std::uint64_t stored_cursor_ = 0;
   Clock::time_point cursor_stored_at_;

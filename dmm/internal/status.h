@@ -1,8 +1,8 @@
 #pragma once
 
 // What the status bucket holds: only what is not plain success. The value of key "<type>.<id>" is a
-// Status; of "refused.<what>.<rest>" a Refusal; of "observer.cursor.<kind>" a cursor. Times are Unix
-// milliseconds.
+// Status; of "refused.<what>.<rest>" a Refusal; of "observer.cursor.<kind>" a cursor. Times are
+// Unix milliseconds.
 
 #include <cstdint>
 #include <optional>
@@ -17,17 +17,18 @@ namespace dmm::internal {
 
 /// An identity that is failing or parked.
 struct Status {
-  std::string phase;            ///< "failing" or "parked"
-  int attempts = 0;             ///< on the news of `token`
+  std::string phase;  ///< "failing" or "parked"
+  int attempts = 0;   ///< on the news of `token`
   std::string error_code;
   std::string error;
   std::int64_t failed_at = 0;
   std::int64_t next_retry_at = 0;  ///< 0 when parked
-  std::string created;          ///< of the work stream
-  std::uint64_t token = 0;      ///< the sequence that was tried
+  std::string created;             ///< of the work stream
+  std::uint64_t token = 0;         ///< the sequence that was tried
+  int crashes = 0;                 ///< workers that ended while they ran it
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Status, phase, attempts, error_code, error,
-                                                failed_at, next_retry_at, created, token)
+                                                failed_at, next_retry_at, created, token, crashes)
 
 /// A report or a token that could not be read.
 struct Refusal {

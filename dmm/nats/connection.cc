@@ -58,7 +58,9 @@ Connection::Connection(const ConnectionOptions& options, Logger log) : log_(std:
   timer_thread_ = std::jthread([this](const std::stop_token& stop) { run_timers(stop); });
 }
 
-Connection::~Connection() { close(); }
+Connection::~Connection() {
+  close();
+}
 
 OptionsHandle Connection::make_options(Link& link, const ConnectionOptions& options) {
   OptionsHandle handle;
@@ -95,10 +97,10 @@ OptionsHandle Connection::make_options(Link& link, const ConnectionOptions& opti
             fmt::format("reading the CA certificates {}", options.tls_ca));
     }
     if (!options.tls_cert.empty()) {
-      check(natsOptions_LoadCertificatesChain(raw, options.tls_cert.c_str(),
-                                              options.tls_key.c_str()),
-            fmt::format("reading the certificate {} and its key {}", options.tls_cert,
-                        options.tls_key));
+      check(
+          natsOptions_LoadCertificatesChain(raw, options.tls_cert.c_str(), options.tls_key.c_str()),
+          fmt::format("reading the certificate {} and its key {}", options.tls_cert,
+                      options.tls_key));
     }
   }
   // A frozen server is only seen by pings: two of them unanswered, four seconds.
@@ -130,8 +132,16 @@ void Connection::connect(Link& link, const ConnectionOptions& options) {
   const natsStatus status = natsConnection_Connect(link.connection.out(), handle.get());
   if (status != NATS_OK) {
     const char* detail = nats_GetLastError(nullptr);
-    throw to_error(status, fmt::format("connecting to {} ({})", where,
-                                       detail != nullptr && *detail != '\0' ? detail : "no detail"));
+    const std::string what =
+        fmt::format("connecting to {} ({})", where,
+                    detail != nullptr && *detail != '\0' ? detail : "no detail");
+    const Error error = to_error(status, what);
+    // A server that misses our certificate just hangs up, which libnats reports as any error.
+    const bool tls = !options.tls_ca.empty() || where.find("tls://") != std::string::npos;
+    if (tls && &error.code() == &code::server_refused) {
+      throw Error(code::access_denied, error.message());
+    }
+    throw error;
   }
   check(natsConnection_Subscribe(link.subscription.out(), link.connection.get(),
                                  (link.inbox + ".>").c_str(), on_message, &link),
@@ -145,14 +155,20 @@ void Connection::request(Channel channel, const std::string& subject,
                          const transport::Headers& headers, std::string_view payload,
                          milliseconds timeout, AnswerHandler handler) {
   constexpr std::size_t kUrgentMax = 48;
-  if (closed_) return handler(Error(code::closed, "the connection is closed"));
+  // The caller may hold a lock that the handler takes, so the handler never runs on its thread;
+  // once closed there is no other thread left.
+  const auto refuse = [&](const Error& error) {
+    auto shared = std::make_shared<AnswerHandler>(std::move(handler));
+    if (!call_later(milliseconds(0), [shared, error] { (*shared)(error); })) (*shared)(error);
+  };
+  if (closed_) return refuse(Error(code::closed, "the connection is closed"));
   // What is published while disconnected would be sent after the reconnect, when its caller has
   // long been told that it failed.
   if (refused_) {
-    return handler(Error(code::access_denied, "the server closed the connection for good"));
+    return refuse(Error(code::access_denied, "the server closed the connection for good"));
   }
   if (!connected()) {
-    return handler(Error(code::unreachable, "not connected to a server at the moment"));
+    return refuse(Error(code::unreachable, "not connected to a server at the moment"));
   }
   std::uint64_t id = 0;
   {
@@ -168,7 +184,7 @@ void Connection::request(Channel channel, const std::string& subject,
         make_message(subject, fmt::format("{}.r.{}", out.inbox, id), headers, payload);
     check(natsConnection_PublishMsg(out.connection.get(), message.get()), "sending a request");
   } catch (const Error& error) {
-    answer(id, error);
+    if (!call_later(milliseconds(0), [this, id, error] { answer(id, error); })) answer(id, error);
   }
 }
 
@@ -182,10 +198,10 @@ Result<Incoming> Connection::request(const std::string& subject, std::string_vie
 
 void Connection::send(Channel channel, const std::string& subject, const std::string& reply,
                       std::string_view payload) {
-  check(natsConnection_PublishRequest(link(channel).connection.get(), subject.c_str(),
-                                      reply.c_str(), payload.data(),
-                                      static_cast<int>(payload.size())),
-        "sending");
+  check(
+      natsConnection_PublishRequest(link(channel).connection.get(), subject.c_str(), reply.c_str(),
+                                    payload.data(), static_cast<int>(payload.size())),
+      "sending");
 }
 
 bool Connection::call_later(milliseconds delay, std::function<void()> task) {
@@ -406,8 +422,7 @@ void Connection::on_error(natsConnection*, natsSubscription*, natsStatus status,
                           void* closure) noexcept {
   auto* link = static_cast<Link*>(closure);
   if (!link->owner->closed_) {
-    link->owner->log_.warn("the server reports an error",
-                           {{"error", natsStatus_GetText(status)}});
+    link->owner->log_.warn("the server reports an error", {{"error", natsStatus_GetText(status)}});
   }
 }
 

@@ -63,7 +63,8 @@ class Connection {
     Inbox(const Inbox&) = delete;
     Inbox& operator=(const Inbox&) = delete;
     const std::string& prefix() const noexcept { return prefix_; }
-    /// Takes the deliveries of this consumer ("<stream>.<consumer>"), and no longer those of another.
+    /// Takes the deliveries of this consumer ("<stream>.<consumer>"), and no longer those of
+    /// another.
     void follow(std::string consumer);
 
    private:

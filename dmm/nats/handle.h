@@ -53,13 +53,22 @@ inline Error to_error(natsStatus status, std::string_view what) {
     case NATS_CONNECTION_DISCONNECTED:
     case NATS_ADDRESS_MISSING:
     case NATS_INSUFFICIENT_BUFFER:
-    case NATS_STALE_CONNECTION: code = &code::unreachable; break;
+    case NATS_STALE_CONNECTION:
+      code = &code::unreachable;
+      break;
     case NATS_CONNECTION_AUTH_FAILED:
     case NATS_NOT_PERMITTED:
-    case NATS_SSL_ERROR: code = &code::access_denied; break;
-    case NATS_TIMEOUT: code = &code::timed_out; break;
-    case NATS_MAX_PAYLOAD: code = &code::too_large; break;
-    default: break;
+    case NATS_SSL_ERROR:
+      code = &code::access_denied;
+      break;
+    case NATS_TIMEOUT:
+      code = &code::timed_out;
+      break;
+    case NATS_MAX_PAYLOAD:
+      code = &code::too_large;
+      break;
+    default:
+      break;
   }
   return Error(*code, fmt::format("{}: {}", what, natsStatus_GetText(status)));
 }

@@ -135,7 +135,8 @@ transport::Headers parse_header_block(std::string_view block) {
   while (at != std::string_view::npos) {
     const std::size_t start = at + 2;
     at = block.find("\r\n", start);
-    const std::string_view line = block.substr(start, at == std::string_view::npos ? at : at - start);
+    const std::string_view line =
+        block.substr(start, at == std::string_view::npos ? at : at - start);
     const std::size_t colon = line.find(':');
     if (colon == std::string_view::npos) continue;
     std::string_view value = line.substr(colon + 1);

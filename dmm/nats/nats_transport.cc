@@ -25,22 +25,21 @@ using transport::StreamState;
 
 nlohmann::json stream_request(const StreamConfig& config) {
   using nanoseconds = std::chrono::nanoseconds;
-  nlohmann::json request{
-      {"name", config.name},
-      {"subjects", config.subjects},
-      {"description", config.description},
-      {"retention", "limits"},
-      {"storage", "file"},
-      {"max_msgs_per_subject", 1},
-      {"max_msgs", -1},
-      {"max_bytes", -1},
-      {"max_age", 0},
-      {"max_consumers", -1},
-      {"max_msg_size", -1},
-      {"num_replicas", config.replicas},
-      {"discard", config.key_value ? "new" : "old"},
-      {"allow_direct", true},
-      {"duplicate_window", nanoseconds(limits::dedupe_window).count()}};
+  nlohmann::json request{{"name", config.name},
+                         {"subjects", config.subjects},
+                         {"description", config.description},
+                         {"retention", "limits"},
+                         {"storage", "file"},
+                         {"max_msgs_per_subject", 1},
+                         {"max_msgs", -1},
+                         {"max_bytes", -1},
+                         {"max_age", 0},
+                         {"max_consumers", -1},
+                         {"max_msg_size", -1},
+                         {"num_replicas", config.replicas},
+                         {"discard", config.key_value ? "new" : "old"},
+                         {"allow_direct", true},
+                         {"duplicate_window", nanoseconds(limits::dedupe_window).count()}};
   // What NATS clients look for in a bucket. Deleting stays allowed: markers of forgotten keys go.
   if (config.key_value) request["allow_rollup_hdrs"] = true;
   return request;
@@ -118,8 +117,7 @@ class PublishOperation : public std::enable_shared_from_this<PublishOperation> {
   bool sent_before_ = false;
 };
 
-class NatsStream final : public transport::Stream,
-                         public std::enable_shared_from_this<NatsStream> {
+class NatsStream final : public transport::Stream, public std::enable_shared_from_this<NatsStream> {
  public:
   NatsStream(std::shared_ptr<Connection> connection, StreamConfig config, bool may_create,
              Logger log)
@@ -150,9 +148,9 @@ class NatsStream final : public transport::Stream,
           if (!answer.ok()) return done(answer.error().with_context("reading " + subject));
           if (answer.value().status == 404) return done(std::optional<Message>());
           if (answer.value().status != 0) {
-            return done(Error(code::timed_out, fmt::format("reading {}: {} {}", subject,
-                                                           answer.value().status,
-                                                           answer.value().description)));
+            return done(Error(code::timed_out,
+                              fmt::format("reading {}: {} {}", subject, answer.value().status,
+                                          answer.value().description)));
           }
           done(std::optional<Message>(from_direct_answer(std::move(answer).value())));
         });
@@ -197,11 +195,11 @@ class NatsStream final : public transport::Stream,
   }
 
   std::vector<std::string> subjects(std::string_view filter) override {
-    const nlohmann::json info = parse_answer(
-        connection_->request("$JS.API.STREAM.INFO." + config_.name,
-                             nlohmann::json{{"subjects_filter", filter}}.dump(),
-                             limits::request_timeout),
-        "listing the subjects of stream " + config_.name);
+    const nlohmann::json info =
+        parse_answer(connection_->request("$JS.API.STREAM.INFO." + config_.name,
+                                          nlohmann::json{{"subjects_filter", filter}}.dump(),
+                                          limits::request_timeout),
+                     "listing the subjects of stream " + config_.name);
     set_created(info.value("created", ""));
     std::vector<std::string> names;
     const auto found = info.find("state");
@@ -236,8 +234,9 @@ class NatsStream final : public transport::Stream,
 
  private:
   void create() {
-    const auto answer = connection_->request("$JS.API.STREAM.CREATE." + config_.name,
-                                             stream_request(config_).dump(), 3 * limits::request_timeout);
+    const auto answer =
+        connection_->request("$JS.API.STREAM.CREATE." + config_.name,
+                             stream_request(config_).dump(), 3 * limits::request_timeout);
     const nlohmann::json info = parse_answer(answer, "creating stream " + config_.name);
     set_created(info.value("created", ""));
   }
@@ -246,8 +245,9 @@ class NatsStream final : public transport::Stream,
   /// replicas may diverge (nats-server 2.9), so there only `dmm init --generation` helps.
   void recreate() {
     if (!may_create_ || config_.replicas > 1) {
-      log_.error("a stream is gone", {{"stream", config_.name},
-                                      {"remedy", "dmm init, with the next --generation on a cluster"}});
+      log_.error("a stream is gone",
+                 {{"stream", config_.name},
+                  {"remedy", "dmm init, with the next --generation on a cluster"}});
       return;
     }
     log_.error("a stream is gone and is created again, empty", {{"stream", config_.name}});
@@ -265,8 +265,7 @@ class NatsStream final : public transport::Stream,
             if (answer.ok() && api_error_code(answer.value().payload) == js::kNoMessage) {
               return done(std::optional<Message>());
             }
-            const nlohmann::json stored =
-                parse_answer(answer, "reading " + subject).at("message");
+            const nlohmann::json stored = parse_answer(answer, "reading " + subject).at("message");
             Message message;
             message.subject = stored.value("subject", subject);
             message.sequence = Sequence{stored.value("seq", std::uint64_t{0})};
@@ -323,15 +322,15 @@ void PublishOperation::on_answer(Result<Incoming> answer) {
   }
   const Incoming& message = answer.value();
   if (message.status == 503) {
-    return try_again(Error(code::stream_missing,
-                           fmt::format("no stream takes {}", publication_.subject)));
+    return try_again(
+        Error(code::stream_missing, fmt::format("no stream takes {}", publication_.subject)));
   }
   if (const auto sequence = acknowledged(message.payload)) return done_(*sequence);
   auto error = api_error(message.payload, "publishing " + publication_.subject);
   if (!error) {
-    return done_(Error(code::bad_answer,
-                       fmt::format("publishing {}: the answer is no acknowledgement",
-                                   publication_.subject)));
+    return done_(Error(
+        code::bad_answer,
+        fmt::format("publishing {}: the answer is no acknowledgement", publication_.subject)));
   }
   if (error->kind() == Kind::conflict && sent_before_) return check_whether_ours(*error);
   if (error->kind() == Kind::retry) return try_again(*error);
@@ -346,8 +345,7 @@ void PublishOperation::try_again(Error error) {
     }
     return done_(error.with_context("publishing " + publication_.subject));
   }
-  if (!stream_->connection().call_later(delay_,
-                                        [self = shared_from_this()] { self->attempt(); })) {
+  if (!stream_->connection().call_later(delay_, [self = shared_from_this()] { self->attempt(); })) {
     return done_(Error(code::closed, "the connection was closed while publishing"));
   }
   delay_ = std::min<milliseconds>(delay_ * 2, limits::retry_delay_max);
@@ -357,9 +355,9 @@ void PublishOperation::check_whether_ours(Error conflict) {
   stream_->last(publication_.subject, [self = shared_from_this(), conflict = std::move(conflict)](
                                           const Result<std::optional<Message>>& found) {
     if (!found.ok()) {
-      return self->done_(Error(code::in_doubt, fmt::format("publishing {}: {}",
-                                                           self->publication_.subject,
-                                                           found.error().message())));
+      return self->done_(Error(
+          code::in_doubt,
+          fmt::format("publishing {}: {}", self->publication_.subject, found.error().message())));
     }
     const std::optional<Message>& message = found.value();
     if (message && message->header("Nats-Msg-Id") == self->message_id_) {

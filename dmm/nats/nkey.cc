@@ -73,8 +73,9 @@ std::string nkey_public(const std::string& seed_file) {
   }
   const std::vector<std::uint8_t> raw = decode_base32(seed);
   if (raw.size() != 2 + kKeyBytes + 2) {
-    throw Error(code::bad_option,
-                fmt::format("{} cannot be read or holds no seed of a user nkey (SU...)", seed_file));
+    throw Error(
+        code::bad_option,
+        fmt::format("{} cannot be read or holds no seed of a user nkey (SU...)", seed_file));
   }
   const std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)> key(
       EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, nullptr, raw.data() + 2, kKeyBytes),

@@ -91,11 +91,11 @@ class State : public std::enable_shared_from_this<State> {
 
   /// Asks for the state of the stream, before a consumer is made and from time to time.
   void look(std::uint64_t generation) {
-    source_.connection->request(
-        Channel::bulk, "$JS.API.STREAM.INFO." + source_.stream, {}, "", limits::request_timeout,
-        [self = shared_from_this(), generation](Result<Incoming> answer) {
-          self->on_stream_info(generation, std::move(answer));
-        });
+    source_.connection->request(Channel::bulk, "$JS.API.STREAM.INFO." + source_.stream, {}, "",
+                                limits::request_timeout,
+                                [self = shared_from_this(), generation](Result<Incoming> answer) {
+                                  self->on_stream_info(generation, std::move(answer));
+                                });
   }
 
   void on_stream_info(std::uint64_t generation, Result<Incoming> answer) {
@@ -118,7 +118,8 @@ class State : public std::enable_shared_from_this<State> {
     if (!created_.empty() && created != created_) {
       lose_history("the stream was created again");
     } else if (last < cursor_) {
-      lose_history(fmt::format("the stream ends at {}, but {} was read", last.value, cursor_.value));
+      lose_history(
+          fmt::format("the stream ends at {}, but {} was read", last.value, cursor_.value));
     }
     created_ = created;
     if (find_end_) {
@@ -190,8 +191,8 @@ class State : public std::enable_shared_from_this<State> {
   /// that says "nothing behind me". So while not caught up, silence leads to a question.
   void probe_later() {
     source_.connection->call_later(
-        kProbeInterval, [self = shared_from_this(), generation = generation_,
-                         seen = next_in_consumer_] {
+        kProbeInterval,
+        [self = shared_from_this(), generation = generation_, seen = next_in_consumer_] {
           const std::lock_guard lock(self->mutex_);
           if (self->sink_ == nullptr || generation != self->generation_ || self->caught_up_) return;
           if (seen == self->next_in_consumer_) return self->probe();
@@ -243,14 +244,12 @@ class State : public std::enable_shared_from_this<State> {
     const std::size_t batch = target - outstanding_;
     const std::uint64_t id = ++next_pull_;
     using nanoseconds = std::chrono::nanoseconds;
-    const std::string request =
-        fmt::format(R"({{"batch":{},"expires":{},"idle_heartbeat":{}}})", batch,
-                    nanoseconds(limits::pull_expiry).count(),
-                    nanoseconds(limits::pull_heartbeat).count());
+    const std::string request = fmt::format(R"({{"batch":{},"expires":{},"idle_heartbeat":{}}})",
+                                            batch, nanoseconds(limits::pull_expiry).count(),
+                                            nanoseconds(limits::pull_heartbeat).count());
     try {
       source_.connection->send(
-          Channel::bulk,
-          fmt::format("$JS.API.CONSUMER.MSG.NEXT.{}.{}", source_.stream, consumer_),
+          Channel::bulk, fmt::format("$JS.API.CONSUMER.MSG.NEXT.{}.{}", source_.stream, consumer_),
           fmt::format("{}.{}.{}", inbox_->prefix(), generation_, id), request);
     } catch (const Error&) {
       return;  // not connected: the reconnect begins a new generation
@@ -338,7 +337,8 @@ class State : public std::enable_shared_from_this<State> {
   const ReaderSource source_;
   const transport::ReadOptions options_;
 
-  std::mutex mutex_;
+  /// Recursive: on a closed connection a request is answered before it returns.
+  std::recursive_mutex mutex_;
   transport::ReaderSink* sink_;
   std::optional<Connection::Inbox> inbox_;
   std::shared_ptr<void> reconnect_listener_;

@@ -38,8 +38,8 @@ std::pair<std::string, std::string> split_url(std::string url) {
   if (const auto at = url.rfind('@'); at != std::string::npos) url.erase(0, at + 1);
   url = url.substr(0, url.find('/'));
   std::string port = "4222";
-  if (const auto colon = url.rfind(':'); colon != std::string::npos &&
-                                         url.find(']', colon) == std::string::npos) {
+  if (const auto colon = url.rfind(':');
+      colon != std::string::npos && url.find(']', colon) == std::string::npos) {
     port = url.substr(colon + 1);
     url.erase(colon);
   }
@@ -57,7 +57,8 @@ nlohmann::json ask_server_info(const std::string& url) {
   if (::getaddrinfo(host.c_str(), port.c_str(), &hints, &raw) != 0) return nullptr;
   const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> addresses(raw, &::freeaddrinfo);
   for (const addrinfo* address = raw; address != nullptr; address = address->ai_next) {
-    const Socket socket(::socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    const Socket socket(
+        ::socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
     if (socket.get() < 0) continue;
     ::connect(socket.get(), address->ai_addr, address->ai_addrlen);
     std::string text;
@@ -69,8 +70,7 @@ nlohmann::json ask_server_info(const std::string& url) {
       text.append(buffer, static_cast<std::size_t>(length));
     }
     if (!text.starts_with("INFO ")) continue;
-    const auto info =
-        nlohmann::json::parse(text.substr(5, text.find("\r\n") - 5), nullptr, false);
+    const auto info = nlohmann::json::parse(text.substr(5, text.find("\r\n") - 5), nullptr, false);
     if (info.is_object()) return info;
   }
   return nullptr;

@@ -10,8 +10,7 @@ std::chrono::milliseconds backoff(int failures, std::chrono::milliseconds first,
   std::int64_t ceiling = std::max<std::int64_t>(first.count(), 1);
   for (int i = 1; i < failures && ceiling < longest.count(); ++i) ceiling *= 2;
   ceiling = std::min<std::int64_t>(ceiling, longest.count());
-  return std::chrono::milliseconds(
-      std::uniform_int_distribution<std::int64_t>(0, ceiling)(random));
+  return std::chrono::milliseconds(std::uniform_int_distribution<std::int64_t>(0, ceiling)(random));
 }
 
 }  // namespace dmm::worker

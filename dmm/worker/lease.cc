@@ -17,6 +17,17 @@ std::int64_t nanoseconds_of(steady_clock::time_point time) {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch()).count();
 }
 
+/// Holder and whether released. Anything else that someone may have written counts as held by
+/// nobody known, who never beats, so it expires.
+std::pair<std::string, bool> read_record(const std::string& text) {
+  const auto value = parse_json(text);
+  if (!value.ok() || !value.value().is_object()) return {};
+  const auto holder = value.value().find("holder");
+  const auto released = value.value().find("released");
+  return {holder != value.value().end() && holder->is_string() ? holder->get<std::string>() : "",
+          released != value.value().end() && *released == true};
+}
+
 }  // namespace
 
 Lease::Lease(const internal::Streams& streams, std::string name, std::function<void()> on_lost,
@@ -27,7 +38,9 @@ Lease::Lease(const internal::Streams& streams, std::string name, std::function<v
       timing_(timing),
       holder_(wire::unique_id()) {}
 
-Lease::~Lease() { release(); }
+Lease::~Lease() {
+  release();
+}
 
 bool Lease::held() const noexcept {
   return nanoseconds_of(steady_clock::now()) < valid_until_.load(std::memory_order_acquire);
@@ -71,7 +84,8 @@ std::optional<Tenure> Lease::acquire(const std::stop_token& stop) {
           &error.code() == &code::closed) {
         throw;
       }
-      streams_.log.debug("the lease cannot be asked for", {{"lease", name_}, {"error", error.what()}});
+      streams_.log.debug("the lease cannot be asked for",
+                         {{"lease", name_}, {"error", error.what()}});
       // Not having heard is not the same as silence: begin to count again.
       watched.clear();
     }
@@ -108,17 +122,15 @@ std::optional<Lease::Record> Lease::newest() {
     }
   }
   if (!record) return std::nullopt;
-  const auto message = transport::last(*streams_.leases,
-                                       streams_.names.lease_subject(name_, record->epoch));
+  const auto message =
+      transport::last(*streams_.leases, streams_.names.lease_subject(name_, record->epoch));
   if (!message) {
     // A newer epoch came and this one was cleared away between the two questions.
     throw Error(code::timed_out, "the newest epoch changed while it was read");
   }
-  const auto value = parse_json(message->payload);
-  if (value.ok() && value.value().is_object()) {
-    record->holder = value.value().value("holder", "");
-    record->released = value.value().value("released", false);
-  }
+  const auto [holder, released] = read_record(message->payload);
+  record->holder = holder;
+  record->released = released;
   return record;
 }
 
@@ -131,9 +143,9 @@ Sequence Lease::last_beat_of(const std::string& holder) {
 bool Lease::take(Epoch epoch) {
   const std::string subject = streams_.names.lease_subject(name_, epoch);
   try {
-    transport::publish(
-        *streams_.leases,
-        {.subject = subject, .payload = record(false), .expected_last = Sequence{}}, timing_.ttl / 2);
+    transport::publish(*streams_.leases,
+                       {.subject = subject, .payload = record(false), .expected_last = Sequence{}},
+                       timing_.ttl / 2);
     return true;
   } catch (const Error& error) {
     if (error.kind() == Kind::conflict) return false;
@@ -203,10 +215,8 @@ void Lease::forget_older(Epoch epoch) {
       if (number == 0 || number >= epoch.value) continue;
       const auto message = transport::last(*streams_.leases, subject);
       if (!message) continue;
-      const auto value = parse_json(message->payload);
       transport::erase(*streams_.leases, message->sequence);
-      if (!value.ok() || !value.value().is_object()) continue;
-      const std::string holder = value.value().value("holder", "");
+      const std::string holder = read_record(message->payload).first;
       if (holder.empty() || holder == holder_) continue;
       if (const Sequence beat = last_beat_of(holder)) transport::erase(*streams_.leases, beat);
     }

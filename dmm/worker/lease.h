@@ -49,7 +49,8 @@ struct Tenure {
 class Lease {
  public:
   /// name      without the epoch, for example "work.player.all".
-  /// on_lost   called on the beat thread when the lease can no longer be counted on. Must not block.
+  /// on_lost   called on the beat thread when the lease can no longer be counted on. Must not
+  /// block.
   Lease(const internal::Streams& streams, std::string name, std::function<void()> on_lost,
         LeaseTiming timing = LeaseTiming());
   /// Releases if held.

@@ -72,12 +72,24 @@ bool read_cache(const RunInput& input, nlohmann::json& cache, RunResult& result)
     return true;
   }
   if (input.is_news) {
-    result.end = RunResult::End::unreadable;
+    result.end = RunResult::End::refused;
     set_error(result, parsed.error().code(), parsed.error().message());
     return false;
   }
   result.healed = parsed.error().message();
   return true;
+}
+
+/// Writes the cache as text, if it can be read back.
+void store_cache(const nlohmann::json& cache, RunResult& result) {
+  if (cache.is_null()) return;
+  try {
+    check_depth(cache);
+    result.value = dump_json(cache);
+  } catch (const Error& error) {
+    result.end = RunResult::End::refused;
+    set_error(result, error.code(), error.message());
+  }
 }
 
 }  // namespace
@@ -98,11 +110,11 @@ RunResult run_once(const AnyMaterializer& materializer, const RunInput& input, M
       cache = nullptr;
       result.outcome = materializer.materialize(context, cache);
     }
-    if (!cache.is_null()) result.value = dump_json(cache);
     result.end = RunResult::End::succeeded;
+    store_cache(cache, result);
   } catch (const Error& error) {
     const bool unreadable = &error.code() == &code::wrong_shape && input.is_news;
-    result.end = unreadable ? RunResult::End::unreadable : RunResult::End::failed;
+    result.end = unreadable ? RunResult::End::refused : RunResult::End::failed;
     set_error(result, unreadable ? error.code() : code::materialize_failed, error.what());
   } catch (const std::exception& e) {
     set_error(result, code::materialize_failed, e.what());
@@ -111,7 +123,8 @@ RunResult run_once(const AnyMaterializer& materializer, const RunInput& input, M
   } catch (const std::string& text) {
     set_error(result, code::materialize_failed, text);
   } catch (...) {
-    set_error(result, code::materialize_failed, "threw a value of type " + current_exception_type());
+    set_error(result, code::materialize_failed,
+              "threw a value of type " + current_exception_type());
   }
   return result;
 }

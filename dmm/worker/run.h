@@ -30,7 +30,7 @@ struct RunResult {
   enum class End : std::uint8_t {
     succeeded,  ///< materialize returned `outcome`
     failed,     ///< it threw
-    unreadable  ///< the news could not be read or do not fit the type: not tried
+    refused     ///< the news cannot be read, or the cache that came out cannot be stored
   };
   End end = End::failed;
   Outcome outcome = Outcome::done();

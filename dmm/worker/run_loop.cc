@@ -44,6 +44,7 @@ RunLoop::RunLoop(const internal::Streams& streams, Matters& matters, std::string
       type_(std::move(type)),
       materializer_(std::move(materializer)),
       options_(options),
+      mailbox_([this] { return advance(); }),
       entries_(limits::entries_held_bytes_max),
       statuses_(streams, mailbox_),
       random_(std::random_device()()) {
@@ -68,7 +69,8 @@ auto RunLoop::in_tenure(Task task) {
   };
 }
 
-// ---- the reader's thread -------------------------------------------------------------------------
+// ---- the reader's thread
+// -------------------------------------------------------------------------
 
 void RunLoop::on_message(transport::Message message) noexcept {
   bool first = false;
@@ -103,22 +105,20 @@ void RunLoop::on_history_lost(std::string reason) noexcept {
     ++stats_.history_losses;
     consumed_ += dropped;
     reset();
-    try {
-      created_ = streams_.work->state().created;
-    } catch (const Error& error) {
-      created_.clear();
-      streams_.log.warn("the state of the work stream is unknown", {{"error", error.what()}});
-    }
+    created_.clear();
+    history_lost_ = true;  // asking for the new creation time blocks: the owner thread does it
+    mailbox_.wake();
   });
 }
 
-// ---- the owner's loop ----------------------------------------------------------------------------
+// ---- the owner's loop
+// ----------------------------------------------------------------------------
 
 void RunLoop::work(std::stop_token stop) {
-  const std::stop_callback wake(stop, [this] { mailbox_.post([] {}); });
+  const std::stop_callback wake(stop, [this] { mailbox_.wake(); });
   pool_ = std::make_unique<RunPool>(options_.concurrency);
   lease_ = std::make_unique<Lease>(streams_, fmt::format("work.{}.all", type_),
-                                   [this] { mailbox_.post([this] { cancel_runs(); }); });
+                                   [this] { mailbox_.wake(); });
   while (!stop.stop_requested()) {
     const std::optional<Tenure> tenure = lease_->acquire(stop);
     if (!tenure) break;
@@ -131,6 +131,7 @@ void RunLoop::work(std::stop_token stop) {
       continue;
     }
     while (!stop.stop_requested() && lease_->held()) turn(true);
+    begins_ = false;
     if (!lease_->held()) {
       ++stats_.lease_losses;
       cancel_runs();
@@ -159,16 +160,17 @@ void RunLoop::begin_tenure(const Tenure& tenure) {
   created_ = work.created;
   statuses_.load(type_);
   load_entries(work);
-  reader_ = streams_.work->read({.filter = streams_.names.token_filter(type_), .after = {}},
-                               *this);
+  reader_ = streams_.work->read({.filter = streams_.names.token_filter(type_), .after = {}}, *this);
   reader_->grant(2 * limits::read_batch);
 }
 
 /// Where there is much to do, reading all entries at once costs less than reading one for each run;
-/// where there is little, the entries are read as they are needed: work in proportion to the change.
+/// where there is little, the entries are read as they are needed: work in proportion to the
+/// change.
 void RunLoop::load_entries(const transport::StreamState& work) {
   constexpr std::uint64_t kMuch = 1'000;
-  constexpr std::uint64_t kScanIsCheaper = 8;  // a scanned entry costs about an eighth of a read one
+  constexpr std::uint64_t kScanIsCheaper =
+      8;  // a scanned entry costs about an eighth of a read one
   if (work.messages < kMuch) return;
   if (streams_.cache->state().messages > work.messages * kScanIsCheaper) return;
   entries_.set_complete();
@@ -188,6 +190,7 @@ void RunLoop::reset() {
   ready_bytes_ = 0;
   suspended_.clear();
   to_erase_.clear();
+  alone_.reset();
   storing_ = 0;
   std::size_t running = 0;
   std::erase_if(items_, [&](auto& pair) {
@@ -203,9 +206,17 @@ void RunLoop::reset() {
 }
 
 void RunLoop::turn(bool may_begin) {
+  begins_ = may_begin;
+  if (history_lost_) recover_history();
+  auto until = advance();
+  if (!may_begin) until = std::min(until, Clock::now() + milliseconds(20));
+  mailbox_.run_until(until);
+}
+
+/// Goes on with whatever can go on. Returns when the owner has to look again at the latest.
+RunLoop::Clock::time_point RunLoop::advance() {
   fire_timers();
-  while (may_begin && busy_ < slots() && storing_ < limits::publishes_in_flight_max &&
-         to_erase_.size() < limits::publishes_in_flight_max && !ready_.empty() && lease_->held()) {
+  while (begins_ && !ready_.empty() && may_begin(*ready_.front())) {
     const ItemPtr item = std::move(ready_.front());
     ready_.pop_front();
     ready_bytes_ -= item->token->news.size();
@@ -217,13 +228,37 @@ void RunLoop::turn(bool may_begin) {
     reader_->grant(std::exchange(consumed_, 0));
   }
   publish_stats();
-  auto until = Clock::now() + (may_begin ? milliseconds(1'000) : milliseconds(20));
-  if (!timers_.empty()) until = std::min(until, timers_.begin()->first);
-  mailbox_.run_until(until);
+  const auto until = Clock::now() + std::chrono::seconds(1);
+  return timers_.empty() ? until : std::min(until, timers_.begin()->first);
 }
 
-/// How many identities may be on their way to or in a run. The pool has a thread for each run; where
-/// runs are short, some more may stand in line, so that a thread need not wait for its next run.
+/// Until the new creation time is known nothing begins: it is part of what an entry says it came
+/// from.
+void RunLoop::recover_history() {
+  begins_ = false;
+  try {
+    created_ = streams_.work->state().created;
+    history_lost_ = false;
+    begins_ = true;
+  } catch (const Error& error) {
+    streams_.log.warn("the state of the work stream is unknown", {{"error", error.what()}});
+    later(kTroubleDelay, [this] { mailbox_.wake(); });
+  }
+}
+
+bool RunLoop::may_begin(const Item& next) const {
+  if (!lease_->held() || busy_ >= slots() || storing_ >= limits::publishes_in_flight_max ||
+      to_erase_.size() >= limits::publishes_in_flight_max) {
+    return false;
+  }
+  if (busy_ == 0) return true;
+  // What may take the worker down with it takes no other run along.
+  return !alone_ && next.crashes <= limits::crashes_shared;
+}
+
+/// How many identities may be on their way to or in a run. The pool has a thread for each run;
+/// where runs are short, some more may stand in line, so that a thread need not wait for its next
+/// run.
 std::size_t RunLoop::slots() const {
   constexpr auto kShort = std::chrono::microseconds(500);
   constexpr std::size_t kAhead = 128;
@@ -297,7 +332,8 @@ void RunLoop::publish_stats() {
   published_ = stats_;
 }
 
-// ---- the way of an identity ----------------------------------------------------------------------
+// ---- the way of an identity
+// ----------------------------------------------------------------------
 
 void RunLoop::take_token(transport::Message message) {
   ++stats_.tokens;
@@ -328,16 +364,19 @@ void RunLoop::take_token(transport::Message message) {
   item->token = std::move(token);
   item->loaded = true;
   switch (item->state) {
-    case State::fresh: return restore(item);
+    case State::fresh:
+      return restore(item);
     case State::waiting:
     case State::parked:
       // News beat backoff, and are worth a new beginning.
       item->attempts = 0;
+      item->crashes = 0;
       return restore(item);
     case State::ready:
     case State::reading:
     case State::running:
-    case State::storing: return;
+    case State::storing:
+      return;
   }
 }
 
@@ -348,6 +387,7 @@ void RunLoop::restore(const ItemPtr& item) {
   if (const internal::Status* status = statuses_.find(item->key);
       status != nullptr && status->token == token.sequence.value && status->created == created_) {
     item->attempts = status->attempts;
+    item->crashes = status->crashes;
     if (status->phase == "parked") {
       item->state = State::parked;
       item->token->news.clear();
@@ -384,8 +424,10 @@ void RunLoop::wait(const ItemPtr& item, Clock::duration delay) {
 
 void RunLoop::begin(const ItemPtr& item) {
   ++busy_;
+  alone_ = item->crashes > limits::crashes_shared ? item : nullptr;
   item->state = State::reading;
   item->entry_known = false;
+  item->marked = false;
   item->rewritten = false;
   item->result.reset();
   item->current = std::move(*item->token);
@@ -464,7 +506,31 @@ void RunLoop::prepare(const ItemPtr& item) {
     return leave(item);
   }
   if (taken_over_ && item->current.inherited && !item->rewritten) return rewrite_entry(item);
+  if (taken_over_ && item->current.inherited && !item->marked) return mark_run(item);
   dispatch(item);
+}
+
+/// The owner before ended without a word, perhaps because of this run. So before it is repeated the
+/// status says that it is under way: should this worker end too, the next one knows and counts.
+void RunLoop::mark_run(const ItemPtr& item) {
+  item->marked = true;
+  if (item->crashes >= limits::crashes_max) {
+    --busy_;
+    return park(item, code::worker_crashed.id,
+                fmt::format("{} workers ended while they ran it", item->crashes));
+  }
+  internal::Status status;
+  status.phase = "failing";
+  status.attempts = item->attempts;
+  status.error_code = code::worker_crashed.id;
+  status.error = "a worker ended while it ran this identity, or it is running now";
+  status.failed_at = unix_ms(system_clock::now());
+  status.created = created_;
+  status.token = item->current.sequence.value;
+  status.crashes = item->crashes + 1;
+  statuses_.put(item->key, std::move(status), [this, item, tenure = tenure_] {
+    if (tenure == tenure_) dispatch(item);
+  });
 }
 
 /// Stores the entry as it is, so that a late write of the owner before is refused.
@@ -547,6 +613,7 @@ void RunLoop::overdue(const ItemPtr& item, const std::shared_ptr<Run>& run) {
 
 void RunLoop::ran(const ItemPtr& item) {
   --busy_;
+  item->crashes = 0;
   const std::shared_ptr<Run> run = std::move(item->run);
   item->run.reset();
   cancel(run->deadline);
@@ -563,7 +630,8 @@ void RunLoop::ran(const ItemPtr& item) {
   if (!result.healed.empty()) {
     ++stats_.corrupt;
     streams_.log.warn("a cache entry could not be read and counts as missing",
-                      {{"key", item->key}, {"code", std::string(code::corrupt_entry.id)},
+                      {{"key", item->key},
+                       {"code", std::string(code::corrupt_entry.id)},
                        {"error", result.healed}});
   }
   if (run->timed_out) {
@@ -571,11 +639,13 @@ void RunLoop::ran(const ItemPtr& item) {
                 fmt::format("did not return within {} ms", options_.timeout.count()));
   }
   switch (result.end) {
-    case RunResult::End::unreadable: return park(item, result.error_code, result.error);
+    case RunResult::End::refused:
+      return park(item, result.error_code, result.error);
     case RunResult::End::failed:
       if (run->cancelled) return put_back(item);
       return fail(item, result.error_code, result.error);
-    case RunResult::End::succeeded: break;
+    case RunResult::End::succeeded:
+      break;
   }
   item->result = std::move(result);
   if (item->entry_known) finish(item);
@@ -711,9 +781,8 @@ void RunLoop::park(const ItemPtr& item, std::string_view error_code, const std::
     item->attempts = 0;
     return leave(item);
   }
-  streams_.log.warn("parked", {{"key", item->key},
-                               {"code", std::string(error_code)},
-                               {"error", error}});
+  streams_.log.warn("parked",
+                    {{"key", item->key}, {"code", std::string(error_code)}, {"error", error}});
   put_status(item, "parked", error_code, error, milliseconds(0));
   item->token = std::move(item->current);
   item->token->news = std::string();
@@ -727,7 +796,7 @@ void RunLoop::put_status(const ItemPtr& item, std::string_view phase, std::strin
   statuses_.put(item->key,
                 internal::Status{std::string(phase), item->attempts, std::string(error_code), error,
                                  unix_ms(now), retry_in.count() > 0 ? unix_ms(now + retry_in) : 0,
-                                 created_, item->current.sequence.value});
+                                 created_, item->current.sequence.value, 0});
 }
 
 /// The run does not count: the token waits a little and is begun again.
@@ -744,9 +813,12 @@ void RunLoop::put_back(const ItemPtr& item) {
   enqueue(item);
 }
 
-// ---- deleting tokens -----------------------------------------------------------------------------
+// ---- deleting tokens
+// -----------------------------------------------------------------------------
 
-void RunLoop::erase_token(Sequence sequence) { to_erase_.push_back(sequence); }
+void RunLoop::erase_token(Sequence sequence) {
+  to_erase_.push_back(sequence);
+}
 
 void RunLoop::pump_erases() {
   do {

@@ -2,12 +2,13 @@
 
 // The run loop: does the work of one type.
 //
-// One owner thread (the caller of work()) holds all state; the reader, the answers of the server and
-// the finished runs reach it through a mailbox. Handlers run on a pool.
+// One owner at a time holds all state: the caller of work(), or while that waits the thread that
+// brings it something (see Mailbox). The reader, the answers of the server and the finished runs
+// all come through the mailbox. Handlers run on a pool.
 //
 // The life of an identity: a token arrives -> ready -> (entry read) -> running -> storing -> its
-// token is deleted -> forgotten. A failure leads to waiting and from there to ready again, giving up
-// to parked. A newer token that arrives on the way waits in `token` and makes the identity ready
+// token is deleted -> forgotten. A failure leads to waiting and from there to ready again, giving
+// up to parked. A newer token that arrives on the way waits in `token` and makes the identity ready
 // again when the present one is through.
 //
 // Invariants
@@ -82,6 +83,7 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
     std::optional<Token> token;  ///< newest token that was not begun
     bool loaded = true;          ///< `token` holds its news; false: read it again first
     int attempts = 0;            ///< failed, on the present news
+    int crashes = 0;             ///< workers that ended while they ran the present news
     Timer timer;                 ///< while waiting
     bool abandoned = false;      ///< its run belongs to an ended tenure
 
@@ -89,6 +91,7 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
     Token current;
     bool entry_known = false;
     bool rewritten = false;
+    bool marked = false;  ///< status says that a run is under way
     Entry entry;
     std::shared_ptr<Run> run;
     std::optional<RunResult> result;  ///< waits for the entry
@@ -105,6 +108,8 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   void load_entries(const transport::StreamState& work);
   void reset();
   void turn(bool may_begin);
+  Clock::time_point advance();
+  void recover_history();
   void take_arrived();
   void fire_timers();
   void finish_work();
@@ -123,6 +128,8 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   void load_entry(const ItemPtr& item);
   void prepare(const ItemPtr& item);
   void rewrite_entry(const ItemPtr& item);
+  void mark_run(const ItemPtr& item);
+  bool may_begin(const Item& item) const;
   void dispatch(const ItemPtr& item);
   void ran(const ItemPtr& item);
   void watch_deadline(const ItemPtr& item, const std::shared_ptr<Run>& run);
@@ -165,7 +172,9 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   std::uint64_t tenure_ = 0;
   bool taken_over_ = false;
   bool caught_up_ = false;
-  std::string created_;  ///< of the work stream
+  bool begins_ = false;        ///< new runs may begin
+  bool history_lost_ = false;  ///< the owner thread has to look
+  std::string created_;        ///< of the work stream
 
   std::unordered_map<std::string, ItemPtr> items_;
   std::deque<ItemPtr> ready_;
@@ -173,6 +182,7 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   std::vector<ItemPtr> suspended_;  ///< finished, but the lease was not held
   std::size_t busy_ = 0;            ///< slots taken: reading or running
   Clock::duration usual_run_{};     ///< moving average of how long a run takes
+  ItemPtr alone_;                   ///< runs with no other beside it
   std::size_t storing_ = 0;
   std::size_t consumed_ = 0;  ///< read since the last grant
   EntryStore entries_;

@@ -27,10 +27,12 @@ const internal::Status* StatusStore::find(const std::string& key) const {
   return found == slots_.end() ? nullptr : found->second->wanted.get();
 }
 
-void StatusStore::put(const std::string& key, internal::Status status) {
+void StatusStore::put(const std::string& key, internal::Status status,
+                      std::function<void()> stored) {
   std::shared_ptr<Slot>& slot = slots_[key];
   if (!slot) slot = std::make_shared<Slot>();
   slot->wanted = std::make_shared<internal::Status>(std::move(status));
+  if (stored) slot->waiting.push_back(std::move(stored));
   write(key, slot);
 }
 
@@ -51,15 +53,15 @@ void StatusStore::write(const std::string& key, const std::shared_ptr<Slot>& slo
   slot->writing = true;
   ++in_flight_;
   if (slot->wanted) {
-    streams_.status->publish(
-        {.subject = streams_.names.status_subject(key),
-         .payload = dump_json(nlohmann::json(*slot->wanted))},
-        limits::publish_deadline, [this, key, slot](const Result<Sequence>& result) {
-          mailbox_.post([this, key, slot, ok = result.ok(),
-                         stored = result.ok() ? result.value() : Sequence{}] {
-            written(key, slot, ok, ok ? stored : slot->stored);
-          });
-        });
+    streams_.status->publish({.subject = streams_.names.status_subject(key),
+                              .payload = dump_json(nlohmann::json(*slot->wanted))},
+                             limits::publish_deadline,
+                             [this, key, slot](const Result<Sequence>& result) {
+                               mailbox_.post([this, key, slot, ok = result.ok(),
+                                              stored = result.ok() ? result.value() : Sequence{}] {
+                                 written(key, slot, ok, ok ? stored : slot->stored);
+                               });
+                             });
   } else {
     streams_.status->erase(slot->stored, [this, key, slot](const Result<bool>& result) {
       mailbox_.post([this, key, slot, ok = result.ok()] {
@@ -77,6 +79,9 @@ void StatusStore::written(const std::string& key, const std::shared_ptr<Slot>& s
   const auto found = slots_.find(key);
   if (found == slots_.end() || found->second != slot) return;  // loaded anew meanwhile
   if (slot->dirty) return write(key, slot);
+  std::vector<std::function<void()>> waiting;
+  waiting.swap(slot->waiting);
+  for (const auto& told : waiting) told();
   if (!ok) {
     streams_.log.warn("a status could not be written", {{"key", key}});
     return;
@@ -88,22 +93,20 @@ void StatusStore::refuse(const std::string& subject, Sequence sequence, const Er
   streams_.log.warn("a token was refused", {{"subject", printable(subject, 300)},
                                             {"code", std::string(error.code().id)},
                                             {"error", error.message()}});
-  const internal::Refusal refusal{
-      "token",
-      printable(subject, 300),
-      sequence.value,
-      std::string(error.code().id),
-      error.message(),
-      std::chrono::duration_cast<std::chrono::milliseconds>(
-          std::chrono::system_clock::now().time_since_epoch())
-          .count()};
+  const internal::Refusal refusal{"token",
+                                  printable(subject, 300),
+                                  sequence.value,
+                                  std::string(error.code().id),
+                                  error.message(),
+                                  std::chrono::duration_cast<std::chrono::milliseconds>(
+                                      std::chrono::system_clock::now().time_since_epoch())
+                                      .count()};
   ++in_flight_;
   streams_.status->publish(
       {.subject = streams_.names.status_subject(internal::refusal_key("token", subject)),
        .payload = dump_json(nlohmann::json(refusal))},
-      limits::publish_deadline, [this](const Result<Sequence>&) {
-        mailbox_.post([this] { --in_flight_; });
-      });
+      limits::publish_deadline,
+      [this](const Result<Sequence>&) { mailbox_.post([this] { --in_flight_; }); });
 }
 
 }  // namespace dmm::worker

@@ -1,9 +1,11 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "dmm/internal/status.h"
 #include "dmm/internal/streams.h"
@@ -11,8 +13,8 @@
 
 namespace dmm::worker {
 
-/// The statuses of one type, in memory and in the status bucket: only identities that are failing or
-/// parked have one. Writes are sent in order, one at a time for each key, and not waited for: a
+/// The statuses of one type, in memory and in the status bucket: only identities that are failing
+/// or parked have one. Writes are sent in order, one at a time for each key, and not waited for: a
 /// status is a report to people and to the next owner, nothing is decided by its arrival.
 /// Owner thread only; answers come through the mailbox.
 class StatusStore {
@@ -24,7 +26,9 @@ class StatusStore {
 
   /// The status of a key, or nullptr.
   const internal::Status* find(const std::string& key) const;
-  void put(const std::string& key, internal::Status status);
+  /// stored   called on the owner thread when this status, or a later one of the key, is stored or
+  ///          could not be.
+  void put(const std::string& key, internal::Status status, std::function<void()> stored = {});
   void clear(const std::string& key);
 
   /// Removes statuses for which `keep(key)` is false: their tokens are gone.
@@ -50,10 +54,10 @@ class StatusStore {
     Sequence stored;                           ///< of the message in the bucket, 0 if none
     bool writing = false;
     bool dirty = false;
+    std::vector<std::function<void()>> waiting;
   };
   void write(const std::string& key, const std::shared_ptr<Slot>& slot);
-  void written(const std::string& key, const std::shared_ptr<Slot>& slot, bool ok,
-               Sequence stored);
+  void written(const std::string& key, const std::shared_ptr<Slot>& slot, bool ok, Sequence stored);
 
   const internal::Streams& streams_;
   Mailbox& mailbox_;

@@ -32,10 +32,10 @@ Result<Token> read_token(transport::Message message) {
   }
   const std::optional<int> version = wire::format_version(message.headers);
   if (!version || *version > wire::kFormatVersion) {
-    return Error(code::newer_format,
-                 fmt::format("token of {} has format version {}, this program reads {}", token.key,
-                             version ? std::to_string(*version) : "(not a number)",
-                             wire::kFormatVersion));
+    return Error(
+        code::newer_format,
+        fmt::format("token of {} has format version {}, this program reads {}", token.key,
+                    version ? std::to_string(*version) : "(not a number)", wire::kFormatVersion));
   }
   if (message.payload.size() > limits::payload_bytes_max) {
     return Error(code::too_large, fmt::format("token of {} has {} bytes, more than {}", token.key,

@@ -116,6 +116,24 @@ TEST_CASE("run: news that cannot be read are not tried", "[worker][unit]") {
   input.value = news;
   input.is_news = true;
   const RunResult result = run_player(input);
-  CHECK(result.end == RunResult::End::unreadable);
+  CHECK(result.end == RunResult::End::refused);
   CHECK(result.error_code == code);
+}
+
+TEST_CASE("run: a cache that is too deep to be read back is refused", "[worker][unit]") {
+  const auto nested = [](int depth) {
+    nlohmann::json value = 1;
+    for (int i = 0; i < depth; ++i) value = nlohmann::json::array({value});
+    return value;
+  };
+  const auto [depth, end] = GENERATE_COPY(table<int, RunResult::End>(
+      {{64, RunResult::End::succeeded}, {65, RunResult::End::refused}}));
+  const RunResult result = run(
+      [&, depth = depth](dmm::Context&, nlohmann::json& cache) {
+        cache = nested(depth);
+        return dmm::Outcome::done();
+      },
+      {});
+  CHECK(result.end == end);
+  if (end == RunResult::End::refused) CHECK(result.error_code == "DMM-0204");
 }
