@@ -40,8 +40,13 @@ dmm_run_logged() {
   local log=$1 code=0 pid line shown='' begin=$SECONDS
   shift
   mkdir -p "$(dirname "$log")"
+  # In a process group of its own, so that Ctrl-C can end all of it: a build is many processes.
+  set -m
   "$@" >"$log" 2>&1 </dev/null &
   pid=$!
+  set +m
+  # shellcheck disable=SC2064  # the process of now
+  trap "kill -- -$pid 2>/dev/null; exit 130" INT TERM
   while kill -0 "$pid" 2>/dev/null; do
     sleep 0.2
     line=$(tail -n 1 "$log" 2>/dev/null | tr -d '\r\033' || true)
@@ -54,5 +59,6 @@ dmm_run_logged() {
   done
   if [[ -t 2 ]]; then printf '\r\033[K' >&2; fi
   wait "$pid" || code=$?
+  trap - INT TERM
   return "$code"
 }
