@@ -46,7 +46,7 @@ dmm_run_logged() {
   pid=$!
   set +m
   # shellcheck disable=SC2064  # the process of now
-  trap "kill -- -$pid 2>/dev/null; exit 130" INT TERM
+  trap "kill -- -$pid 2>/dev/null; exit 130" INT TERM HUP
   while kill -0 "$pid" 2>/dev/null; do
     sleep 0.2
     line=$(tail -n 1 "$log" 2>/dev/null | tr -d '\r\033' || true)
@@ -59,6 +59,6 @@ dmm_run_logged() {
   done
   if [[ -t 2 ]]; then printf '\r\033[K' >&2; fi
   wait "$pid" || code=$?
-  trap - INT TERM
+  trap - INT TERM HUP
   return "$code"
 }
