@@ -275,20 +275,45 @@ TEST_CASE("outcome: no more runs than the concurrency go on at a time and as man
   Gate gate;
   WorkOptions options = quick();
   options.concurrency = 8;
-  WorkStream& work = bucket.register_type(kType, journal.noting([&](Context&, json&) {
-    gate.pass();
+  WorkStream& work = bucket.register_type(kType, journal.noting([&](Context& context, json&) {
+    gate.pass(context.stop_token());
     return Outcome::done();
   }),
                                           options);
   Worker worker(bucket);
   for (int i = 0; i < 40; ++i) bucket.notify(thing(std::to_string(i)), json{{"value", i}});
-  wait_for("eight runs and 32 that wait",
-           [&] { return work.stats().running == 8 && work.stats().ready == 32; });
+  wait_for("eight runs", [&] { return journal.runs().size() == 8; });
+  CHECK(becomes_true([&] { return work.stats().running == 8 && work.stats().ready == 32; }, 5s));
+  CHECK(journal.runs().size() == 8);
   gate.open();
   for (int i = 0; i < 40; ++i) {
     wait_settled_on(bucket, thing(std::to_string(i)), json{{"value", i}});
   }
   CHECK(most_at_once(journal.runs()) == 8);
+}
+
+TEST_CASE("outcome: the time of a run begins when it runs and not when it waits for a slot",
+          "[outcomes][integration]") {
+  testing::NatsServer server;
+  Bucket bucket = open_bucket(server);
+  Journal journal;
+  WorkOptions options = quick();
+  options.concurrency = 1;
+  options.timeout = 700ms;
+  WorkStream& work = bucket.register_type(kType, journal.noting([&](Context& context, json&) {
+    const auto end = std::chrono::steady_clock::now() + 300ms;
+    becomes_true([&] { return std::chrono::steady_clock::now() >= end; }, 1s);
+    if (context.stop_token().stop_requested()) throw std::runtime_error("out of time");
+    return Outcome::done();
+  }),
+                                          options);
+  std::vector<std::pair<Identity, json>> batch;
+  for (int i = 0; i < 6; ++i) batch.emplace_back(thing(std::to_string(i)), json{{"value", i}});
+  REQUIRE(bucket.notify_all(batch).empty());
+  Worker worker(bucket);
+  for (const auto& [identity, value] : batch) wait_settled_on(bucket, identity, value);
+  CHECK(journal.runs().size() == 6);
+  CHECK(work.stats().failed == 0);
 }
 
 TEST_CASE("outcome: the success of a tombstone deletes the entry", "[outcomes][integration]") {

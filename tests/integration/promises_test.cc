@@ -72,7 +72,7 @@ TEST_CASE("promise: a thousand notifies during one run lead to exactly one more 
   Journal journal;
   Gate gate;
   bucket.register_type(kType, journal.noting([&](Context& context, json&) {
-    if (context.identity().id == "a") gate.pass();
+    if (context.identity().id == "a") gate.pass(context.stop_token());
     return Outcome::done();
   }),
                        quick());

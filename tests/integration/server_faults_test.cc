@@ -160,7 +160,7 @@ TEST_CASE("server: a run that ends while the server is away is still completed",
   Journal journal;
   Gate gate;
   bucket.register_type(kType, journal.noting([&](Context& context, json& cache) {
-    if (context.identity().id == "a") gate.pass();
+    if (context.identity().id == "a") gate.pass(context.stop_token());
     cache["seen"] = true;
     return Outcome::done();
   }),
