@@ -1,7 +1,7 @@
 #pragma once
 
 // Every limit of the framework, with its default. A limit that can be changed per type or per
-// bucket is named again in the options that change it; `dmm doctor` prints this list.
+// bucket is named again in the options that change it; `dmm doctor --limits` prints this list.
 
 #include <chrono>
 #include <cstddef>

@@ -125,6 +125,7 @@ class Connection {
   static void on_disconnected(natsConnection*, void* closure) noexcept;
   static void on_reconnected(natsConnection*, void* closure) noexcept;
   static void on_closed(natsConnection*, void* closure) noexcept;
+  static void on_ended(void* closure) noexcept;
   static void on_error(natsConnection*, natsSubscription*, natsStatus status,
                        void* closure) noexcept;
 
@@ -134,11 +135,11 @@ class Connection {
   std::atomic<std::uint64_t> reconnects_{0};
   std::atomic<bool> closed_{false};
   std::atomic<bool> refused_{false};  ///< the server does not take us back: libnats has given up
-  std::atomic<int> links_closed_{0};
 
   std::mutex mutex_;
   std::condition_variable timers_changed_;
   std::uint64_t next_id_ = 1;
+  int links_ended_ = 0;  ///< whose delivery thread has ended
   std::unordered_map<std::uint64_t, Pending> pending_;
   std::unordered_map<std::uint64_t, std::shared_ptr<Inbox::Slot>> inboxes_;
   std::unordered_map<std::string, std::shared_ptr<Inbox::Slot>> followed_;  ///< by consumer

@@ -324,8 +324,8 @@ void RunLoop::finish_work() {
 }
 
 void RunLoop::publish_stats() {
-  stats_.ready = ready_.size();
-  stats_.running = busy_;
+  stats_.running = std::min(busy_, options_.concurrency);
+  stats_.ready = ready_.size() + busy_ - stats_.running;  // some stand in line at the pool
   stats_.retrying = statuses_.size();
   stats_.holds_lease = lease_ && lease_->held();
   const std::lock_guard lock(published_mutex_);
@@ -342,7 +342,7 @@ void RunLoop::take_token(transport::Message message) {
   Result<Token> read = read_token(std::move(message));
   if (!read.ok()) {
     ++stats_.refused;
-    return statuses_.refuse(subject, sequence, read.error());
+    return refuse(subject, sequence, read.error());
   }
   Token token = std::move(read).value();
   token.inherited = !caught_up_;
@@ -378,6 +378,34 @@ void RunLoop::take_token(transport::Message message) {
     case State::storing:
       return;
   }
+}
+
+/// A token that cannot be read is parked: under its identity if its subject names one, else under its
+/// subject.
+void RunLoop::refuse(const std::string& subject, Sequence sequence, const Error& error) {
+  const auto parts = wire::split_token(subject);
+  const auto id = parts ? decode_id(parts->id) : std::nullopt;
+  const bool known = id && &error.code() != &code::wrong_lane;
+  if (!known) return statuses_.refuse(subject, sequence, error);
+  const Identity identity{std::string(parts->type), *id};
+  ItemPtr& item = items_[key_of(identity)];
+  if (!item) item = std::make_shared<Item>();
+  item->key = key_of(identity);
+  if (sequence <= item->newest) return;
+  item->newest = sequence;
+  // What is under way finishes; then the next owner, or better news, come upon this again.
+  if (item->state != State::fresh && item->state != State::waiting &&
+      item->state != State::parked) {
+    return statuses_.refuse(subject, sequence, error);
+  }
+  cancel(item->timer);
+  item->current = Token();
+  item->current.identity = identity;
+  item->current.key = item->key;
+  item->current.sequence = sequence;
+  item->token.reset();
+  item->attempts = 0;
+  park(item, error.code().id, error.message());
 }
 
 /// Makes an identity ready, unless its token was tried before and has to wait, or is dated.

@@ -120,6 +120,7 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
 
   // The way of an identity.
   void take_token(transport::Message message);
+  void refuse(const std::string& subject, Sequence sequence, const Error& error);
   void restore(const ItemPtr& item);
   void enqueue(const ItemPtr& item);
   void begin(const ItemPtr& item);
