@@ -152,10 +152,9 @@ bool Decoder::decode(std::string_view text, Value& out, std::string& error) {
   if (state.layouts.size() > limits::kShapesMax) state.layouts.clear();
   state.buffer.assign(text);
   state.buffer.append(simdjson::SIMDJSON_PADDING, '\0');
-  // The parser counts scalars as a level of their own.
-  if (state.parser.capacity() < text.size() || state.parser.max_depth() != state.limits.depth_max + 1) {
+  if (state.parser.capacity() < text.size() || state.parser.max_depth() != state.limits.depth_max) {
     const std::size_t room = std::max(text.size(), std::size_t{4096});
-    if (state.parser.allocate(room, state.limits.depth_max + 1) != simdjson::SUCCESS) throw std::bad_alloc();
+    if (state.parser.allocate(room, state.limits.depth_max) != simdjson::SUCCESS) throw std::bad_alloc();
   }
   element root;
   const auto code = state.parser.parse(state.buffer.data(), text.size(), false).get(root);

@@ -303,10 +303,17 @@ std::string number_text(double value) {
   int exponent = 0;
   const char* first = text.data() + e + (text[e + 1] == '+' ? 2 : 1);
   std::from_chars(first, text.data() + text.size(), exponent);
-  if (exponent < -6 || exponent >= 21) return std::string(text);
-  char fixed[64];
-  const auto fixed_end = std::to_chars(fixed, fixed + sizeof fixed, value, std::chars_format::fixed);
-  return std::string(fixed, fixed_end.ptr);
+  std::string digits(text.substr(0, e));
+  if (exponent < -6 || exponent >= 21) return digits + (exponent < 0 ? "e" : "e+") + std::to_string(exponent);
+  if (exponent < 16) {
+    char fixed[64];
+    const auto fixed_end = std::to_chars(fixed, fixed + sizeof fixed, value, std::chars_format::fixed);
+    return std::string(fixed, fixed_end.ptr);
+  }
+  // The shortest digits, filled up: printing all digits of a large double would say more than it knows.
+  if (const std::size_t point = digits.find('.'); point != std::string::npos) digits.erase(point, 1);
+  digits.append(static_cast<std::size_t>(exponent) + (value < 0 ? 2 : 1) - digits.size(), '0');
+  return digits;
 }
 
 void append_text(ValueRef value, std::string& out) {
