@@ -15,16 +15,16 @@ struct Circuit::Runtime {
     std::vector<std::vector<std::size_t>> sources;  // for each port
     std::vector<std::size_t> readers;               // to be woken; delays are not
     std::vector<const Batch*> ports;
-    std::vector<Batch> joined;                      // for ports with several sources
+    std::vector<Batch> joined;  // for ports with several sources
     Batch out;
-    const Batch* result = nullptr;                  // what readers see in this step
+    const Batch* result = nullptr;  // what readers see in this step
     std::size_t rank = 0;
     bool delay = false;
   };
   std::vector<Slot> slots;
-  std::vector<std::size_t> order;                   // rank -> node
-  std::vector<std::uint64_t> awake;                 // one bit for each rank
-  std::vector<std::size_t> self_starting;           // nodes that may want a step
+  std::vector<std::size_t> order;          // rank -> node
+  std::vector<std::uint64_t> awake;        // one bit for each rank
+  std::vector<std::size_t> self_starting;  // nodes that may want a step
   std::vector<std::size_t> delays;
   std::vector<std::size_t> ran;
   StepContext* context = nullptr;
@@ -39,14 +39,17 @@ const Batch kNothing;
 std::string cleaned(const std::string& name) {
   std::string result;
   for (const char c : name) {
-    const bool keep = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
+    const bool keep =
+        (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
     if (keep)
       result += c;
     else if (!result.empty() && result.back() != '_')
       result += '_';
   }
   while (!result.empty() && result.back() == '_') result.pop_back();
-  result.erase(0, result.find_first_not_of('_') == std::string::npos ? result.size() : result.find_first_not_of('_'));
+  result.erase(0, result.find_first_not_of('_') == std::string::npos
+                      ? result.size()
+                      : result.find_first_not_of('_'));
   return result.empty() ? "unnamed" : result;
 }
 
@@ -64,7 +67,8 @@ Circuit::~Circuit() = default;
 
 std::size_t Circuit::add(std::string id, OperatorPtr op) {
   if (id.empty()) throw Error("a node needs an id");
-  if (nodes_.size() >= limits::kNodesMax) throw Error("more nodes than the limit of " + std::to_string(limits::kNodesMax));
+  if (nodes_.size() >= limits::kNodesMax)
+    throw Error("more nodes than the limit of " + std::to_string(limits::kNodesMax));
   if (!ids_.emplace(id, nodes_.size()).second) throw Error("node " + id + " already exists");
   op->set_incremental(incremental_);
   nodes_.push_back(Node{std::move(id), std::move(op)});
@@ -87,10 +91,12 @@ std::size_t Circuit::add_output(const std::string& name) {
 }
 
 void Circuit::connect(std::size_t from, std::size_t to, std::size_t port) {
-  if (from >= nodes_.size() || to >= nodes_.size()) throw Error("an edge leads to a node that does not exist");
+  if (from >= nodes_.size() || to >= nodes_.size())
+    throw Error("an edge leads to a node that does not exist");
   const Operator& op = *nodes_[to].op;
   if (port >= op.arity() && op.type() != "output")
-    throw Error("node " + nodes_[to].id + " (" + std::string(op.type()) + ") has no port " + std::to_string(port));
+    throw Error("node " + nodes_[to].id + " (" + std::string(op.type()) + ") has no port " +
+                std::to_string(port));
   edges_.push_back(Edge{from, to, op.type() == "output" ? 0 : port});
   runtime_.reset();
 }
@@ -106,7 +112,9 @@ std::size_t Circuit::find(std::string_view id) const {
   return it->second;
 }
 
-bool Circuit::has(std::string_view id) const noexcept { return ids_.contains(id); }
+bool Circuit::has(std::string_view id) const noexcept {
+  return ids_.contains(id);
+}
 
 void Circuit::set_incremental(bool incremental) {
   incremental_ = incremental;
@@ -156,8 +164,10 @@ std::vector<std::size_t> Circuit::order() const {
       }
   }
   std::string names = nodes_[at].id;
-  for (auto node = trail.rbegin(); node != trail.rend() && *node != at; ++node) names += " -> " + nodes_[*node].id;
-  throw Error("cycle without a delay: " + names + " -> " + nodes_[at].id + "; use delay nodes to break cycles");
+  for (auto node = trail.rbegin(); node != trail.rend() && *node != at; ++node)
+    names += " -> " + nodes_[*node].id;
+  throw Error("cycle without a delay: " + names + " -> " + nodes_[at].id +
+              "; use delay nodes to break cycles");
 }
 
 void Circuit::prepare() {
@@ -174,10 +184,12 @@ void Circuit::prepare() {
     if (slot.delay) runtime->delays.push_back(i);
     if (slot.delay || self_starting(*nodes_[i].op)) runtime->self_starting.push_back(i);
   }
-  for (std::size_t rank = 0; rank < runtime->order.size(); ++rank) runtime->slots[runtime->order[rank]].rank = rank;
+  for (std::size_t rank = 0; rank < runtime->order.size(); ++rank)
+    runtime->slots[runtime->order[rank]].rank = rank;
   for (const Edge& edge : edges_) {
     runtime->slots[edge.to].sources[edge.port].push_back(edge.from);
-    if (!runtime->slots[edge.to].delay) runtime->slots[edge.from].readers.push_back(runtime->slots[edge.to].rank);
+    if (!runtime->slots[edge.to].delay)
+      runtime->slots[edge.from].readers.push_back(runtime->slots[edge.to].rank);
   }
   runtime_ = std::move(runtime);
 }
@@ -193,7 +205,8 @@ const Batch* gather(const std::vector<std::size_t>& sources, const Slots& slots,
   }
   joined.clear();
   for (const std::size_t source : sources)
-    if (const Batch* part = slots[source].result) joined.insert(joined.end(), part->begin(), part->end());
+    if (const Batch* part = slots[source].result)
+      joined.insert(joined.end(), part->begin(), part->end());
   return &joined;
 }
 
@@ -259,7 +272,8 @@ void Circuit::finish(bool ok, StepContext& context, StepResult& result) {
     for (const std::size_t node : runtime_->ran) nodes_[node].op->commit();
     result.errors.swap(context.errors);
   } else {
-    for (auto node = runtime_->ran.rbegin(); node != runtime_->ran.rend(); ++node) nodes_[*node].op->rollback();
+    for (auto node = runtime_->ran.rbegin(); node != runtime_->ran.rend(); ++node)
+      nodes_[*node].op->rollback();
     std::fill(runtime_->awake.begin(), runtime_->awake.end(), 0);
     result.failure = context.failure.empty() ? "step failed" : context.failure;
   }
@@ -282,8 +296,11 @@ void Circuit::reset() {
 }
 
 std::string Circuit::fingerprint() const {
-  nlohmann::json shape = {{"incremental", incremental_}, {"edges", nlohmann::json::array()}, {"nodes", nlohmann::json::array()}};
-  for (const Node& node : nodes_) shape["nodes"].push_back({node.id, node.op->type(), node.op->describe()});
+  nlohmann::json shape = {{"incremental", incremental_},
+                          {"edges", nlohmann::json::array()},
+                          {"nodes", nlohmann::json::array()}};
+  for (const Node& node : nodes_)
+    shape["nodes"].push_back({node.id, node.op->type(), node.op->describe()});
   for (const Edge& edge : edges_) shape["edges"].push_back({edge.from, edge.to, edge.port});
   return shape.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
@@ -306,7 +323,8 @@ void Circuit::load(std::string_view image) {
   if (!reader.verify()) throw Error("state image is damaged: the checksum does not fit");
   if (reader.text() != "dmmstate") throw Error("this is no state image");
   if (const std::uint64_t version = reader.number(); version != kStateVersion)
-    throw Error("state image of format " + std::to_string(version) + ", expected " + std::to_string(kStateVersion));
+    throw Error("state image of format " + std::to_string(version) + ", expected " +
+                std::to_string(kStateVersion));
   if (reader.text() != fingerprint()) throw Error("state image of another circuit");
   std::vector<OperatorPtr> fresh;
   for (const Node& node : nodes_) {
@@ -320,14 +338,20 @@ void Circuit::load(std::string_view image) {
 }
 
 nlohmann::json Circuit::explain_json() const {
-  nlohmann::json result = {{"name", name_}, {"mode", incremental_ ? "incremental" : "snapshot"}, {"nodes", nlohmann::json::array()}};
+  nlohmann::json result = {{"name", name_},
+                           {"mode", incremental_ ? "incremental" : "snapshot"},
+                           {"nodes", nlohmann::json::array()}};
   for (const std::size_t index : order()) {
     const Node& node = nodes_[index];
     nlohmann::json sources = nlohmann::json::array();
     for (const Edge& edge : edges_)
-      if (edge.to == index) sources.push_back({{"node", nodes_[edge.from].id}, {"port", edge.port}});
-    result["nodes"].push_back({{"id", node.id}, {"type", node.op->type()}, {"detail", node.op->describe()},
-                               {"from", std::move(sources)}, {"rows", node.op->state_rows()}});
+      if (edge.to == index)
+        sources.push_back({{"node", nodes_[edge.from].id}, {"port", edge.port}});
+    result["nodes"].push_back({{"id", node.id},
+                               {"type", node.op->type()},
+                               {"detail", node.op->describe()},
+                               {"from", std::move(sources)},
+                               {"rows", node.op->state_rows()}});
   }
   return result;
 }
@@ -337,10 +361,12 @@ std::string Circuit::explain() const {
   std::string text = "circuit " + name_ + " (" + all["mode"].get<std::string>() + ")\n";
   for (const auto& node : all["nodes"]) {
     text += "  " + node["id"].get<std::string>() + ": " + node["type"].get<std::string>();
-    if (!node["detail"].empty()) text += " " + node["detail"].dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    if (!node["detail"].empty())
+      text += " " + node["detail"].dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
     for (std::size_t i = 0; i < node["from"].size(); ++i)
       text += (i == 0 ? " <- " : ", ") + node["from"][i]["node"].get<std::string>();
-    if (node["rows"] != 0) text += " [" + std::to_string(node["rows"].get<std::size_t>()) + " rows]";
+    if (node["rows"] != 0)
+      text += " [" + std::to_string(node["rows"].get<std::size_t>()) + " rows]";
     text += '\n';
   }
   return text;

@@ -3,7 +3,8 @@
 /// Invariants:
 ///  1. A cycle leads through a delay; anything else is refused when the circuit is prepared.
 ///  2. A step is atomic: it happens as a whole or leaves no trace in any operator.
-///  3. In a step only the operators run to which something came, and those that have something to say
+///  3. In a step only the operators run to which something came, and those that have something to
+///  say
 ///     on their own (a delay, an integrator). The cost of a step does not depend on the others.
 ///  4. The same steps give the same outputs, byte for byte.
 ///
@@ -43,7 +44,8 @@ struct StepResult {
 };
 
 /// Called for each node that ran, in order, with what it emitted.
-using Observer = std::function<void(std::string_view node, const Operator& op, const Batch& emitted)>;
+using Observer =
+    std::function<void(std::string_view node, const Operator& op, const Batch& emitted)>;
 
 class Circuit {
  public:
@@ -79,7 +81,9 @@ class Circuit {
   std::size_t find(std::string_view id) const;
   bool has(std::string_view id) const noexcept;
   const std::map<std::string, std::size_t, std::less<>>& inputs() const noexcept { return inputs_; }
-  const std::map<std::string, std::size_t, std::less<>>& outputs() const noexcept { return outputs_; }
+  const std::map<std::string, std::size_t, std::less<>>& outputs() const noexcept {
+    return outputs_;
+  }
   bool incremental() const noexcept { return incremental_; }
   void set_incremental(bool incremental);
   /// The same nodes and edges, without state.
@@ -88,9 +92,9 @@ class Circuit {
   /// Checks the graph and fixes the order of evaluation. throws Error that names the nodes of a
   /// cycle without a delay.
   void prepare();
-  /// Runs one step. returns false, with the reason in result.failure, when the step failed: a weight
-  /// overflowed, or an input is unknown. Nothing has happened then. throws only what prepare()
-  /// throws, and for memory.
+  /// Runs one step. returns false, with the reason in result.failure, when the step failed: a
+  /// weight overflowed, or an input is unknown. Nothing has happened then. throws only what
+  /// prepare() throws, and for memory.
   [[nodiscard]] bool step(const StepInput& input, StepResult& result);
   /// Back to the state before the first step.
   void reset();
@@ -125,8 +129,8 @@ class Circuit {
   std::unique_ptr<Runtime> runtime_;
 };
 
-/// Reads a circuit in its JSON form: {"name", "nodes": {id: {"type", …}}, "edges": [{from, to, port}]}
-/// (docs/reference/pipeline-language.md, "Circuits by hand"). throws Error.
+/// Reads a circuit in its JSON form: {"name", "nodes": {id: {"type", …}}, "edges": [{from, to,
+/// port}]} (docs/reference/pipeline-language.md, "Circuits by hand"). throws Error.
 Circuit circuit_from_json(const nlohmann::json& source, const HostFunctions* functions = nullptr);
 
 }  // namespace dmm::engine

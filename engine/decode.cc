@@ -18,14 +18,15 @@ struct Layout {
   std::vector<std::string> keys;
   const Fields* fields = nullptr;
   ShapePtr shape;
-  std::vector<std::int32_t> slots;     // where member i goes; -1: not kept
+  std::vector<std::int32_t> slots;  // where member i goes; -1: not kept
   std::vector<const Fields*> below;
 };
 
 bool acceptable(std::string_view text) noexcept {
   if (text.find('\0') != std::string_view::npos) return false;
   // A surrogate that an escape smuggled in: ED A0..BF is not UTF-8.
-  for (std::size_t at = text.find('\xED'); at != std::string_view::npos; at = text.find('\xED', at + 1))
+  for (std::size_t at = text.find('\xED'); at != std::string_view::npos;
+       at = text.find('\xED', at + 1))
     if (at + 1 < text.size() && static_cast<unsigned char>(text[at + 1]) >= 0xA0) return false;
   return true;
 }
@@ -56,19 +57,30 @@ struct Decoder::State {
 
 bool Decoder::State::build(element from, const Fields* wanted, Value& out) {
   switch (from.type()) {
-    case element_type::ARRAY: return build_list(from.get_array().value_unsafe(), wanted, out);
-    case element_type::OBJECT: return build_object(from.get_object().value_unsafe(), wanted, out);
-    case element_type::INT64: out = Value::integer(from.get_int64().value_unsafe()); return true;
-    case element_type::UINT64: return fail("integer out of range: it must fit into 64 bits with sign");
-    case element_type::DOUBLE: out = Value::number(from.get_double().value_unsafe()); return true;
+    case element_type::ARRAY:
+      return build_list(from.get_array().value_unsafe(), wanted, out);
+    case element_type::OBJECT:
+      return build_object(from.get_object().value_unsafe(), wanted, out);
+    case element_type::INT64:
+      out = Value::integer(from.get_int64().value_unsafe());
+      return true;
+    case element_type::UINT64:
+      return fail("integer out of range: it must fit into 64 bits with sign");
+    case element_type::DOUBLE:
+      out = Value::number(from.get_double().value_unsafe());
+      return true;
     case element_type::STRING: {
       const std::string_view text = from.get_string().value_unsafe();
       if (!acceptable(text)) return fail("string with U+0000 or a lone surrogate");
       out = Value::string(text);
       return true;
     }
-    case element_type::BOOL: out = Value::boolean(from.get_bool().value_unsafe()); return true;
-    case element_type::NULL_VALUE: out = Value(); return true;
+    case element_type::BOOL:
+      out = Value::boolean(from.get_bool().value_unsafe());
+      return true;
+    case element_type::NULL_VALUE:
+      out = Value();
+      return true;
   }
   return fail("unknown JSON type");
 }
@@ -87,7 +99,8 @@ bool Decoder::State::build_list(const simdjson::dom::array& from, const Fields*,
   return true;
 }
 
-bool Decoder::State::build_object(const simdjson::dom::object& from, const Fields* wanted, Value& out) {
+bool Decoder::State::build_object(const simdjson::dom::object& from, const Fields* wanted,
+                                  Value& out) {
   const Layout* layout = layout_of(from, wanted);
   if (layout == nullptr) return false;
   std::vector<Value> values(layout->shape->size());
@@ -112,15 +125,17 @@ const Layout* Decoder::State::layout_of(const simdjson::dom::object& from, const
     state = mix(state, hash_bytes(member.key));
   }
   for (auto [it, end] = layouts.equal_range(state); it != end; ++it)
-    if (it->second->fields == wanted && std::equal(keys.begin(), keys.end(), it->second->keys.begin(),
-                                                   it->second->keys.end()))
+    if (it->second->fields == wanted &&
+        std::equal(keys.begin(), keys.end(), it->second->keys.begin(), it->second->keys.end()))
       return it->second.get();
   std::vector<std::string_view> sorted = keys;
   std::sort(sorted.begin(), sorted.end());
   for (std::size_t i = 0; i < sorted.size(); ++i) {
     if (!acceptable(sorted[i])) return fail("key with U+0000 or a lone surrogate"), nullptr;
     if (i > 0 && sorted[i - 1] == sorted[i])
-      return fail("key \"" + std::string(sorted[i].substr(0, 100)) + "\" occurs twice in one object"), nullptr;
+      return fail("key \"" + std::string(sorted[i].substr(0, 100)) +
+                  "\" occurs twice in one object"),
+             nullptr;
   }
   std::erase_if(sorted, [&](std::string_view key) { return wanted->member(key) == nullptr; });
   auto layout = std::make_unique<Layout>();
@@ -154,7 +169,8 @@ bool Decoder::decode(std::string_view text, Value& out, std::string& error) {
   state.buffer.append(simdjson::SIMDJSON_PADDING, '\0');
   if (state.parser.capacity() < text.size() || state.parser.max_depth() != state.limits.depth_max) {
     const std::size_t room = std::max(text.size(), std::size_t{4096});
-    if (state.parser.allocate(room, state.limits.depth_max) != simdjson::SUCCESS) throw std::bad_alloc();
+    if (state.parser.allocate(room, state.limits.depth_max) != simdjson::SUCCESS)
+      throw std::bad_alloc();
   }
   element root;
   const auto code = state.parser.parse(state.buffer.data(), text.size(), false).get(root);

@@ -16,8 +16,8 @@ struct DecodeLimits {
   std::size_t bytes_max = limits::kDocumentBytesMax;
 };
 
-/// Decodes documents. Keeps its buffers and the shapes that it has met, so that the next document of
-/// the same make costs no more than its content.
+/// Decodes documents. Keeps its buffers and the shapes that it has met, so that the next document
+/// of the same make costs no more than its content.
 ///
 /// Refused, with a reason: text longer than bytes_max, nesting deeper than depth_max, anything that
 /// is not UTF-8, a key that occurs twice in one object, U+0000 in a key or a string, an integer

@@ -70,7 +70,8 @@ class HashIndex {
   }
 
   std::size_t bytes() const noexcept {
-    return (table_ ? (std::size_t{mask_} + 1) * 8 : 0) + (old_ ? (std::size_t{old_mask_} + 1) * 8 : 0);
+    return (table_ ? (std::size_t{mask_} + 1) * 8 : 0) +
+           (old_ ? (std::size_t{old_mask_} + 1) * 8 : 0);
   }
 
  private:

@@ -19,13 +19,15 @@ void ExactSum::normalise(Limbs& limbs) noexcept {
 void ExactSum::add_wide(Limbs& limbs, Wide mantissa, int exponent) noexcept {
   const bool negative = mantissa < 0;
   __extension__ using Unsigned = unsigned __int128;
-  Unsigned magnitude = negative ? ~static_cast<Unsigned>(mantissa) + 1 : static_cast<Unsigned>(mantissa);
+  Unsigned magnitude =
+      negative ? ~static_cast<Unsigned>(mantissa) + 1 : static_cast<Unsigned>(mantissa);
   const int shifted = exponent + kLowest;
   auto limb = static_cast<std::size_t>(shifted / 32);
   const int offset = shifted % 32;
   // The lowest piece holds the bits that fill the first limb, then 32 bits for each limb.
   const Unsigned first_mask = (Unsigned{1} << (32 - offset)) - 1;
-  auto piece = static_cast<std::int64_t>(static_cast<std::uint64_t>(magnitude & first_mask) << offset);
+  auto piece =
+      static_cast<std::int64_t>(static_cast<std::uint64_t>(magnitude & first_mask) << offset);
   magnitude >>= 32 - offset;
   for (;; ++limb) {
     limbs.value[limb] += negative ? -piece : piece;

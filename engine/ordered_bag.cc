@@ -20,9 +20,9 @@ std::size_t OrderedBag::chunk_for(const Value& value) const {
 
 std::size_t OrderedBag::position_in(std::size_t chunk, const Value& value) const {
   const auto& rows = chunks_[chunk];
-  const auto it = std::lower_bound(rows.begin(), rows.end(), value, [this](const Row& row, const Value& v) {
-    return order(row.value, v) < 0;
-  });
+  const auto it =
+      std::lower_bound(rows.begin(), rows.end(), value,
+                       [this](const Row& row, const Value& v) { return order(row.value, v) < 0; });
   return static_cast<std::size_t>(it - rows.begin());
 }
 
@@ -97,7 +97,8 @@ void OrderedBag::erase(std::size_t chunk, std::size_t at) {
   if (rows.size() > kChunk / 4 || chunk + 1 >= chunks_.size()) return;
   auto& next = chunks_[chunk + 1];
   if (rows.size() + next.size() > kChunk / 2) return;
-  rows.insert(rows.end(), std::make_move_iterator(next.begin()), std::make_move_iterator(next.end()));
+  rows.insert(rows.end(), std::make_move_iterator(next.begin()),
+              std::make_move_iterator(next.end()));
   chunks_.erase(chunks_.begin() + static_cast<std::ptrdiff_t>(chunk) + 1);
 }
 

@@ -14,7 +14,8 @@ std::vector<Binding> bindings(const json& source, const char* what) {
     if (item.is_string())
       result.push_back(Binding{item.get<std::string>(), ""});
     else if (item.is_object() && item.contains("name"))
-      result.push_back(Binding{item.at("name").get<std::string>(), item.value("logical", std::string())});
+      result.push_back(
+          Binding{item.at("name").get<std::string>(), item.value("logical", std::string())});
     else
       throw Error(std::string(what) + ": a name or {\"name\", \"logical\"} is expected");
   }
@@ -30,9 +31,12 @@ Circuit transformed(Circuit circuit, const ProgramOptions& options) {
 
 // nlohmann's parser keeps its own stack, but values of any depth; refuse before anything recurses.
 json parse_text(std::string_view text) {
-  if (text.size() > limits::kProgramBytesMax) throw Error("program text longer than the limit of " + std::to_string(limits::kProgramBytesMax) + " bytes");
+  if (text.size() > limits::kProgramBytesMax)
+    throw Error("program text longer than the limit of " +
+                std::to_string(limits::kProgramBytesMax) + " bytes");
   const auto guard = [](int depth, json::parse_event_t, json&) {
-    if (depth > static_cast<int>(limits::kDepthMax)) throw Error("program nested deeper than " + std::to_string(limits::kDepthMax) + " levels");
+    if (depth > static_cast<int>(limits::kDepthMax))
+      throw Error("program nested deeper than " + std::to_string(limits::kDepthMax) + " levels");
     return true;
   };
   try {
@@ -46,8 +50,10 @@ json parse_text(std::string_view text) {
 
 ProgramOptions options_from_json(const json& source, ProgramOptions base) {
   try {
-    if (const auto it = source.find("inputs"); it != source.end()) base.inputs = bindings(*it, "inputs");
-    if (const auto it = source.find("outputs"); it != source.end()) base.outputs = bindings(*it, "outputs");
+    if (const auto it = source.find("inputs"); it != source.end())
+      base.inputs = bindings(*it, "inputs");
+    if (const auto it = source.find("outputs"); it != source.end())
+      base.outputs = bindings(*it, "outputs");
     base.name = source.value("name", base.name);
     base.in_listed_order = source.value("sequence", base.in_listed_order);
     if (const auto it = source.find("transforms"); it != source.end()) {
@@ -73,19 +79,22 @@ Program Program::compile(const json& pipeline, const ProgramOptions& options) {
 
 Program Program::parse(std::string_view text, const ProgramOptions& options) {
   const json source = parse_text(text);
-  if (!source.is_object() || (!source.contains("pipeline") && !source.contains("circuit"))) return compile(source, options);
+  if (!source.is_object() || (!source.contains("pipeline") && !source.contains("circuit")))
+    return compile(source, options);
   const ProgramOptions all = options_from_json(source, options);
   if (source.contains("pipeline")) return compile(source["pipeline"], all);
   return Program(transformed(circuit_from_json(source["circuit"], &all.functions), all));
 }
 
-bool Program::decode(std::string_view input, std::string_view text, Value& out, std::string& error) {
+bool Program::decode(std::string_view input, std::string_view text, Value& out,
+                     std::string& error) {
   auto it = decoders_.find(input);
   if (it == decoders_.end()) {
     if (!circuit_.inputs().contains(input)) throw Error("unknown input " + std::string(input));
     Fields fields = Fields::all();
     if (plan_)
-      if (const auto known = plan_->fields.find(input); known != plan_->fields.end()) fields = known->second;
+      if (const auto known = plan_->fields.find(input); known != plan_->fields.end())
+        fields = known->second;
     it = decoders_.emplace(std::string(input), Decoder({}, std::move(fields))).first;
   }
   return it->second.decode(text, out, error);
@@ -98,7 +107,9 @@ Value Program::value(std::string_view text) {
   return out;
 }
 
-std::string Program::explain() const { return (plan_ ? plan_->text() : std::string()) + circuit_.explain(); }
+std::string Program::explain() const {
+  return (plan_ ? plan_->text() : std::string()) + circuit_.explain();
+}
 
 json Program::explain_json() const {
   json result = {{"circuit", circuit_.explain_json()}};

@@ -34,8 +34,8 @@ class Program {
  public:
   /// Compiles a pipeline. throws Error that names stage, argument and reason.
   static Program compile(const nlohmann::json& pipeline, const ProgramOptions& options = {});
-  /// Compiles a program text: a pipeline, or an object {"pipeline" or "circuit", "inputs", "outputs",
-  /// "transforms", "name"} whose members replace those of `options`. throws Error.
+  /// Compiles a program text: a pipeline, or an object {"pipeline" or "circuit", "inputs",
+  /// "outputs", "transforms", "name"} whose members replace those of `options`. throws Error.
   static Program parse(std::string_view text, const ProgramOptions& options = {});
 
   Circuit& circuit() noexcept { return circuit_; }
@@ -44,11 +44,14 @@ class Program {
   const std::optional<Plan>& plan() const noexcept { return plan_; }
 
   /// See Circuit::step.
-  [[nodiscard]] bool step(const StepInput& input, StepResult& result) { return circuit_.step(input, result); }
+  [[nodiscard]] bool step(const StepInput& input, StepResult& result) {
+    return circuit_.step(input, result);
+  }
 
   /// Decodes a document of an input, keeping only the fields that the program reads.
   /// returns false with the reason in `error`. throws Error for an unknown input.
-  [[nodiscard]] bool decode(std::string_view input, std::string_view text, Value& out, std::string& error);
+  [[nodiscard]] bool decode(std::string_view input, std::string_view text, Value& out,
+                            std::string& error);
   /// Decodes a document whole. throws Error when it cannot be accepted.
   Value value(std::string_view text);
 

@@ -32,15 +32,24 @@ void StateWriter::text(std::string_view bytes) {
 void StateWriter::value(ValueRef value) {
   bytes_ += static_cast<char>(value.kind);
   switch (value.kind) {
-    case Kind::null: return;
-    case Kind::boolean: bytes_ += static_cast<char>(value.bits); return;
-    case Kind::integer: integer(value.as_integer()); return;
-    case Kind::real:
-      for (int shift = 0; shift < 64; shift += 8) bytes_ += static_cast<char>((value.bits >> shift) & 255);
+    case Kind::null:
       return;
-    case Kind::string: text(value.as_string()); return;
+    case Kind::boolean:
+      bytes_ += static_cast<char>(value.bits);
+      return;
+    case Kind::integer:
+      integer(value.as_integer());
+      return;
+    case Kind::real:
+      for (int shift = 0; shift < 64; shift += 8)
+        bytes_ += static_cast<char>((value.bits >> shift) & 255);
+      return;
+    case Kind::string:
+      text(value.as_string());
+      return;
     case Kind::list:
-    case Kind::object: break;
+    case Kind::object:
+      break;
   }
   number(value.size());
   for (std::size_t i = 0, n = value.size(); i < n; ++i) {
@@ -57,7 +66,9 @@ void StateWriter::batch(const Batch& batch) {
   }
 }
 
-void StateWriter::zset(const Zset& zset) { batch(zset.rows()); }
+void StateWriter::zset(const Zset& zset) {
+  batch(zset.rows());
+}
 
 std::string StateWriter::finish() {
   const auto checksum = internal::sha256(bytes_);
@@ -70,7 +81,8 @@ bool StateReader::verify() {
   const std::string_view content = rest_.substr(0, rest_.size() - kChecksumBytes);
   const auto expected = internal::sha256(content);
   const std::string_view found = rest_.substr(content.size());
-  if (found != std::string_view(reinterpret_cast<const char*>(expected.data()), expected.size())) return refuse();
+  if (found != std::string_view(reinterpret_cast<const char*>(expected.data()), expected.size()))
+    return refuse();
   rest_ = content;
   return true;
 }
@@ -117,9 +129,12 @@ Value StateReader::value_at(std::size_t depth) {
   if (depth > kValueDepthMax || kind > static_cast<std::uint8_t>(Kind::object)) refuse();
   if (!ok_) return {};
   switch (static_cast<Kind>(kind)) {
-    case Kind::null: return {};
-    case Kind::boolean: return Value::boolean(byte() != 0);
-    case Kind::integer: return Value::integer(integer());
+    case Kind::null:
+      return {};
+    case Kind::boolean:
+      return Value::boolean(byte() != 0);
+    case Kind::integer:
+      return Value::integer(integer());
     case Kind::real: {
       ValueRef ref{0, Kind::real};
       for (int shift = 0; shift < 64; shift += 8) ref.bits |= std::uint64_t{byte()} << shift;
@@ -131,7 +146,8 @@ Value StateReader::value_at(std::size_t depth) {
       if (bytes.size() > limits::kStringBytesMax) refuse();
       return ok_ ? Value::string(bytes) : Value();
     }
-    default: break;
+    default:
+      break;
   }
   const std::uint64_t size = number();
   if (size > rest_.size()) refuse();

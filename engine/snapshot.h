@@ -1,8 +1,8 @@
 /// State images: how the state of a circuit is written and read back.
 ///
-/// Layout: magic "dmmstate", format version, fingerprint of the circuit, the nodes with their state,
-/// then the SHA-256 of all before. Every flipped byte is detected; an image of another circuit or of
-/// another format version is refused.
+/// Layout: magic "dmmstate", format version, fingerprint of the circuit, the nodes with their
+/// state, then the SHA-256 of all before. Every flipped byte is detected; an image of another
+/// circuit or of another format version is refused.
 #pragma once
 
 #include <cstdint>

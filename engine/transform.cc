@@ -15,16 +15,20 @@ using Edges = std::vector<Circuit::Edge>;
 
 int rank(Type type) {
   switch (type) {
-    case Type::distincter: return 10;
+    case Type::distincter:
+      return 10;
     case Type::reconciler:
-    case Type::smith_predictor: return 20;
-    case Type::incrementalizer: return 30;
+    case Type::smith_predictor:
+      return 20;
+    case Type::incrementalizer:
+      return 30;
   }
   return 0;
 }
 
 std::string name_of(Type type) {
-  static constexpr const char* kNames[] = {"Distincter", "Reconciler", "SmithPredictor", "Incrementalizer"};
+  static constexpr const char* kNames[] = {"Distincter", "Reconciler", "SmithPredictor",
+                                           "Incrementalizer"};
   return kNames[static_cast<std::size_t>(type)];
 }
 
@@ -41,7 +45,8 @@ std::vector<std::size_t> open(Circuit& circuit, std::size_t node) {
   return sources;
 }
 
-std::size_t between(Circuit& circuit, const std::vector<std::size_t>& sources, const std::string& id, OperatorPtr op) {
+std::size_t between(Circuit& circuit, const std::vector<std::size_t>& sources,
+                    const std::string& id, OperatorPtr op) {
   const std::size_t node = circuit.add(id, std::move(op));
   for (const std::size_t source : sources) circuit.connect(source, node);
   return node;
@@ -86,8 +91,8 @@ struct Loop {
   std::string name;
 };
 
-std::size_t boundary_of(const std::map<std::string, std::size_t, std::less<>>& names, const Circuit& circuit,
-                        const std::string& name, const std::string& what) {
+std::size_t boundary_of(const std::map<std::string, std::size_t, std::less<>>& names,
+                        const Circuit& circuit, const std::string& name, const std::string& what) {
   if (const auto it = names.find(name); it != names.end()) return it->second;
   for (const auto& [ignored, node] : names)
     if (circuit.nodes()[node].id == name) return node;
@@ -102,16 +107,20 @@ std::vector<Loop> loops_of(const Circuit& circuit, const Transform& transform) {
   if (pairs.empty()) throw Error("no input has the name of an output; give the pairs");
   std::vector<Loop> loops;
   for (const auto& [in, out] : pairs) {
-    const Loop loop{boundary_of(circuit.inputs(), circuit, in, "input"), boundary_of(circuit.outputs(), circuit, out, "output"), out};
+    const Loop loop{boundary_of(circuit.inputs(), circuit, in, "input"),
+                    boundary_of(circuit.outputs(), circuit, out, "output"), out};
     for (const Loop& other : loops)
-      if (other.input == loop.input || other.output == loop.output) throw Error("\"" + in + "\" or \"" + out + "\" is used in two pairs");
+      if (other.input == loop.input || other.output == loop.output)
+        throw Error("\"" + in + "\" or \"" + out + "\" is used in two pairs");
     loops.push_back(loop);
   }
   return loops;
 }
 
-// What is compared: the documents themselves, or the set of what is left of them in the owned fields.
-std::size_t compared(Circuit& circuit, const std::vector<std::size_t>& sources, const std::string& id, const Transform& transform) {
+// What is compared: the documents themselves, or the set of what is left of them in the owned
+// fields.
+std::size_t compared(Circuit& circuit, const std::vector<std::size_t>& sources,
+                     const std::string& id, const Transform& transform) {
   if (transform.owned.empty()) {
     if (sources.size() == 1) return sources.front();
     return between(circuit, sources, id, make_linear({1}, "noop"));
@@ -129,7 +138,8 @@ std::size_t compared(Circuit& circuit, const std::vector<std::size_t>& sources, 
 void close_loop(Circuit& circuit, const Loop& loop, const Transform& transform) {
   const bool smith = transform.type == Type::smith_predictor;
   const std::string out = circuit.nodes()[loop.output].id.substr(std::string("output_").size());
-  if (circuit.has("_rec_" + out + "_acc") || circuit.has("_smith_" + out + "_acc")) throw Error("output \"" + loop.name + "\" is in a loop already");
+  if (circuit.has("_rec_" + out + "_acc") || circuit.has("_smith_" + out + "_acc"))
+    throw Error("output \"" + loop.name + "\" is in a loop already");
   const auto sources = open(circuit, loop.output);
   if (sources.empty()) throw Error("output \"" + loop.name + "\" has no source");
   const std::string prefix = (smith ? "_smith_" : "_rec_") + out;
@@ -140,8 +150,10 @@ void close_loop(Circuit& circuit, const Loop& loop, const Transform& transform) 
   const std::size_t delay = circuit.add(prefix + "_delay", make_delay());
   if (smith) {
     std::size_t last = delay;
-    for (int i = 2; i <= transform.k; ++i) last = between(circuit, {last}, prefix + "_w" + std::to_string(i), make_delay());
-    const std::size_t window = circuit.add(prefix + "_win", make_linear({1, 1, -1}, "linear_combination"));
+    for (int i = 2; i <= transform.k; ++i)
+      last = between(circuit, {last}, prefix + "_w" + std::to_string(i), make_delay());
+    const std::size_t window =
+        circuit.add(prefix + "_win", make_linear({1, 1, -1}, "linear_combination"));
     circuit.connect(observed, window, 0);
     circuit.connect(delay, window, 1);
     circuit.connect(last, window, 2);
@@ -169,9 +181,12 @@ Circuit apply(const Circuit& circuit, const Transform& transform) {
   try {
     Circuit result = [&] {
       switch (transform.type) {
-        case Type::distincter: return distinct_outputs(circuit);
-        case Type::incrementalizer: return incrementalize(circuit);
-        default: return reconcile(circuit, transform);
+        case Type::distincter:
+          return distinct_outputs(circuit);
+        case Type::incrementalizer:
+          return incrementalize(circuit);
+        default:
+          return reconcile(circuit, transform);
       }
     }();
     result.prepare();
@@ -183,11 +198,13 @@ Circuit apply(const Circuit& circuit, const Transform& transform) {
 
 Circuit apply_chain(const Circuit& circuit, std::vector<Transform> transforms) {
   if (transforms.empty()) throw Error("a chain needs at least one transform");
-  std::stable_sort(transforms.begin(), transforms.end(),
-                   [](const Transform& a, const Transform& b) { return rank(a.type) < rank(b.type); });
+  std::stable_sort(
+      transforms.begin(), transforms.end(),
+      [](const Transform& a, const Transform& b) { return rank(a.type) < rank(b.type); });
   for (std::size_t i = 1; i < transforms.size(); ++i)
     for (std::size_t j = 0; j < i; ++j)
-      if (transforms[i].type == transforms[j].type) throw Error(name_of(transforms[i].type) + " is given twice");
+      if (transforms[i].type == transforms[j].type)
+        throw Error(name_of(transforms[i].type) + " is given twice");
   Circuit result = circuit.clone();
   for (const Transform& transform : transforms) result = apply(result, transform);
   return result;
@@ -196,9 +213,11 @@ Circuit apply_chain(const Circuit& circuit, std::vector<Transform> transforms) {
 Transform transform_from_json(const nlohmann::json& source) {
   try {
     Transform result;
-    const std::string name = source.is_string() ? source.get<std::string>() : source.at("name").get<std::string>();
+    const std::string name =
+        source.is_string() ? source.get<std::string>() : source.at("name").get<std::string>();
     bool known = false;
-    for (const Type type : {Type::distincter, Type::reconciler, Type::smith_predictor, Type::incrementalizer})
+    for (const Type type :
+         {Type::distincter, Type::reconciler, Type::smith_predictor, Type::incrementalizer})
       if (name_of(type) == name) {
         result.type = type;
         known = true;
@@ -208,7 +227,8 @@ Transform transform_from_json(const nlohmann::json& source) {
     if (const auto pairs = source.find("pairs"); pairs != source.end())
       result.pairs = pairs->get<std::vector<std::pair<std::string, std::string>>>();
     result.k = source.value("k", 0);
-    if (const auto owned = source.find("owned"); owned != source.end()) result.owned = owned->get<std::vector<std::string>>();
+    if (const auto owned = source.find("owned"); owned != source.end())
+      result.owned = owned->get<std::vector<std::string>>();
     return result;
   } catch (const nlohmann::json::exception& error) {
     throw Error(std::string("transform: ") + error.what());

@@ -1,9 +1,9 @@
 /// Transforms: circuits made from circuits.
 ///
-/// Each takes a circuit that has not run and gives a new one; the old one stays as it is. A chain is
-/// one atomic change, applied in the right order whatever order it was given in: Distincter, then
-/// Reconciler and SmithPredictor, then Incrementalizer. Distinct comes before the comparison, because
-/// behind it its state would count commands and swallow repairs (docs/decisions/0102).
+/// Each takes a circuit that has not run and gives a new one; the old one stays as it is. A chain
+/// is one atomic change, applied in the right order whatever order it was given in: Distincter,
+/// then Reconciler and SmithPredictor, then Incrementalizer. Distinct comes before the comparison,
+/// because behind it its state would count commands and swallow repairs (docs/decisions/0102).
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -18,8 +18,8 @@ namespace dmm::engine {
 struct Transform {
   enum class Type : std::uint8_t { distincter, reconciler, smith_predictor, incrementalizer };
   Type type = Type::incrementalizer;
-  /// Loops to close: (input observed, output commanded), by name or node id. Empty: every input that
-  /// has an output of the same name.
+  /// Loops to close: (input observed, output commanded), by name or node id. Empty: every input
+  /// that has an output of the same name.
   std::vector<std::pair<std::string, std::string>> pairs = {};
   /// SmithPredictor: the assumed delay of the feedback in steps, 2 or more.
   int k = 0;

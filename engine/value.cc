@@ -95,13 +95,27 @@ void append_string(std::string_view text, std::string& out) {
   out += '"';
   for (const char c : text) {
     switch (c) {
-      case '"': out += "\\\""; break;
-      case '\\': out += "\\\\"; break;
-      case '\n': out += "\\n"; break;
-      case '\r': out += "\\r"; break;
-      case '\t': out += "\\t"; break;
-      case '\b': out += "\\b"; break;
-      case '\f': out += "\\f"; break;
+      case '"':
+        out += "\\\"";
+        break;
+      case '\\':
+        out += "\\\\";
+        break;
+      case '\n':
+        out += "\\n";
+        break;
+      case '\r':
+        out += "\\r";
+        break;
+      case '\t':
+        out += "\\t";
+        break;
+      case '\b':
+        out += "\\b";
+        break;
+      case '\f':
+        out += "\\f";
+        break;
       default:
         if (static_cast<unsigned char>(c) < 0x20) {
           out += "\\u00";
@@ -187,9 +201,9 @@ std::int32_t Shape::find(std::string_view key) const noexcept {
       if (this->key(i) == key) return static_cast<std::int32_t>(i);
     return -1;
   }
-  const auto it = std::lower_bound(
-      keys_.begin(), keys_.end(), key,
-      [](const Value& a, std::string_view b) { return a->as_string() < b; });
+  const auto it =
+      std::lower_bound(keys_.begin(), keys_.end(), key,
+                       [](const Value& a, std::string_view b) { return a->as_string() < b; });
   if (it == keys_.end() || (*it)->as_string() != key) return -1;
   return static_cast<std::int32_t>(it - keys_.begin());
 }
@@ -232,8 +246,10 @@ Value ObjectBuilder::build() {
 int compare(ValueRef a, ValueRef b) noexcept {
   if (rank(a.kind) != rank(b.kind)) return rank(a.kind) < rank(b.kind) ? -1 : 1;
   switch (a.kind) {
-    case Kind::null: return 0;
-    case Kind::boolean: return three_way(a.bits, b.bits);
+    case Kind::null:
+      return 0;
+    case Kind::boolean:
+      return three_way(a.bits, b.bits);
     case Kind::integer:
       if (b.kind == Kind::integer) return three_way(a.as_integer(), b.as_integer());
       return compare_numbers(a.as_integer(), b.as_double());
@@ -249,7 +265,8 @@ int compare(ValueRef a, ValueRef b) noexcept {
         if (const int order = compare(a.at(i), b.at(i)); order != 0) return order;
       return three_way(a.size(), b.size());
     }
-    case Kind::object: return a.bits == b.bits ? 0 : compare_objects(a, b);
+    case Kind::object:
+      return a.bits == b.bits ? 0 : compare_objects(a, b);
   }
   return 0;
 }
@@ -273,14 +290,18 @@ bool equal(ValueRef a, ValueRef b) noexcept {
 
 std::uint32_t hash(ValueRef value) noexcept {
   switch (value.kind) {
-    case Kind::null: return 0x9E3779B9U;
-    case Kind::boolean: return value.bits != 0 ? 0x85EBCA6BU : 0xC2B2AE35U;
+    case Kind::null:
+      return 0x9E3779B9U;
+    case Kind::boolean:
+      return value.bits != 0 ? 0x85EBCA6BU : 0xC2B2AE35U;
     case Kind::real:
       if (const double content = value.as_double(); is_integral(content))
         return hash(Value::integer(static_cast<std::int64_t>(content)));
       return fold(mix(0xA0761D6478BD642FULL, value.bits));
-    case Kind::integer: return fold(mix(0xE7037ED1A0B428DBULL, value.bits));
-    default: break;
+    case Kind::integer:
+      return fold(mix(0xE7037ED1A0B428DBULL, value.bits));
+    default:
+      break;
   }
   auto* node = reinterpret_cast<Node*>(value.bits);
   if (node->hash != 0) return node->hash;
@@ -297,32 +318,47 @@ std::uint32_t hash(ValueRef value) noexcept {
 
 std::string number_text(double value) {
   char buffer[40];
-  const auto end = std::to_chars(buffer, buffer + sizeof buffer, value, std::chars_format::scientific);
+  const auto end =
+      std::to_chars(buffer, buffer + sizeof buffer, value, std::chars_format::scientific);
   std::string_view text(buffer, static_cast<std::size_t>(end.ptr - buffer));
   const std::size_t e = text.find('e');
   int exponent = 0;
   const char* first = text.data() + e + (text[e + 1] == '+' ? 2 : 1);
   std::from_chars(first, text.data() + text.size(), exponent);
   std::string digits(text.substr(0, e));
-  if (exponent < -6 || exponent >= 21) return digits + (exponent < 0 ? "e" : "e+") + std::to_string(exponent);
+  if (exponent < -6 || exponent >= 21)
+    return digits + (exponent < 0 ? "e" : "e+") + std::to_string(exponent);
   if (exponent < 16) {
     char fixed[64];
-    const auto fixed_end = std::to_chars(fixed, fixed + sizeof fixed, value, std::chars_format::fixed);
+    const auto fixed_end =
+        std::to_chars(fixed, fixed + sizeof fixed, value, std::chars_format::fixed);
     return std::string(fixed, fixed_end.ptr);
   }
-  // The shortest digits, filled up: printing all digits of a large double would say more than it knows.
-  if (const std::size_t point = digits.find('.'); point != std::string::npos) digits.erase(point, 1);
+  // The shortest digits, filled up: printing all digits of a large double would say more than it
+  // knows.
+  if (const std::size_t point = digits.find('.'); point != std::string::npos)
+    digits.erase(point, 1);
   digits.append(static_cast<std::size_t>(exponent) + (value < 0 ? 2 : 1) - digits.size(), '0');
   return digits;
 }
 
 void append_text(ValueRef value, std::string& out) {
   switch (value.kind) {
-    case Kind::null: out += "null"; return;
-    case Kind::boolean: out += value.as_bool() ? "true" : "false"; return;
-    case Kind::integer: out += std::to_string(value.as_integer()); return;
-    case Kind::real: out += number_text(value.as_double()); return;
-    case Kind::string: append_string(value.as_string(), out); return;
+    case Kind::null:
+      out += "null";
+      return;
+    case Kind::boolean:
+      out += value.as_bool() ? "true" : "false";
+      return;
+    case Kind::integer:
+      out += std::to_string(value.as_integer());
+      return;
+    case Kind::real:
+      out += number_text(value.as_double());
+      return;
+    case Kind::string:
+      append_string(value.as_string(), out);
+      return;
     case Kind::list:
       out += '[';
       for (std::size_t i = 0, n = value.size(); i < n; ++i) {
@@ -357,17 +393,23 @@ int compare_text(ValueRef a, ValueRef b) {
 
 nlohmann::json to_json(ValueRef value) {
   switch (value.kind) {
-    case Kind::null: return nullptr;
-    case Kind::boolean: return value.as_bool();
-    case Kind::integer: return value.as_integer();
-    case Kind::real: return value.as_double();
-    case Kind::string: return std::string(value.as_string());
+    case Kind::null:
+      return nullptr;
+    case Kind::boolean:
+      return value.as_bool();
+    case Kind::integer:
+      return value.as_integer();
+    case Kind::real:
+      return value.as_double();
+    case Kind::string:
+      return std::string(value.as_string());
     case Kind::list: {
       auto result = nlohmann::json::array();
       for (std::size_t i = 0, n = value.size(); i < n; ++i) result.push_back(to_json(value.at(i)));
       return result;
     }
-    case Kind::object: break;
+    case Kind::object:
+      break;
   }
   auto result = nlohmann::json::object();
   for (std::size_t i = 0, n = value.size(); i < n; ++i)
@@ -378,8 +420,10 @@ nlohmann::json to_json(ValueRef value) {
 Value from_json(const nlohmann::json& json) {
   using Type = nlohmann::json::value_t;
   switch (json.type()) {
-    case Type::boolean: return Value::boolean(json.get<bool>());
-    case Type::number_integer: return Value::integer(json.get<std::int64_t>());
+    case Type::boolean:
+      return Value::boolean(json.get<bool>());
+    case Type::number_integer:
+      return Value::integer(json.get<std::int64_t>());
     case Type::number_unsigned:
       if (json.get<std::uint64_t>() > static_cast<std::uint64_t>(INT64_MAX))
         throw Error("integer out of range: " + json.dump());
@@ -387,7 +431,8 @@ Value from_json(const nlohmann::json& json) {
     case Type::number_float:
       if (!std::isfinite(json.get<double>())) throw Error("number out of range");
       return Value::number(json.get<double>());
-    case Type::string: return Value::string(json.get_ref<const std::string&>());
+    case Type::string:
+      return Value::string(json.get_ref<const std::string&>());
     case Type::array: {
       std::vector<Value> items;
       items.reserve(json.size());
@@ -399,7 +444,8 @@ Value from_json(const nlohmann::json& json) {
       for (const auto& [key, value] : json.items()) builder.set(key, from_json(value));
       return builder.build();
     }
-    default: return {};
+    default:
+      return {};
   }
 }
 
@@ -417,9 +463,9 @@ Value with_member(ValueRef object, std::string_view key, const Value& value) {
     return Value::object(object.shape(), values);
   }
   std::vector<Value> keys = object.shape().keys();
-  const auto spot = std::lower_bound(
-      keys.begin(), keys.end(), key,
-      [](const Value& a, std::string_view b) { return a->as_string() < b; });
+  const auto spot =
+      std::lower_bound(keys.begin(), keys.end(), key,
+                       [](const Value& a, std::string_view b) { return a->as_string() < b; });
   values.insert(values.begin() + (spot - keys.begin()), value);
   keys.insert(spot, Value::string(key));
   const ShapePtr shape(Shape::make(std::move(keys)));

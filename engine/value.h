@@ -47,7 +47,9 @@ struct SlotsNode : Node {
   const std::uint64_t* slots() const { return reinterpret_cast<const std::uint64_t*>(this + 1); }
 };
 
-inline bool counted(Kind kind) noexcept { return kind >= Kind::string; }
+inline bool counted(Kind kind) noexcept {
+  return kind >= Kind::string;
+}
 void destroy(std::uint64_t bits, Kind kind) noexcept;
 
 }  // namespace internal
@@ -85,7 +87,8 @@ struct ValueRef {
   /// Key of member `index` of an object.
   std::string_view key(std::size_t index) const noexcept;
   const Shape& shape() const noexcept {
-    return *reinterpret_cast<const Shape*>(reinterpret_cast<const internal::SlotsNode*>(bits)->head);
+    return *reinterpret_cast<const Shape*>(
+        reinterpret_cast<const internal::SlotsNode*>(bits)->head);
   }
   /// The member of an object, or false when `this` is no object or has no such key.
   bool find(std::string_view key, ValueRef& out) const noexcept;
@@ -157,7 +160,8 @@ class Value {
 /// was found once in a shape is found again by comparing one pointer.
 class Shape {
  public:
-  /// keys: distinct, sorted by bytes; all strings. The result has one reference, owned by the caller.
+  /// keys: distinct, sorted by bytes; all strings. The result has one reference, owned by the
+  /// caller.
   static Shape* make(std::vector<Value> keys);
   std::size_t size() const noexcept { return keys_.size(); }
   std::string_view key(std::size_t index) const noexcept { return keys_[index]->as_string(); }
@@ -214,7 +218,9 @@ inline std::size_t ValueRef::size() const noexcept {
   if (kind == Kind::object) return reinterpret_cast<const Shape*>(node->head)->size();
   return kind == Kind::list ? node->head : 0;
 }
-inline std::string_view ValueRef::key(std::size_t index) const noexcept { return shape().key(index); }
+inline std::string_view ValueRef::key(std::size_t index) const noexcept {
+  return shape().key(index);
+}
 
 /// Collects members in any order; a later value of the same key wins.
 class ObjectBuilder {
@@ -232,7 +238,9 @@ class ObjectBuilder {
 /// compare by exact value; lists element by element; objects as sorted lists of key and value.
 int compare(ValueRef a, ValueRef b) noexcept;
 bool equal(ValueRef a, ValueRef b) noexcept;
-inline bool operator==(const Value& a, const Value& b) noexcept { return equal(a, b); }
+inline bool operator==(const Value& a, const Value& b) noexcept {
+  return equal(a, b);
+}
 
 /// 32 bits, never 0; equal values have equal hashes. Cached in strings, lists and objects. The
 /// identity of a value is never decided by the hash alone.

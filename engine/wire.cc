@@ -39,7 +39,8 @@ OperatorPtr equi_join(const json& node, const HostFunctions* functions) {
 OperatorPtr group_by(const json& node, const HostFunctions* functions) {
   GroupSpec spec;
   spec.key = compile_expression(member(node, "keyExpr"), functions);
-  if (const auto it = node.find("valueExpr"); it != node.end() && !it->is_null()) spec.value = compile_expression(*it, functions);
+  if (const auto it = node.find("valueExpr"); it != node.end() && !it->is_null())
+    spec.value = compile_expression(*it, functions);
   spec.distinct = node.value("distinct", false);
   spec.source = {{"key", node["keyExpr"]}, {"distinct", spec.distinct}};
   return make_group(std::move(spec));
@@ -55,8 +56,10 @@ OperatorPtr operator_from_json(const json& node, const HostFunctions* functions)
   if (type == "negate") return make_linear({-1}, "negate");
   if (type == "plus" || type == "sum") return make_linear({1, 1}, "plus");
   if (type == "minus" || type == "subtract") return make_linear({1, -1}, "minus");
-  if (type == "linear_combination") return make_linear(member(node, "coeffs").get<std::vector<std::int64_t>>(), type);
-  if (type == "select") return make_select(compile_expression(member(node, "predicate"), functions), node["predicate"]);
+  if (type == "linear_combination")
+    return make_linear(member(node, "coeffs").get<std::vector<std::int64_t>>(), type);
+  if (type == "select")
+    return make_select(compile_expression(member(node, "predicate"), functions), node["predicate"]);
   if (type == "project") {
     const json& source = member(node, "projection");
     return make_project(compile_projection(source, functions), source, is_volatile(source));
@@ -74,11 +77,13 @@ std::string boundary_name(const std::string& id, const json& node, std::string_v
   return id.starts_with(prefix) ? id.substr(prefix.size()) : id;
 }
 
-void connect_all(Circuit& circuit, const json& edges, const std::map<std::string, std::size_t>& ids) {
+void connect_all(Circuit& circuit, const json& edges,
+                 const std::map<std::string, std::size_t>& ids) {
   for (const json& edge : edges) {
     const auto from = ids.find(member(edge, "from").get<std::string>());
     const auto to = ids.find(member(edge, "to").get<std::string>());
-    if (from == ids.end() || to == ids.end()) throw Error("an edge names a node that does not exist: " + edge.dump());
+    if (from == ids.end() || to == ids.end())
+      throw Error("an edge names a node that does not exist: " + edge.dump());
     const auto port = edge.value("port", std::int64_t{0});
     if (port < 0) throw Error("an edge has a negative port: " + edge.dump());
     circuit.connect(from->second, to->second, static_cast<std::size_t>(port));
@@ -106,7 +111,8 @@ Circuit circuit_from_json(const json& source, const HostFunctions* functions) {
         throw Error("node " + id + ": " + error.what());
       }
     }
-    if (const auto edges = source.find("edges"); edges != source.end()) connect_all(circuit, *edges, ids);
+    if (const auto edges = source.find("edges"); edges != source.end())
+      connect_all(circuit, *edges, ids);
     circuit.prepare();
     return circuit;
   } catch (const json::exception& error) {

@@ -72,10 +72,10 @@ bool Zset::add(const Value& value, Weight weight, Weight* before) {
   if (before != nullptr) *before = 0;
   if (many_) {
     const std::uint32_t hash = engine::hash(value);
-    const std::uint32_t at =
-        many_->find(hash, [&](const Row& row) { return row.value == value; });
+    const std::uint32_t at = many_->find(hash, [&](const Row& row) { return row.value == value; });
     if (at == DenseMap<Row>::kNone) {
-      if (weight != 0) many_->insert(Row{Value(value->kind == Kind::real ? value.canonical() : value), weight});
+      if (weight != 0)
+        many_->insert(Row{Value(value->kind == Kind::real ? value.canonical() : value), weight});
       return true;
     }
     Row& row = (*many_)[at];
@@ -88,8 +88,8 @@ bool Zset::add(const Value& value, Weight weight, Weight* before) {
       row.weight = sum;
     return true;
   }
-  const auto it = std::find_if(few_.begin(), few_.end(),
-                               [&](const Row& row) { return row.value == value; });
+  const auto it =
+      std::find_if(few_.begin(), few_.end(), [&](const Row& row) { return row.value == value; });
   if (it != few_.end()) {
     if (before != nullptr) *before = it->weight;
     Weight sum;

@@ -8,14 +8,17 @@
 namespace dmm::engine::internal {
 namespace {
 
-bool overflow(Scope& scope) { return scope.fail("integer overflow"); }
+bool overflow(Scope& scope) {
+  return scope.fail("integer overflow");
+}
 
 // One argument that is a list stands for its elements.
 template <class Function>
 bool spread(Arguments arguments, const Function& function) {
   if (arguments.size() != 1 || arguments[0].kind() != Kind::list) return function(arguments);
   std::vector<Value> items;
-  for (std::size_t i = 0, n = arguments[0]->size(); i < n; ++i) items.emplace_back(arguments[0]->at(i));
+  for (std::size_t i = 0, n = arguments[0]->size(); i < n; ++i)
+    items.emplace_back(arguments[0]->at(i));
   return function(Arguments(items));
 }
 
@@ -58,7 +61,8 @@ bool product(Scope& scope, Arguments items, Value& out) {
     if (!to_number(scope, item, factor)) return false;
     if (total.kind() == Kind::integer && factor.kind() == Kind::integer) {
       std::int64_t result;
-      if (__builtin_mul_overflow(total->as_integer(), factor->as_integer(), &result)) return overflow(scope);
+      if (__builtin_mul_overflow(total->as_integer(), factor->as_integer(), &result))
+        return overflow(scope);
       total = Value::integer(result);
     } else if (!finite(scope, total->as_double() * factor->as_double(), total)) {
       return false;
@@ -148,15 +152,18 @@ bool rounded(Scope& scope, Arguments arguments, double (*round)(double), Value& 
   }
   double value;
   std::int64_t result;
-  if (!to_double(scope, arguments[0], value) || !double_to_int(scope, round(value), result)) return false;
+  if (!to_double(scope, arguments[0], value) || !double_to_int(scope, round(value), result))
+    return false;
   out = Value::integer(result);
   return true;
 }
 bool floor_of(Scope& scope, Arguments arguments, Value& out) {
-  return rounded(scope, arguments, [](double x) { return std::floor(x); }, out);
+  return rounded(
+      scope, arguments, [](double x) { return std::floor(x); }, out);
 }
 bool ceil_of(Scope& scope, Arguments arguments, Value& out) {
-  return rounded(scope, arguments, [](double x) { return std::ceil(x); }, out);
+  return rounded(
+      scope, arguments, [](double x) { return std::ceil(x); }, out);
 }
 
 bool as_int(Scope& scope, Arguments arguments, Value& out) {
@@ -186,9 +193,11 @@ bool random(Scope& scope, Arguments arguments, Value& out) {
   if (both_integers(arguments)) {
     const auto low = static_cast<std::uint64_t>(arguments[0]->as_integer());
     const auto high = static_cast<std::uint64_t>(arguments[1]->as_integer());
-    if (arguments[1]->as_integer() < arguments[0]->as_integer()) return scope.fail("@rnd: max is below min");
+    if (arguments[1]->as_integer() < arguments[0]->as_integer())
+      return scope.fail("@rnd: max is below min");
     const std::uint64_t span = high - low;
-    out = Value::integer(static_cast<std::int64_t>(span == UINT64_MAX ? draw : low + draw % (span + 1)));
+    out = Value::integer(
+        static_cast<std::int64_t>(span == UINT64_MAX ? draw : low + draw % (span + 1)));
     return true;
   }
   const double low = arguments[0]->as_double();
@@ -203,25 +212,50 @@ bool compared(Scope& scope, Arguments arguments, Value& out) {
   out = Value::boolean(Pick(order) != 0);
   return true;
 }
-int less(int order) { return order < 0; }
-int less_equal(int order) { return order <= 0; }
-int greater(int order) { return order > 0; }
-int greater_equal(int order) { return order >= 0; }
+int less(int order) {
+  return order < 0;
+}
+int less_equal(int order) {
+  return order <= 0;
+}
+int greater(int order) {
+  return order > 0;
+}
+int greater_equal(int order) {
+  return order >= 0;
+}
 
 constexpr Builtin kBuiltins[] = {
-    {"@add", 0, -1, add},       {"@sum", 0, -1, sum},          {"@mul", 0, -1, multiply},
-    {"@sub", 2, 2, subtract},   {"@div", 2, 2, divide},        {"@mod", 2, 2, modulo},
-    {"@neg", 1, 1, negate},     {"@abs", 1, 1, absolute},      {"@floor", 1, 1, floor_of},
-    {"@ceil", 1, 1, ceil_of},   {"@min", 0, -1, minimum},      {"@max", 0, -1, maximum},
-    {"@avg", 0, -1, mean},      {"@lexmin", 0, -1, lexmin},    {"@lexmax", 0, -1, lexmax},
-    {"@int", 1, 1, as_int},     {"@float", 1, 1, as_float},    {"@sqlbool", 1, 1, as_bool},
-    {"@rnd", 2, 2, random},     {"@lt", 2, 2, compared<less>}, {"@lte", 2, 2, compared<less_equal>},
-    {"@gt", 2, 2, compared<greater>}, {"@gte", 2, 2, compared<greater_equal>},
+    {"@add", 0, -1, add},
+    {"@sum", 0, -1, sum},
+    {"@mul", 0, -1, multiply},
+    {"@sub", 2, 2, subtract},
+    {"@div", 2, 2, divide},
+    {"@mod", 2, 2, modulo},
+    {"@neg", 1, 1, negate},
+    {"@abs", 1, 1, absolute},
+    {"@floor", 1, 1, floor_of},
+    {"@ceil", 1, 1, ceil_of},
+    {"@min", 0, -1, minimum},
+    {"@max", 0, -1, maximum},
+    {"@avg", 0, -1, mean},
+    {"@lexmin", 0, -1, lexmin},
+    {"@lexmax", 0, -1, lexmax},
+    {"@int", 1, 1, as_int},
+    {"@float", 1, 1, as_float},
+    {"@sqlbool", 1, 1, as_bool},
+    {"@rnd", 2, 2, random},
+    {"@lt", 2, 2, compared<less>},
+    {"@lte", 2, 2, compared<less_equal>},
+    {"@gt", 2, 2, compared<greater>},
+    {"@gte", 2, 2, compared<greater_equal>},
 };
 
 }  // namespace
 
-std::span<const Builtin> arithmetic_builtins() { return kBuiltins; }
+std::span<const Builtin> arithmetic_builtins() {
+  return kBuiltins;
+}
 
 bool not_numeric(Scope& scope, ValueRef value) {
   std::string text = to_text(value);
@@ -258,7 +292,8 @@ bool fold_mean(Scope& scope, Arguments items, Value& out) {
     if (!to_number(scope, item, number)) return false;
     if (!total.add(number, 1)) return overflow(scope);
   }
-  return total.mean(static_cast<std::int64_t>(items.size()), out) || scope.fail("mean out of range");
+  return total.mean(static_cast<std::int64_t>(items.size()), out) ||
+         scope.fail("mean out of range");
 }
 
 namespace {
@@ -283,9 +318,17 @@ bool text_extreme(Arguments items, int sign, Value& out) {
 
 }  // namespace
 
-bool fold_min(Scope& scope, Arguments items, Value& out) { return extreme(scope, items, -1, out); }
-bool fold_max(Scope& scope, Arguments items, Value& out) { return extreme(scope, items, 1, out); }
-bool fold_lexmin(Scope&, Arguments items, Value& out) { return text_extreme(items, -1, out); }
-bool fold_lexmax(Scope&, Arguments items, Value& out) { return text_extreme(items, 1, out); }
+bool fold_min(Scope& scope, Arguments items, Value& out) {
+  return extreme(scope, items, -1, out);
+}
+bool fold_max(Scope& scope, Arguments items, Value& out) {
+  return extreme(scope, items, 1, out);
+}
+bool fold_lexmin(Scope&, Arguments items, Value& out) {
+  return text_extreme(items, -1, out);
+}
+bool fold_lexmax(Scope&, Arguments items, Value& out) {
+  return text_extreme(items, 1, out);
+}
 
 }  // namespace dmm::engine::internal

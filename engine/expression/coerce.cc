@@ -29,12 +29,22 @@ bool parse_double(std::string_view text, double& out) {
 
 bool to_bool(Scope& scope, ValueRef value, bool& out) {
   switch (value.kind) {
-    case Kind::null: out = false; return true;
-    case Kind::boolean: out = value.as_bool(); return true;
-    case Kind::integer: out = value.as_integer() != 0; return true;
-    case Kind::real: out = value.as_double() != 0; return true;
-    case Kind::string: break;
-    default: return cannot(scope, value, "bool");
+    case Kind::null:
+      out = false;
+      return true;
+    case Kind::boolean:
+      out = value.as_bool();
+      return true;
+    case Kind::integer:
+      out = value.as_integer() != 0;
+      return true;
+    case Kind::real:
+      out = value.as_double() != 0;
+      return true;
+    case Kind::string:
+      break;
+    default:
+      return cannot(scope, value, "bool");
   }
   const std::string_view text = value.as_string();
   static constexpr std::string_view kTrue[] = {"1", "t", "T", "TRUE", "true", "True"};
@@ -48,7 +58,8 @@ bool to_bool(Scope& scope, ValueRef value, bool& out) {
 }
 
 bool double_to_int(Scope& scope, double value, std::int64_t& out) {
-  if (!(value >= -0x1p63 && value < 0x1p63)) return scope.fail("integer out of range: " + number_text(value));
+  if (!(value >= -0x1p63 && value < 0x1p63))
+    return scope.fail("integer out of range: " + number_text(value));
   out = static_cast<std::int64_t>(value);
   return true;
 }
@@ -61,29 +72,46 @@ bool finite(Scope& scope, double value, Value& out) {
 
 bool to_int(Scope& scope, ValueRef value, std::int64_t& out) {
   switch (value.kind) {
-    case Kind::integer: out = value.as_integer(); return true;
-    case Kind::real: return double_to_int(scope, value.as_double(), out);
-    case Kind::boolean: out = value.as_bool() ? 1 : 0; return true;
-    case Kind::string: return parse_int(value.as_string(), out) || cannot(scope, value, "int");
-    default: return cannot(scope, value, "int");
+    case Kind::integer:
+      out = value.as_integer();
+      return true;
+    case Kind::real:
+      return double_to_int(scope, value.as_double(), out);
+    case Kind::boolean:
+      out = value.as_bool() ? 1 : 0;
+      return true;
+    case Kind::string:
+      return parse_int(value.as_string(), out) || cannot(scope, value, "int");
+    default:
+      return cannot(scope, value, "int");
   }
 }
 
 bool to_double(Scope& scope, ValueRef value, double& out) {
   switch (value.kind) {
     case Kind::integer:
-    case Kind::real: out = value.as_double(); return true;
-    case Kind::boolean: out = value.as_bool() ? 1 : 0; return true;
-    case Kind::string: return parse_double(value.as_string(), out) || cannot(scope, value, "float");
-    default: return cannot(scope, value, "float");
+    case Kind::real:
+      out = value.as_double();
+      return true;
+    case Kind::boolean:
+      out = value.as_bool() ? 1 : 0;
+      return true;
+    case Kind::string:
+      return parse_double(value.as_string(), out) || cannot(scope, value, "float");
+    default:
+      return cannot(scope, value, "float");
   }
 }
 
 bool to_number(Scope& scope, ValueRef value, Value& out) {
   switch (value.kind) {
     case Kind::integer:
-    case Kind::real: out = Value(value); return true;
-    case Kind::boolean: out = Value::integer(value.as_bool() ? 1 : 0); return true;
+    case Kind::real:
+      out = Value(value);
+      return true;
+    case Kind::boolean:
+      out = Value::integer(value.as_bool() ? 1 : 0);
+      return true;
     case Kind::string: {
       std::int64_t whole;
       double number;
@@ -95,21 +123,27 @@ bool to_number(Scope& scope, ValueRef value, Value& out) {
         return cannot(scope, value, "a number");
       return true;
     }
-    default: return cannot(scope, value, "a number");
+    default:
+      return cannot(scope, value, "a number");
   }
 }
 
 void append_string(ValueRef value, std::string& out) {
   switch (value.kind) {
-    case Kind::null: return;
-    case Kind::string: out += value.as_string(); return;
+    case Kind::null:
+      return;
+    case Kind::string:
+      out += value.as_string();
+      return;
     case Kind::real: {
       char buffer[400];
-      const auto end = std::to_chars(buffer, buffer + sizeof buffer, value.as_double(), std::chars_format::fixed);
+      const auto end = std::to_chars(buffer, buffer + sizeof buffer, value.as_double(),
+                                     std::chars_format::fixed);
       out.append(buffer, end.ptr);
       return;
     }
-    default: append_text(value, out);
+    default:
+      append_text(value, out);
   }
 }
 

@@ -23,7 +23,8 @@ class Compiler {
   explicit Compiler(const HostFunctions* functions) : functions_(functions) {}
 
   ExpressionPtr compile(const json& source) {
-    if (++depth_ > limits::kDepthMax) throw Error("expression nested deeper than " + std::to_string(limits::kDepthMax));
+    if (++depth_ > limits::kDepthMax)
+      throw Error("expression nested deeper than " + std::to_string(limits::kDepthMax));
     ExpressionPtr result = dispatch(source);
     --depth_;
     return result;
@@ -40,11 +41,14 @@ class Compiler {
     }
     if (source.is_array()) return list(compile_all(source));
     if (!source.is_object()) return constant(from_json(source));
-    if (source.size() == 1 && source.begin().key().starts_with('@')) return call(source.begin().key(), source.begin().value());
+    if (source.size() == 1 && source.begin().key().starts_with('@'))
+      return call(source.begin().key(), source.begin().value());
     return dict(source);
   }
 
-  static ExpressionPtr constant(Value value) { return std::make_shared<ConstantNode>(std::move(value)); }
+  static ExpressionPtr constant(Value value) {
+    return std::make_shared<ConstantNode>(std::move(value));
+  }
 
   Expressions compile_all(const json& items) {
     Expressions result;
@@ -77,8 +81,8 @@ class Compiler {
     return std::make_shared<DictNode>(std::move(shape), std::move(expressions));
   }
 
-  // The arguments by the rule of the language: a list is all of them, anything else is the only one;
-  // a unary operator takes [x] as x.
+  // The arguments by the rule of the language: a list is all of them, anything else is the only
+  // one; a unary operator takes [x] as x.
   Expressions arguments(const std::string& name, const json& source, int min, int max) {
     Expressions result;
     if (source.is_array())
@@ -89,29 +93,44 @@ class Compiler {
     if (count < min || (max >= 0 && count > max)) {
       std::string expected = std::to_string(min);
       if (max != min) expected += max < 0 ? " or more" : " to " + std::to_string(max);
-      throw Error(name + " takes " + expected + " argument" + (expected == "1" ? "" : "s") + ", not " + std::to_string(count));
+      throw Error(name + " takes " + expected + " argument" + (expected == "1" ? "" : "s") +
+                  ", not " + std::to_string(count));
     }
     return result;
   }
 
   ExpressionPtr call(const std::string& name, const json& argument) {
     static const std::map<std::string, Handler, std::less<>> kSpecial = {
-        {"@nil", &Compiler::nil},         {"@noop", &Compiler::nil},
-        {"@bool", &Compiler::boolean},    {"@list", &Compiler::list_of},
-        {"@dict", &Compiler::dict_of},    {"@literal", &Compiler::literal},
-        {"@getField", &Compiler::get},    {"@exists", &Compiler::get},
-        {"@setField", &Compiler::set},    {"@copy", &Compiler::root},
-        {"@subject", &Compiler::root},    {"@and", &Compiler::junction},
-        {"@or", &Compiler::junction},     {"@not", &Compiler::negation},
-        {"@cond", &Compiler::condition},  {"@switch", &Compiler::switch_of},
-        {"@definedOr", &Compiler::defined_or}, {"@eq", &Compiler::equality},
-        {"@neq", &Compiler::equality},    {"@map", &Compiler::each},
-        {"@filter", &Compiler::each},     {"@sortBy", &Compiler::sort},
-        {"@now", &Compiler::now},         {"@regexp", &Compiler::regexp},
+        {"@nil", &Compiler::nil},
+        {"@noop", &Compiler::nil},
+        {"@bool", &Compiler::boolean},
+        {"@list", &Compiler::list_of},
+        {"@dict", &Compiler::dict_of},
+        {"@literal", &Compiler::literal},
+        {"@getField", &Compiler::get},
+        {"@exists", &Compiler::get},
+        {"@setField", &Compiler::set},
+        {"@copy", &Compiler::root},
+        {"@subject", &Compiler::root},
+        {"@and", &Compiler::junction},
+        {"@or", &Compiler::junction},
+        {"@not", &Compiler::negation},
+        {"@cond", &Compiler::condition},
+        {"@switch", &Compiler::switch_of},
+        {"@definedOr", &Compiler::defined_or},
+        {"@eq", &Compiler::equality},
+        {"@neq", &Compiler::equality},
+        {"@map", &Compiler::each},
+        {"@filter", &Compiler::each},
+        {"@sortBy", &Compiler::sort},
+        {"@now", &Compiler::now},
+        {"@regexp", &Compiler::regexp},
     };
-    if (const auto it = kSpecial.find(name); it != kSpecial.end()) return (this->*it->second)(name, argument);
+    if (const auto it = kSpecial.find(name); it != kSpecial.end())
+      return (this->*it->second)(name, argument);
     if (const Builtin* builtin = find_builtin(name))
-      return std::make_shared<CallNode>(*builtin, arguments(name, argument, builtin->min, builtin->max));
+      return std::make_shared<CallNode>(*builtin,
+                                        arguments(name, argument, builtin->min, builtin->max));
     if (functions_ != nullptr)
       if (const auto it = functions_->find(name); it != functions_->end())
         return std::make_shared<HostNode>(it->second, arguments(name, argument, 0, -1));
@@ -119,7 +138,8 @@ class Compiler {
   }
 
   void require_nothing(const std::string& name, const json& argument) {
-    if (!argument.is_null() && argument != json::object() && argument != json::array()) throw Error(name + " takes no argument");
+    if (!argument.is_null() && argument != json::object() && argument != json::array())
+      throw Error(name + " takes no argument");
   }
 
   ExpressionPtr nil(const std::string& name, const json& argument) {
@@ -136,19 +156,24 @@ class Compiler {
   }
   ExpressionPtr boolean(const std::string& name, const json& argument) {
     if (argument.is_boolean()) return constant(from_json(argument));
-    if (argument.is_number() || (argument.is_string() && !Path::is_path(argument.get<std::string>())))
+    if (argument.is_number() ||
+        (argument.is_string() && !Path::is_path(argument.get<std::string>())))
       throw Error("@bool: a literal must be a boolean, not " + argument.dump());
     return std::make_shared<TruthNode>(arguments(name, argument, 1, 1)[0], false);
   }
   ExpressionPtr negation(const std::string& name, const json& argument) {
     return std::make_shared<TruthNode>(arguments(name, argument, 1, 1)[0], true);
   }
-  ExpressionPtr list_of(const std::string& name, const json& argument) { return list(arguments(name, argument, 0, -1)); }
+  ExpressionPtr list_of(const std::string& name, const json& argument) {
+    return list(arguments(name, argument, 0, -1));
+  }
   ExpressionPtr dict_of(const std::string& name, const json& argument) {
     if (!argument.is_object()) throw Error(name + " takes an object");
     return dict(argument);
   }
-  ExpressionPtr literal(const std::string&, const json& argument) { return constant(from_json(argument)); }
+  ExpressionPtr literal(const std::string&, const json& argument) {
+    return constant(from_json(argument));
+  }
 
   ExpressionPtr get(const std::string& name, const json& argument) {
     const bool exists = name == "@exists";
@@ -166,7 +191,8 @@ class Compiler {
   }
 
   ExpressionPtr set(const std::string& name, const json& argument) {
-    if (!argument.is_array() || argument.size() != 2 || !argument[0].is_string()) throw Error(name + " takes [path, value]");
+    if (!argument.is_array() || argument.size() != 2 || !argument[0].is_string())
+      throw Error(name + " takes [path, value]");
     Path path = Path::parse(argument[0].get<std::string>());
     if (path.is_root()) throw Error(name + ": the root cannot be set");
     return std::make_shared<SetFieldNode>(std::move(path), compile(argument[1]));
@@ -177,13 +203,15 @@ class Compiler {
   }
   ExpressionPtr condition(const std::string& name, const json& argument) {
     Expressions parts = arguments(name, argument, 3, 3);
-    return std::make_shared<ChoiceNode>(std::vector<std::pair<ExpressionPtr, ExpressionPtr>>{{parts[0], parts[1]}}, parts[2]);
+    return std::make_shared<ChoiceNode>(
+        std::vector<std::pair<ExpressionPtr, ExpressionPtr>>{{parts[0], parts[1]}}, parts[2]);
   }
   ExpressionPtr switch_of(const std::string& name, const json& argument) {
     if (!argument.is_array()) throw Error(name + " takes a list of [case, result] pairs");
     std::vector<std::pair<ExpressionPtr, ExpressionPtr>> cases;
     for (const json& pair : argument) {
-      if (!pair.is_array() || pair.size() != 2) throw Error(name + " takes a list of [case, result] pairs");
+      if (!pair.is_array() || pair.size() != 2)
+        throw Error(name + " takes a list of [case, result] pairs");
       ExpressionPtr when = compile(pair[0]);
       cases.emplace_back(std::move(when), compile(pair[1]));
     }
@@ -206,7 +234,8 @@ class Compiler {
   }
   ExpressionPtr regexp(const std::string& name, const json& argument) {
     Expressions parts = arguments(name, argument, 2, 2);
-    if (const Value* pattern = parts[0]->as_constant(); pattern != nullptr && pattern->kind() == Kind::string) {
+    if (const Value* pattern = parts[0]->as_constant();
+        pattern != nullptr && pattern->kind() == Kind::string) {
       try {
         return std::make_shared<RegexNode>(Regex((*pattern)->as_string()), parts[1]);
       } catch (const Error&) {

@@ -107,7 +107,8 @@ using HostFunctions = std::map<std::string, HostFunction, std::less<>>;
 
 /// Compiles the JSON form of an expression (docs/reference/pipeline-language.md).
 /// throws Error with the operator and the reason. O(size of the text).
-ExpressionPtr compile_expression(const nlohmann::json& source, const HostFunctions* functions = nullptr);
+ExpressionPtr compile_expression(const nlohmann::json& source,
+                                 const HostFunctions* functions = nullptr);
 
 /// True when the result depends on the step and not only on the document (`@now`, `@rnd`).
 bool is_volatile(const nlohmann::json& source);

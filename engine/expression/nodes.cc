@@ -34,7 +34,8 @@ class Evaluated {
 // Puts the subject back where a nested iterator changed it.
 class SubjectGuard {
  public:
-  explicit SubjectGuard(Scope& scope) : scope_(scope), subject_(scope.subject()), had_(scope.has_subject()) {}
+  explicit SubjectGuard(Scope& scope)
+      : scope_(scope), subject_(scope.subject()), had_(scope.has_subject()) {}
   SubjectGuard(const SubjectGuard&) = delete;
   SubjectGuard& operator=(const SubjectGuard&) = delete;
   ~SubjectGuard() { scope_.set_subject(subject_, had_); }
@@ -204,7 +205,8 @@ bool SortNode::eval(Scope& scope, Value& out) const {
       std::size_t right = middle;
       for (std::size_t to = from; to < end; ++to) {
         bool take_left = right == end;
-        if (left < middle && right < end && !before(scope, items[left], items[right], take_left)) return false;
+        if (left < middle && right < end && !before(scope, items[left], items[right], take_left))
+          return false;
         if (left == middle) take_left = false;
         merged[to] = take_left ? items[left++] : items[right++];
       }
@@ -262,13 +264,16 @@ bool NowNode::eval(Scope& scope, Value& out) const {
   days += 719468;
   const std::int64_t era = (days >= 0 ? days : days - 146096) / 146097;
   const std::int64_t day_of_era = days - era * 146097;
-  const std::int64_t year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
-  const std::int64_t day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+  const std::int64_t year_of_era =
+      (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
+  const std::int64_t day_of_year =
+      day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
   const std::int64_t shifted = (5 * day_of_year + 2) / 153;
   const std::int64_t day = day_of_year - (153 * shifted + 2) / 5 + 1;
   const std::int64_t month = shifted < 10 ? shifted + 3 : shifted - 9;
   const std::int64_t year = year_of_era + era * 400 + (month <= 2 ? 1 : 0);
-  if (year < 0 || year > 9999) return scope.fail("@now: the time of the step is outside of the years 0 to 9999");
+  if (year < 0 || year > 9999)
+    return scope.fail("@now: the time of the step is outside of the years 0 to 9999");
   char text[32];
   std::snprintf(text, sizeof text, "%04d-%02d-%02dT%02d:%02d:%02dZ", static_cast<int>(year),
                 static_cast<int>(month), static_cast<int>(day), static_cast<int>(rest / 3600),

@@ -127,7 +127,8 @@ class ListNode final : public Expression {
 class DictNode final : public Expression {
  public:
   /// members: in the order of the shape's keys.
-  DictNode(ShapePtr shape, Expressions members) : shape_(std::move(shape)), members_(std::move(members)) {}
+  DictNode(ShapePtr shape, Expressions members)
+      : shape_(std::move(shape)), members_(std::move(members)) {}
   bool eval(Scope& scope, Value& out) const override;
 
  private:

@@ -28,13 +28,15 @@ std::vector<std::size_t> slice_positions(const PathSelector& slice, std::size_t 
   std::vector<std::size_t> result;
   if (slice.step > 0) {
     const std::int64_t end = clamp(absolute(slice.end.value_or(n)), 0, n);
-    for (std::int64_t i = clamp(absolute(slice.start.value_or(0)), 0, n); i < end; i += slice.step) {
+    for (std::int64_t i = clamp(absolute(slice.start.value_or(0)), 0, n); i < end;
+         i += slice.step) {
       result.push_back(static_cast<std::size_t>(i));
       if (slice.step > n) break;
     }
   } else {
     const std::int64_t end = slice.end ? clamp(absolute(*slice.end), -1, n - 1) : -1;
-    for (std::int64_t i = clamp(absolute(slice.start.value_or(n - 1)), -1, n - 1); i > end; i += slice.step) {
+    for (std::int64_t i = clamp(absolute(slice.start.value_or(n - 1)), -1, n - 1); i > end;
+         i += slice.step) {
       result.push_back(static_cast<std::size_t>(i));
       if (slice.step < -n) break;
     }
@@ -76,8 +78,10 @@ void select(ValueRef at, const PathSelector& selector, ValueRef root, const Visi
 }  // namespace
 
 bool Path::is_path(std::string_view text) noexcept {
-  if (!text.empty() && text.front() == '$') text.remove_prefix(1);
-  else return false;
+  if (!text.empty() && text.front() == '$')
+    text.remove_prefix(1);
+  else
+    return false;
   if (!text.empty() && text.front() == '$') text.remove_prefix(1);
   return !text.empty() && (text.front() == '.' || text.front() == '[');
 }
@@ -85,7 +89,8 @@ bool Path::is_path(std::string_view text) noexcept {
 Path Path::parse(std::string_view text) {
   Path path;
   path.text_ = text;
-  if (text == "$" || text == "$$") path.text_ += '.';
+  if (text == "$" || text == "$$")
+    path.text_ += '.';
   else if (!is_path(text))
     throw Error("\"" + std::string(text.substr(0, 100)) +
                 "\" must be a JSONPath rooted at $ (document) or $$ (subject)");
@@ -159,7 +164,8 @@ bool Path::exists(ValueRef root) const {
   return !found.empty();
 }
 
-void Path::collect(ValueRef at, std::size_t segment, ValueRef root, std::vector<Value>& found) const {
+void Path::collect(ValueRef at, std::size_t segment, ValueRef root,
+                   std::vector<Value>& found) const {
   if (segment == segments_.size()) {
     found.emplace_back(at);
     return;
@@ -179,7 +185,8 @@ bool Path::set(ValueRef root, const Value& value, Value& out, std::string& error
   return set_at(root, 0, value, out, error);
 }
 
-bool Path::set_at(ValueRef at, std::size_t segment, const Value& value, Value& out, std::string& error) const {
+bool Path::set_at(ValueRef at, std::size_t segment, const Value& value, Value& out,
+                  std::string& error) const {
   if (segment == segments_.size()) {
     out = value;
     return true;
@@ -221,7 +228,8 @@ bool Path::set_at(ValueRef at, std::size_t segment, const Value& value, Value& o
     if (!set_at(items[i], segment + 1, value, inner, error)) return false;
     items[i] = inner;
   }
-  if (selector.type == Type::index && std::find(chosen.begin(), chosen.end(), true) == chosen.end()) {
+  if (selector.type == Type::index &&
+      std::find(chosen.begin(), chosen.end(), true) == chosen.end()) {
     error = "index out of range in " + text_;
     return false;
   }
@@ -239,15 +247,19 @@ bool PathFilter::test(ValueRef item, ValueRef root) const {
   };
   switch (type) {
     case Type::either:
-      return std::any_of(parts.begin(), parts.end(), [&](const auto& part) { return part->test(item, root); });
+      return std::any_of(parts.begin(), parts.end(),
+                         [&](const auto& part) { return part->test(item, root); });
     case Type::both:
-      return std::all_of(parts.begin(), parts.end(), [&](const auto& part) { return part->test(item, root); });
-    case Type::negation: return !parts.front()->test(item, root);
+      return std::all_of(parts.begin(), parts.end(),
+                         [&](const auto& part) { return part->test(item, root); });
+    case Type::negation:
+      return !parts.front()->test(item, root);
     case Type::exists: {
       Value ignored;
       return read(left, ignored) && !(left.path == nullptr && !ignored->is_true());
     }
-    case Type::compare: break;
+    case Type::compare:
+      break;
   }
   Value a;
   Value b;
@@ -256,15 +268,19 @@ bool PathFilter::test(ValueRef item, ValueRef root) const {
   if (!found_a || !found_b) return order == Order::ne && found_a != found_b;
   if (order == Order::eq) return a == b;
   if (order == Order::ne) return !(a == b);
-  const bool comparable = (a->is_number() && b->is_number()) ||
-                          (a.kind() == Kind::string && b.kind() == Kind::string);
+  const bool comparable =
+      (a->is_number() && b->is_number()) || (a.kind() == Kind::string && b.kind() == Kind::string);
   if (!comparable) return false;
   const int result = compare(a, b);
   switch (order) {
-    case Order::lt: return result < 0;
-    case Order::le: return result <= 0;
-    case Order::gt: return result > 0;
-    default: return result >= 0;
+    case Order::lt:
+      return result < 0;
+    case Order::le:
+      return result <= 0;
+    case Order::gt:
+      return result > 0;
+    default:
+      return result >= 0;
   }
 }
 

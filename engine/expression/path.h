@@ -1,8 +1,9 @@
 /// Paths into documents: JSONPath rooted at `$` (the document) or `$$` (the subject).
 ///
-/// Children (`.a`, `['a.b']`), indices (negative ones count from the end), slices, unions, wildcards,
-/// filters (`[?(@.x=='y' && @.n > 1)]`) and recursive descent (`..a`, in document order). A path that
-/// matches nothing is missing; one match is the value itself, several are a list of values.
+/// Children (`.a`, `['a.b']`), indices (negative ones count from the end), slices, unions,
+/// wildcards, filters (`[?(@.x=='y' && @.n > 1)]`) and recursive descent (`..a`, in document
+/// order). A path that matches nothing is missing; one match is the value itself, several are a
+/// list of values.
 #pragma once
 
 #include <cstdint>
@@ -65,7 +66,8 @@ class Path {
 
  private:
   void collect(ValueRef at, std::size_t segment, ValueRef root, std::vector<Value>& found) const;
-  bool set_at(ValueRef at, std::size_t segment, const Value& value, Value& out, std::string& error) const;
+  bool set_at(ValueRef at, std::size_t segment, const Value& value, Value& out,
+              std::string& error) const;
   bool walk(ValueRef root, ValueRef& out) const noexcept;
 
   struct Hop {

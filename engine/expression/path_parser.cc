@@ -91,7 +91,9 @@ PathSegment PathParser::bracket() {
   return segment;
 }
 
-bool PathParser::at_number() const { return peek() == '-' || (peek() >= '0' && peek() <= '9'); }
+bool PathParser::at_number() const {
+  return peek() == '-' || (peek() >= '0' && peek() <= '9');
+}
 
 std::int64_t PathParser::number() {
   std::int64_t value = 0;
@@ -123,7 +125,8 @@ PathSelector PathParser::selector() {
     in_filter_ = outer;
     return result;
   }
-  if (!at_number() && peek() != ':') fail("expected a quoted name, an index, *, a slice or a filter");
+  if (!at_number() && peek() != ':')
+    fail("expected a quoted name, an index, *, a slice or a filter");
   if (at_number()) result.start = number();
   space();
   if (!eat(":")) {

@@ -8,7 +8,9 @@
 namespace dmm::engine::internal {
 namespace {
 
-std::uint32_t fold(std::uint32_t c) { return c >= 'A' && c <= 'Z' ? c + 32 : c; }
+std::uint32_t fold(std::uint32_t c) {
+  return c >= 'A' && c <= 'Z' ? c + 32 : c;
+}
 
 bool word_char(std::uint32_t c) {
   return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
@@ -16,11 +18,14 @@ bool word_char(std::uint32_t c) {
 
 // The code point at `at`, which is moved behind it; a stray byte stands for itself.
 std::uint32_t next_code_point(std::string_view text, std::size_t& at) {
-  const auto byte = [&](std::size_t i) { return static_cast<std::uint32_t>(static_cast<unsigned char>(text[i])); };
+  const auto byte = [&](std::size_t i) {
+    return static_cast<std::uint32_t>(static_cast<unsigned char>(text[i]));
+  };
   const std::uint32_t lead = byte(at++);
   int more = lead >= 0xF0 ? 3 : (lead >= 0xE0 ? 2 : (lead >= 0xC0 ? 1 : 0));
   std::uint32_t c = more == 3 ? lead & 7 : (more == 2 ? lead & 15 : (more == 1 ? lead & 31 : lead));
-  for (; more > 0 && at < text.size() && (byte(at) & 0xC0) == 0x80; --more) c = (c << 6) | (byte(at++) & 0x3F);
+  for (; more > 0 && at < text.size() && (byte(at) & 0xC0) == 0x80; --more)
+    c = (c << 6) | (byte(at++) & 0x3F);
   return c;
 }
 
@@ -215,12 +220,17 @@ class RegexParser {
 
   static bool class_escape(char c, std::vector<Regex::Range>& ranges, bool& negated) {
     switch (c | 32) {
-      case 'd': ranges.push_back({'0', '9'}); break;
+      case 'd':
+        ranges.push_back({'0', '9'});
+        break;
       case 'w':
         ranges.insert(ranges.end(), {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}});
         break;
-      case 's': ranges.insert(ranges.end(), {{9, 10}, {12, 13}, {' ', ' '}}); break;
-      default: return false;
+      case 's':
+        ranges.insert(ranges.end(), {{9, 10}, {12, 13}, {' ', ' '}});
+        break;
+      default:
+        return false;
     }
     negated = (c & 32) == 0;
     return true;
@@ -229,12 +239,18 @@ class RegexParser {
   std::uint32_t escaped_character() {
     const char c = text_[at_++];
     switch (c) {
-      case 'n': return '\n';
-      case 't': return '\t';
-      case 'r': return '\r';
-      case 'f': return '\f';
-      case 'v': return '\v';
-      default: break;
+      case 'n':
+        return '\n';
+      case 't':
+        return '\t';
+      case 'r':
+        return '\r';
+      case 'f':
+        return '\f';
+      case 'v':
+        return '\v';
+      default:
+        break;
     }
     if (word_char(static_cast<unsigned char>(c))) fail("unknown escape");
     --at_;
@@ -293,7 +309,8 @@ class RegexParser {
 };
 
 Regex::Regex(std::string_view pattern) {
-  if (pattern.size() > limits::kRegexBytesMax) throw Error("bad regular expression: longer than the limit");
+  if (pattern.size() > limits::kRegexBytesMax)
+    throw Error("bad regular expression: longer than the limit");
   RegexParser(*this, pattern).parse();
 }
 
@@ -310,10 +327,13 @@ bool Regex::takes(const Instruction& instruction, std::uint32_t c) const {
 }
 
 // Follows all moves that take no character. Depth is bounded by the program, the stack is explicit.
-void Regex::add(std::vector<std::uint32_t>& list, std::vector<std::uint32_t>& seen, std::uint32_t mark,
-                std::uint32_t start, std::string_view text, std::size_t at) const {
+void Regex::add(std::vector<std::uint32_t>& list, std::vector<std::uint32_t>& seen,
+                std::uint32_t mark, std::uint32_t start, std::string_view text,
+                std::size_t at) const {
   std::vector<std::uint32_t> open{start};
-  const auto is_word = [&](std::size_t i) { return i < text.size() && word_char(static_cast<unsigned char>(text[i])); };
+  const auto is_word = [&](std::size_t i) {
+    return i < text.size() && word_char(static_cast<unsigned char>(text[i]));
+  };
   while (!open.empty()) {
     const std::uint32_t pc = open.back();
     open.pop_back();
@@ -322,7 +342,9 @@ void Regex::add(std::vector<std::uint32_t>& list, std::vector<std::uint32_t>& se
     const Instruction& instruction = program_[pc];
     const bool boundary = (at > 0 && is_word(at - 1)) != is_word(at);
     switch (instruction.op) {
-      case Op::jump: open.push_back(instruction.a); break;
+      case Op::jump:
+        open.push_back(instruction.a);
+        break;
       case Op::split:
         open.push_back(instruction.b);
         open.push_back(instruction.a);
@@ -339,7 +361,8 @@ void Regex::add(std::vector<std::uint32_t>& list, std::vector<std::uint32_t>& se
       case Op::not_word:
         if (!boundary) open.push_back(pc + 1);
         break;
-      default: list.push_back(pc);
+      default:
+        list.push_back(pc);
     }
   }
 }

@@ -22,7 +22,18 @@ class Regex {
 
  private:
   friend class RegexParser;
-  enum class Op : std::uint8_t { character, set, any, split, jump, begin, end, word, not_word, match };
+  enum class Op : std::uint8_t {
+    character,
+    set,
+    any,
+    split,
+    jump,
+    begin,
+    end,
+    word,
+    not_word,
+    match
+  };
   struct Range {
     std::uint32_t low;
     std::uint32_t high;

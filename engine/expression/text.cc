@@ -10,7 +10,9 @@
 namespace dmm::engine::internal {
 namespace {
 
-bool continuation(char c) { return (static_cast<unsigned char>(c) & 0xC0) == 0x80; }
+bool continuation(char c) {
+  return (static_cast<unsigned char>(c) & 0xC0) == 0x80;
+}
 
 bool as_string(Scope&, Arguments arguments, Value& out) {
   out = Value::string(to_string(arguments[0]));
@@ -33,10 +35,12 @@ bool mapped(Arguments arguments, Value& out, const Function& function) {
   return true;
 }
 bool upper(Scope&, Arguments arguments, Value& out) {
-  return mapped(arguments, out, [](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 32) : c; });
+  return mapped(arguments, out,
+                [](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 32) : c; });
 }
 bool lower(Scope&, Arguments arguments, Value& out) {
-  return mapped(arguments, out, [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+  return mapped(arguments, out,
+                [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
 }
 
 bool trim(Scope&, Arguments arguments, Value& out) {
@@ -46,11 +50,13 @@ bool trim(Scope&, Arguments arguments, Value& out) {
   if (from == std::string::npos)
     out = Value::string("");
   else
-    out = Value::string(std::string_view(text).substr(from, text.find_last_not_of(kSpace) - from + 1));
+    out = Value::string(
+        std::string_view(text).substr(from, text.find_last_not_of(kSpace) - from + 1));
   return true;
 }
 
-// Bytes from a start that counts from 1, or from the end; partial code points at the cuts are left out.
+// Bytes from a start that counts from 1, or from the end; partial code points at the cuts are left
+// out.
 bool substring(Scope& scope, Arguments arguments, Value& out) {
   const std::string text = to_string(arguments[0]);
   const auto size = static_cast<std::int64_t>(text.size());
@@ -64,7 +70,8 @@ bool substring(Scope& scope, Arguments arguments, Value& out) {
   std::int64_t to = from + length;
   while (from < to && continuation(text[static_cast<std::size_t>(from)])) ++from;
   while (to > from && to < size && continuation(text[static_cast<std::size_t>(to)])) --to;
-  out = Value::string(std::string_view(text).substr(static_cast<std::size_t>(from), static_cast<std::size_t>(to - from)));
+  out = Value::string(std::string_view(text).substr(static_cast<std::size_t>(from),
+                                                    static_cast<std::size_t>(to - from)));
   return true;
 }
 
@@ -104,7 +111,8 @@ bool split(Scope&, Arguments arguments, Value& out) {
     }
   } else {
     std::size_t at = 0;
-    for (std::size_t end; (end = text.find(separator, at)) != std::string::npos; at = end + separator.size())
+    for (std::size_t end; (end = text.find(separator, at)) != std::string::npos;
+         at = end + separator.size())
       parts.push_back(Value::string(std::string_view(text).substr(at, end - at)));
     parts.push_back(Value::string(std::string_view(text).substr(at)));
   }
@@ -165,15 +173,19 @@ bool digest(Scope&, Arguments arguments, Value& out) {
 }
 
 constexpr Builtin kBuiltins[] = {
-    {"@string", 1, 1, as_string},      {"@concat", 0, -1, concat},      {"@upper", 1, 1, upper},
-    {"@lower", 1, 1, lower},           {"@trim", 1, 1, trim},           {"@substring", 2, 3, substring},
-    {"@replace", 3, 4, replace},       {"@split", 2, 2, split},         {"@join", 2, 2, join},
-    {"@startswith", 2, 2, starts_with}, {"@endswith", 2, 2, ends_with}, {"@contains", 2, 2, contains},
-    {"@regexp", 2, 2, regexp},         {"@hash", 1, 1, digest},
+    {"@string", 1, 1, as_string},   {"@concat", 0, -1, concat},
+    {"@upper", 1, 1, upper},        {"@lower", 1, 1, lower},
+    {"@trim", 1, 1, trim},          {"@substring", 2, 3, substring},
+    {"@replace", 3, 4, replace},    {"@split", 2, 2, split},
+    {"@join", 2, 2, join},          {"@startswith", 2, 2, starts_with},
+    {"@endswith", 2, 2, ends_with}, {"@contains", 2, 2, contains},
+    {"@regexp", 2, 2, regexp},      {"@hash", 1, 1, digest},
 };
 
 }  // namespace
 
-std::span<const Builtin> text_builtins() { return kBuiltins; }
+std::span<const Builtin> text_builtins() {
+  return kBuiltins;
+}
 
 }  // namespace dmm::engine::internal

@@ -9,7 +9,8 @@ namespace {
 using nlohmann::json;
 
 bool is_call(const json& expression) {
-  return expression.is_object() && expression.size() == 1 && expression.begin().key().starts_with('@');
+  return expression.is_object() && expression.size() == 1 &&
+         expression.begin().key().starts_with('@');
 }
 
 // Calls visit(path text) for each constant path; false when an operator reads in ways unknown.
@@ -37,7 +38,9 @@ bool visit_paths(const json& expression, const Visit& visit) {
   return true;
 }
 
-bool of_subject(std::string_view text) { return text.starts_with("$$"); }
+bool of_subject(std::string_view text) {
+  return text.starts_with("$$");
+}
 
 void add_used(const json& expression, bool subject_too, Fields& fields) {
   const bool known = visit_paths(expression, [&](const std::string& text) {
@@ -90,9 +93,11 @@ std::optional<Folded> folded(const json& argument, const PlanNode& node) {
   if (!is_call(source) || source.begin().key() != "@map") return std::nullopt;
   const json& map = source.begin().value();
   if (!map.is_array() || map.size() != 2) return std::nullopt;
-  if (map[1] != "$.values" && !(map[1] == "$.documents" && node.value.is_null())) return std::nullopt;
+  if (map[1] != "$.values" && !(map[1] == "$.documents" && node.value.is_null()))
+    return std::nullopt;
   if (is_volatile(map[0])) return std::nullopt;
-  const bool only_subject = visit_paths(map[0], [](const std::string& text) { return of_subject(text); });
+  const bool only_subject =
+      visit_paths(map[0], [](const std::string& text) { return of_subject(text); });
   if (!only_subject) return std::nullopt;
   return Folded{map[0]};
 }
@@ -101,13 +106,16 @@ json place_of(PlanNode& node, PlanNode::Aggregate aggregate) {
   std::size_t at = 0;
   for (; at < node.aggregates.size(); ++at) {
     const auto& other = node.aggregates[at];
-    if (other.fold == aggregate.fold && other.element == aggregate.element && other.k == aggregate.k) break;
+    if (other.fold == aggregate.fold && other.element == aggregate.element &&
+        other.k == aggregate.k)
+      break;
   }
   if (at == node.aggregates.size()) node.aggregates.push_back(std::move(aggregate));
   return "$[\"@" + std::to_string(at) + "\"]";
 }
 
-std::optional<PlanNode::Aggregate> aggregate_of(const std::string& name, const json& argument, const PlanNode& node) {
+std::optional<PlanNode::Aggregate> aggregate_of(const std::string& name, const json& argument,
+                                                const PlanNode& node) {
   static const std::map<std::string, std::string, std::less<>> kFolds = {
       {"@sum", "sum"}, {"@add", "sum"},       {"@avg", "mean"},     {"@min", "min"},
       {"@max", "max"}, {"@lexmin", "lexmin"}, {"@lexmax", "lexmax"}};
@@ -117,20 +125,28 @@ std::optional<PlanNode::Aggregate> aggregate_of(const std::string& name, const j
     return counts ? std::optional(PlanNode::Aggregate{"count", nullptr, 0}) : std::nullopt;
   }
   if (name == "@topk" || name == "@bottomk") {
-    if (!argument.is_array() || argument.size() != 2 || !argument[0].is_number_integer() || argument[0] < 0) return std::nullopt;
-    if (const auto what = folded(argument[1], node)) return PlanNode::Aggregate{name.substr(1), what->element, argument[0].get<std::int64_t>()};
+    if (!argument.is_array() || argument.size() != 2 || !argument[0].is_number_integer() ||
+        argument[0] < 0)
+      return std::nullopt;
+    if (const auto what = folded(argument[1], node))
+      return PlanNode::Aggregate{name.substr(1), what->element, argument[0].get<std::int64_t>()};
     return std::nullopt;
   }
   const auto fold = kFolds.find(name);
   if (fold == kFolds.end()) return std::nullopt;
-  if (const auto what = folded(argument, node)) return PlanNode::Aggregate{fold->second, what->element, 0};
+  if (const auto what = folded(argument, node))
+    return PlanNode::Aggregate{fold->second, what->element, 0};
   return std::nullopt;
 }
 
 }  // namespace
 
-void add_used_fields(const json& expression, Fields& fields) { add_used(expression, false, fields); }
-void add_used_fields_of_both(const json& expression, Fields& fields) { add_used(expression, true, fields); }
+void add_used_fields(const json& expression, Fields& fields) {
+  add_used(expression, false, fields);
+}
+void add_used_fields_of_both(const json& expression, Fields& fields) {
+  add_used(expression, true, fields);
+}
 
 void add_projection_fields(const json& projection, Fields& fields) {
   if (projection.is_array()) {
@@ -169,9 +185,11 @@ bool is_total_condition(const json& expression) {
   const auto plain = [](const json& operand) {
     return operand.is_primitive() || (is_call(operand) && operand.begin().key() == "@literal");
   };
-  if (name == "@eq" || name == "@neq") return argument.is_array() && argument.size() == 2 && plain(argument[0]) && plain(argument[1]);
+  if (name == "@eq" || name == "@neq")
+    return argument.is_array() && argument.size() == 2 && plain(argument[0]) && plain(argument[1]);
   if (name == "@exists") return argument.is_string();
-  if (name == "@isnil") return plain(argument.is_array() && argument.size() == 1 ? argument[0] : argument);
+  if (name == "@isnil")
+    return plain(argument.is_array() && argument.size() == 1 ? argument[0] : argument);
   if (name != "@and" && name != "@or" && name != "@not") return false;
   if (!argument.is_array()) return is_total_condition(argument);
   for (const json& part : argument)
@@ -181,7 +199,9 @@ bool is_total_condition(const json& expression) {
 
 std::vector<json> conjuncts(const json& predicate) {
   if (predicate == true) return {};
-  if (!is_call(predicate) || predicate.begin().key() != "@and" || !predicate.begin().value().is_array()) return {predicate};
+  if (!is_call(predicate) || predicate.begin().key() != "@and" ||
+      !predicate.begin().value().is_array())
+    return {predicate};
   std::vector<json> result;
   for (const json& part : predicate.begin().value())
     for (json& inner : conjuncts(part)) result.push_back(std::move(inner));
@@ -207,7 +227,9 @@ bool extract_aggregates(json& expression, PlanNode& node) {
   if (is_call(expression)) {
     const std::string name = expression.begin().key();
     if (name == "@literal") return true;
-    if (name == "@copy" || name == "@setField" || name == "@getField" || name == "@exists" || name == "@rnd") return false;
+    if (name == "@copy" || name == "@setField" || name == "@getField" || name == "@exists" ||
+        name == "@rnd")
+      return false;
     if (auto aggregate = aggregate_of(name, expression.begin().value(), node)) {
       expression = place_of(node, std::move(*aggregate));
       return true;

@@ -23,7 +23,8 @@ void add_projection_fields(const nlohmann::json& projection, Fields& fields);
 std::optional<std::set<std::string>> namespaces(const nlohmann::json& expression);
 
 /// The expression with `$.name.rest` turned into `$.rest`; nothing, when it uses anything else.
-std::optional<nlohmann::json> without_namespace(const nlohmann::json& expression, const std::string& name);
+std::optional<nlohmann::json> without_namespace(const nlohmann::json& expression,
+                                                const std::string& name);
 
 /// True when the expression cannot fail but for a missing field, and gives a boolean.
 bool is_total_condition(const nlohmann::json& expression);

@@ -54,7 +54,8 @@ class Planner {
     add_used();
     PlanPtr current = source(stage_.hard.front());
     names_ = {stage_.hard.front()};
-    for (std::size_t i = 1; i < stage_.hard.size(); ++i) current = join(current, stage_.hard[i], false);
+    for (std::size_t i = 1; i < stage_.hard.size(); ++i)
+      current = join(current, stage_.hard[i], false);
     for (const std::string& soft : stage_.soft) current = join(current, soft, true);
     return current;
   }
@@ -63,7 +64,9 @@ class Planner {
   // Conditions on one hard input that cannot fail are tested before the join.
   void push_down() {
     for (Condition& condition : conditions_) {
-      if (!condition.known || condition.names.size() != 1 || !is_total_condition(condition.expression)) continue;
+      if (!condition.known || condition.names.size() != 1 ||
+          !is_total_condition(condition.expression))
+        continue;
       const std::string& name = *condition.names.begin();
       if (!contains(stage_.hard, name)) continue;
       auto stripped = without_namespace(condition.expression, name);
@@ -134,22 +137,26 @@ class Planner {
     for (Condition& condition : conditions_) {
       if (condition.placed) continue;
       // With a single hard input its own conditions belong to each soft match (as ON does in SQL).
-      const bool to_each = soft && stage_.hard.size() == 1 && condition.known && within(condition.names, {stage_.hard.front()});
+      const bool to_each = soft && stage_.hard.size() == 1 && condition.known &&
+                           within(condition.names, {stage_.hard.front()});
       const bool ready = condition.known ? within(condition.names, after) : last;
       const bool constant = condition.known && condition.names.empty();
       if (!to_each && !ready) continue;
       if (!to_each && constant && !soft && !last_hard) continue;
       condition.placed = !to_each;
-      if (!optimise_ || !add_key(condition, before, right, *node)) residual.push_back(condition.expression);
+      if (!optimise_ || !add_key(condition, before, right, *node))
+        residual.push_back(condition.expression);
     }
     add_index(before, right, *node);
     node->residual = conjunction(residual);
     return node;
   }
 
-  bool add_key(const Condition& condition, const Names& before, const std::string& right, PlanNode& node) {
+  bool add_key(const Condition& condition, const Names& before, const std::string& right,
+               PlanNode& node) {
     const json& expression = condition.expression;
-    if (!condition.known || !expression.is_object() || expression.begin().key() != "@eq") return false;
+    if (!condition.known || !expression.is_object() || expression.begin().key() != "@eq")
+      return false;
     const json& sides = expression.begin().value();
     if (!sides.is_array() || sides.size() != 2 || is_volatile(expression)) return false;
     auto a = namespaces(sides[0]);
@@ -202,7 +209,8 @@ class Planner {
       }
       return;
     }
-    if (expression.is_object() && expression.size() == 1 && expression.begin().key() == "@literal") return;
+    if (expression.is_object() && expression.size() == 1 && expression.begin().key() == "@literal")
+      return;
     if (!expression.is_structured()) return;
     for (json& item : expression) prefix(item, name);
   }
@@ -223,7 +231,8 @@ void parse_options(const json& options, const std::vector<std::string>& inputs, 
     if (key == "inputs") {
       stage.hard = name_list(value, "inputs");
       for (const std::string& name : stage.hard)
-        if (!contains(inputs, name)) throw Error("argument inputs: \"" + name + "\" is not listed in @inputs");
+        if (!contains(inputs, name))
+          throw Error("argument inputs: \"" + name + "\" is not listed in @inputs");
     } else if (key != "soft" && key != "index") {
       throw Error("argument options: unknown option \"" + key + "\"");
     }
@@ -233,16 +242,20 @@ void parse_options(const json& options, const std::vector<std::string>& inputs, 
   if (const auto soft = options.find("soft"); soft != options.end()) {
     stage.soft = name_list(*soft, "soft");
     for (const std::string& name : stage.soft) {
-      if (!contains(participants, name)) throw Error("argument soft: \"" + name + "\" is not listed in @inputs");
-      if (std::erase(stage.hard, name) == 0) throw Error("argument soft: \"" + name + "\" is given twice");
+      if (!contains(participants, name))
+        throw Error("argument soft: \"" + name + "\" is not listed in @inputs");
+      if (std::erase(stage.hard, name) == 0)
+        throw Error("argument soft: \"" + name + "\" is given twice");
     }
     if (stage.hard.empty()) throw Error("argument soft: at least one input must not be soft");
   }
   const auto index = options.find("index");
   if (index == options.end()) return;
-  if (!index->is_object() || index->size() != 2) throw Error("argument index: exactly two participants are expected");
+  if (!index->is_object() || index->size() != 2)
+    throw Error("argument index: exactly two participants are expected");
   for (const auto& [name, key] : index->items()) {
-    if (!contains(participants, name)) throw Error("argument index: \"" + name + "\" is not a join participant");
+    if (!contains(participants, name))
+      throw Error("argument index: \"" + name + "\" is not a join participant");
     stage.index.emplace_back(name, key);
   }
 }
@@ -255,7 +268,8 @@ JoinStage parse_join(const json& argument, const std::vector<std::string>& input
   json options = json::object();
   stage.predicate = argument;
   if (argument.is_array()) {
-    if (argument.empty() || argument.size() > 2) throw Error("argument predicate: [predicate] or [predicate, options] is expected");
+    if (argument.empty() || argument.size() > 2)
+      throw Error("argument predicate: [predicate] or [predicate, options] is expected");
     stage.predicate = argument[0];
     if (argument.size() == 2) options = argument[1];
   }
@@ -264,8 +278,8 @@ JoinStage parse_join(const json& argument, const std::vector<std::string>& input
   return stage;
 }
 
-PlanPtr plan_join(const JoinStage& stage, const std::map<std::string, PlanPtr>& sources, const Fields& used,
-                  const std::string& label, bool optimise) {
+PlanPtr plan_join(const JoinStage& stage, const std::map<std::string, PlanPtr>& sources,
+                  const Fields& used, const std::string& label, bool optimise) {
   return Planner(stage, sources, used, label, optimise).run();
 }
 

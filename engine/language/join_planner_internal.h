@@ -20,8 +20,9 @@ struct JoinStage {
 /// Reads the argument of `@join`; inputs are those of the branch. throws Error.
 JoinStage parse_join(const nlohmann::json& argument, const std::vector<std::string>& inputs);
 
-/// Turns the stage into joins, left-deep: equalities become keys, conditions on one input move below,
-/// the rest stays with the first join that knows all of its inputs. `used` is what later stages read.
+/// Turns the stage into joins, left-deep: equalities become keys, conditions on one input move
+/// below, the rest stays with the first join that knows all of its inputs. `used` is what later
+/// stages read.
 PlanPtr plan_join(const JoinStage& stage, const std::map<std::string, PlanPtr>& sources,
                   const Fields& used, const std::string& label, bool optimise);
 

@@ -31,7 +31,17 @@ struct CompileOptions {
 
 /// A step of a plan. Plans are trees that may share parts.
 struct PlanNode {
-  enum class Type : std::uint8_t { source, pick, select, project, unwind, distinct, group, join, unite };
+  enum class Type : std::uint8_t {
+    source,
+    pick,
+    select,
+    project,
+    unwind,
+    distinct,
+    group,
+    join,
+    unite
+  };
   Type type = Type::source;
   std::string label;  ///< id of the circuit node
   std::vector<std::shared_ptr<PlanNode>> inputs;
@@ -69,7 +79,7 @@ using PlanPtr = std::shared_ptr<PlanNode>;
 /// A plan: one tree for each output.
 struct Plan {
   std::vector<std::pair<std::string, PlanPtr>> outputs;  ///< by name of the outside
-  std::vector<std::string> inputs;                        ///< all of them, used or not
+  std::vector<std::string> inputs;                       ///< all of them, used or not
   /// What of each input's documents is used anywhere.
   std::map<std::string, Fields, std::less<>> fields;
 

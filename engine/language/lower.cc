@@ -13,9 +13,9 @@ using Type = PlanNode::Type;
 AggregateSpec::Fold fold_of(const std::string& name) {
   using Fold = AggregateSpec::Fold;
   static const std::map<std::string, Fold, std::less<>> kFolds = {
-      {"count", Fold::count},   {"sum", Fold::sum},       {"mean", Fold::mean},
-      {"min", Fold::min},       {"max", Fold::max},       {"lexmin", Fold::lexmin},
-      {"lexmax", Fold::lexmax}, {"topk", Fold::topk},     {"bottomk", Fold::bottomk}};
+      {"count", Fold::count},   {"sum", Fold::sum},   {"mean", Fold::mean},
+      {"min", Fold::min},       {"max", Fold::max},   {"lexmin", Fold::lexmin},
+      {"lexmax", Fold::lexmax}, {"topk", Fold::topk}, {"bottomk", Fold::bottomk}};
   return kFolds.at(name);
 }
 
@@ -74,19 +74,31 @@ class Lowering {
     return at;
   }
 
-  ExpressionPtr compile(const json& source) { return compile_expression(source, &options_.functions); }
+  ExpressionPtr compile(const json& source) {
+    return compile_expression(source, &options_.functions);
+  }
 
   OperatorPtr make(const PlanNode& node) {
     switch (node.type) {
-      case Type::source: break;
-      case Type::pick: return make_pick(node.fields);
-      case Type::select: return make_select(compile(node.argument), node.argument);
-      case Type::project: return make_project(compile_projection(node.argument, &options_.functions), node.argument, is_volatile(node.argument));
-      case Type::unwind: return make_unwind(Path::parse(node.argument.get<std::string>()));
-      case Type::distinct: return make_distinct();
-      case Type::group: return group(node);
-      case Type::join: return join(node);
-      case Type::unite: return make_linear(std::vector<std::int64_t>(node.inputs.size(), 1), "plus");
+      case Type::source:
+        break;
+      case Type::pick:
+        return make_pick(node.fields);
+      case Type::select:
+        return make_select(compile(node.argument), node.argument);
+      case Type::project:
+        return make_project(compile_projection(node.argument, &options_.functions), node.argument,
+                            is_volatile(node.argument));
+      case Type::unwind:
+        return make_unwind(Path::parse(node.argument.get<std::string>()));
+      case Type::distinct:
+        return make_distinct();
+      case Type::group:
+        return group(node);
+      case Type::join:
+        return join(node);
+      case Type::unite:
+        return make_linear(std::vector<std::int64_t>(node.inputs.size(), 1), "plus");
     }
     throw Error("a plan node that cannot be lowered");
   }
@@ -123,7 +135,8 @@ class Lowering {
       }
       spec.aggregates.push_back(AggregateSpec{fold_of(aggregate.fold), source, aggregate.k});
     }
-    if (!node.projection.is_null()) spec.projection = compile_projection(node.projection, &options_.functions);
+    if (!node.projection.is_null())
+      spec.projection = compile_projection(node.projection, &options_.functions);
     spec.source = describe_group(node);
     return make_group(std::move(spec));
   }
@@ -135,12 +148,19 @@ class Lowering {
 };
 
 json plan_json(const PlanNode& node) {
-  static constexpr const char* kNames[] = {"source", "pick", "select", "project", "unwind", "distinct", "group", "join", "unite"};
+  static constexpr const char* kNames[] = {"source",   "pick",  "select", "project", "unwind",
+                                           "distinct", "group", "join",   "unite"};
   json result = {{"op", kNames[static_cast<std::size_t>(node.type)]}};
   switch (node.type) {
-    case Type::source: result["input"] = node.source; break;
-    case Type::pick: result["fields"] = node.fields.text(); break;
-    case Type::group: result["detail"] = describe_group(node); break;
+    case Type::source:
+      result["input"] = node.source;
+      break;
+    case Type::pick:
+      result["fields"] = node.fields.text();
+      break;
+    case Type::group:
+      result["detail"] = describe_group(node);
+      break;
     case Type::join:
       result["op"] = node.soft ? "soft join" : "join";
       result["left"] = node.left_names;
@@ -168,10 +188,13 @@ void plan_text(const json& node, std::size_t depth, std::string& out) {
 
 }  // namespace
 
-Circuit make_circuit(const Plan& plan, const CompileOptions& options) { return Lowering(options).run(plan); }
+Circuit make_circuit(const Plan& plan, const CompileOptions& options) {
+  return Lowering(options).run(plan);
+}
 
 nlohmann::json Plan::json() const {
-  nlohmann::json result = {{"outputs", nlohmann::json::object()}, {"fields", nlohmann::json::object()}};
+  nlohmann::json result = {{"outputs", nlohmann::json::object()},
+                           {"fields", nlohmann::json::object()}};
   for (const auto& [name, root] : outputs) result["outputs"][name] = plan_json(*root);
   for (const auto& [name, used] : fields) result["fields"][name] = used.text();
   return result;

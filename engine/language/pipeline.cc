@@ -26,13 +26,16 @@ struct Branch {
 
 std::string trimmed(const std::string& text) {
   const std::size_t from = text.find_first_not_of(" \t\n\r");
-  return from == std::string::npos ? "" : text.substr(from, text.find_last_not_of(" \t\n\r") - from + 1);
+  return from == std::string::npos ? ""
+                                   : text.substr(from, text.find_last_not_of(" \t\n\r") - from + 1);
 }
 
 [[noreturn]] void fail_stage(const Stage& stage, const std::string& cause) {
-  const std::string raw = stage.argument.dump(-1, ' ', false, json::error_handler_t::replace).substr(0, 220);
+  const std::string raw =
+      stage.argument.dump(-1, ' ', false, json::error_handler_t::replace).substr(0, 220);
   const bool named = cause.starts_with("argument ");
-  throw Error("pipeline parse error at stage[" + std::to_string(stage.index) + "] " + stage.op + ", " +
+  throw Error("pipeline parse error at stage[" + std::to_string(stage.index) + "] " + stage.op +
+              ", " +
               (named ? cause : "argument " + stage.op.substr(1) + " (raw=" + raw + "): " + cause));
 }
 
@@ -42,7 +45,10 @@ bool is_stage(const json& item) {
 }
 
 Stage stage_of(const json& item, std::size_t index) {
-  if (!is_stage(item)) throw Error("pipeline parse error at stage[" + std::to_string(index) + "]: a stage is {\"@op\": argument} or \"@op\", not " + item.dump(-1, ' ', false, json::error_handler_t::replace).substr(0, 220));
+  if (!is_stage(item))
+    throw Error("pipeline parse error at stage[" + std::to_string(index) +
+                "]: a stage is {\"@op\": argument} or \"@op\", not " +
+                item.dump(-1, ' ', false, json::error_handler_t::replace).substr(0, 220));
   if (item.is_string()) return Stage{item.get<std::string>(), nullptr, index};
   return Stage{item.begin().key(), item.begin().value(), index};
 }
@@ -75,25 +81,32 @@ class Planner {
       node->type = PlanNode::Type::source;
       node->source = source.name;
       node->label = "input";
-      if (!source_plans_.emplace(source.logical, node).second) throw Error("input \"" + source.logical + "\" is bound twice");
+      if (!source_plans_.emplace(source.logical, node).second)
+        throw Error("input \"" + source.logical + "\" is bound twice");
       plan.inputs.push_back(source.name);
     }
     check_reads();
     for (const std::size_t i : order()) produced_[branches_[i].output].push_back(plan_branch(i));
-    for (const Binding& target : targets_) plan.outputs.emplace_back(target.name, output_of(target));
-    for (const Binding& source : sources_) plan.fields.emplace(source.name, used_of(source.logical));
+    for (const Binding& target : targets_)
+      plan.outputs.emplace_back(target.name, output_of(target));
+    for (const Binding& source : sources_)
+      plan.fields.emplace(source.name, used_of(source.logical));
     return plan;
   }
 
  private:
   void parse(const json& program) {
     if (is_stage(program)) return add_branch(json::array({program}), true, 0);
-    if (!program.is_array()) throw Error("a pipeline is a stage, a list of stages or a list of branches");
+    if (!program.is_array())
+      throw Error("a pipeline is a stage, a list of stages or a list of branches");
     // A string or an object that is no stage makes the error about the stage, not about the form.
-    const bool one = std::none_of(program.begin(), program.end(), [](const json& item) { return item.is_array(); });
+    const bool one = std::none_of(program.begin(), program.end(),
+                                  [](const json& item) { return item.is_array(); });
     if (one) return add_branch(program, true, 0);
     for (std::size_t i = 0; i < program.size(); ++i) {
-      if (!program[i].is_array()) throw Error("branch[" + std::to_string(i) + "]: every element must be a branch (a list of stages)");
+      if (!program[i].is_array())
+        throw Error("branch[" + std::to_string(i) +
+                    "]: every element must be a branch (a list of stages)");
       add_branch(program[i], false, i);
     }
   }
@@ -106,21 +119,25 @@ class Planner {
       if (stage.op == "@inputs") {
         if (has_inputs) fail_stage(stage, "given twice in one branch");
         has_inputs = true;
-        if (!stage.argument.is_array() || stage.argument.empty()) fail_stage(stage, "a list of names is expected");
+        if (!stage.argument.is_array() || stage.argument.empty())
+          fail_stage(stage, "a list of names is expected");
         for (const json& name : stage.argument) {
           if (!name.is_string()) fail_stage(stage, "a list of names is expected");
           branch.inputs.push_back(trimmed(name.get<std::string>()));
-          if (std::count(branch.inputs.begin(), branch.inputs.end(), branch.inputs.back()) > 1) fail_stage(stage, "\"" + branch.inputs.back() + "\" is listed twice");
+          if (std::count(branch.inputs.begin(), branch.inputs.end(), branch.inputs.back()) > 1)
+            fail_stage(stage, "\"" + branch.inputs.back() + "\" is listed twice");
         }
       } else if (stage.op == "@output") {
         if (!branch.output.empty()) fail_stage(stage, "given twice in one branch");
-        if (!stage.argument.is_string() || trimmed(stage.argument.get<std::string>()).empty()) fail_stage(stage, "a name is expected");
+        if (!stage.argument.is_string() || trimmed(stage.argument.get<std::string>()).empty())
+          fail_stage(stage, "a name is expected");
         branch.output = trimmed(stage.argument.get<std::string>());
       } else {
         branch.stages.push_back(std::move(stage));
       }
     }
-    if (!only && (!has_inputs || branch.output.empty())) throw Error("branch[" + std::to_string(number) + "] needs @inputs and @output");
+    if (!only && (!has_inputs || branch.output.empty()))
+      throw Error("branch[" + std::to_string(number) + "] needs @inputs and @output");
     if (!has_inputs)
       for (const Binding& source : sources_) branch.inputs.push_back(source.logical);
     if (branch.output.empty()) branch.output = targets_.front().logical;
@@ -136,7 +153,10 @@ class Planner {
         for (std::size_t j = 0; j < branches_.size(); ++j) {
           if (branches_[j].output != name) continue;
           produced = true;
-          if (is_source(name) && i != j) throw Error("branch[" + std::to_string(j) + "]: its output \"" + name + "\" shadows the input of that name, which branch[" + std::to_string(i) + "] reads; use another name");
+          if (is_source(name) && i != j)
+            throw Error("branch[" + std::to_string(j) + "]: its output \"" + name +
+                        "\" shadows the input of that name, which branch[" + std::to_string(i) +
+                        "] reads; use another name");
         }
         if (!is_source(name) && !produced) throw Error("input \"" + name + "\" is unbound");
       }
@@ -151,7 +171,8 @@ class Planner {
   }
   void visit(std::size_t i, std::vector<int>& state, std::vector<std::size_t>& result) const {
     if (state[i] == 2) return;
-    if (state[i] == 1) throw Error("the branches must be a DAG: \"" + branches_[i].output + "\" depends on itself");
+    if (state[i] == 1)
+      throw Error("the branches must be a DAG: \"" + branches_[i].output + "\" depends on itself");
     state[i] = 1;
     for (const std::string& name : branches_[i].inputs)
       for (std::size_t j = 0; j < branches_.size(); ++j)
@@ -180,7 +201,8 @@ class Planner {
   }
 
   PlanPtr output_of(const Binding& target) {
-    if (const auto it = produced_.find(target.logical); it != produced_.end()) return unite(it->second, "lc_out_" + target.logical);
+    if (const auto it = produced_.find(target.logical); it != produced_.end())
+      return unite(it->second, "lc_out_" + target.logical);
     if (is_source(target.logical)) return stream(target.logical);
     throw Error("output \"" + target.logical + "\" is not produced by any branch");
   }
@@ -197,7 +219,8 @@ class Planner {
       } else if (stage.op == "@project") {
         internal::add_projection_fields(stage.argument, fields);
         return fields;
-      } else if (stage.op == "@groupBy" && stage.argument.is_array() && stage.argument.size() >= 2) {
+      } else if (stage.op == "@groupBy" && stage.argument.is_array() &&
+                 stage.argument.size() >= 2) {
         internal::add_used_fields_of_both(stage.argument[0], fields);
         if (stage.argument[1].is_null()) break;
         internal::add_used_fields_of_both(stage.argument[1], fields);
@@ -217,7 +240,8 @@ class Planner {
     Fields fields = Fields::none();
     bool read = false;
     for (const Branch& branch : branches_) {
-      if (std::find(branch.inputs.begin(), branch.inputs.end(), name) == branch.inputs.end()) continue;
+      if (std::find(branch.inputs.begin(), branch.inputs.end(), name) == branch.inputs.end())
+        continue;
       read = true;
       const bool joins = !branch.stages.empty() && branch.stages.front().op == "@join";
       fields.add(joins || !options_.optimise ? Fields::all() : used_after(branch, 0));
@@ -232,8 +256,10 @@ class Planner {
   // The reader of a join knows its inputs by name; only a single reader is worth the trouble.
   Fields joined_fields(const Branch& branch, const std::string& name, const Fields& whole) const {
     std::size_t readers = 0;
-    for (const Branch& other : branches_) readers += std::count(other.inputs.begin(), other.inputs.end(), name) > 0 ? 1 : 0;
-    const internal::JoinStage stage = internal::parse_join(branch.stages.front().argument, branch.inputs);
+    for (const Branch& other : branches_)
+      readers += std::count(other.inputs.begin(), other.inputs.end(), name) > 0 ? 1 : 0;
+    const internal::JoinStage stage =
+        internal::parse_join(branch.stages.front().argument, branch.inputs);
     const bool hard = std::find(stage.hard.begin(), stage.hard.end(), name) != stage.hard.end();
     if (readers != 1 || !hard || !stage.index.empty()) return whole;
     Fields used = used_after(branch, 1);
@@ -247,7 +273,8 @@ class Planner {
     const std::string prefix = "b" + std::to_string(number);
     std::size_t at = 0;
     PlanPtr current;
-    if (branch.inputs.size() > 1 || (!branch.stages.empty() && branch.stages.front().op == "@join")) {
+    if (branch.inputs.size() > 1 ||
+        (!branch.stages.empty() && branch.stages.front().op == "@join")) {
       current = start_join(branch, prefix, at);
     } else {
       if (branch.inputs.empty()) throw Error("there is no input");
@@ -266,7 +293,8 @@ class Planner {
   }
 
   PlanPtr start_join(const Branch& branch, const std::string& prefix, std::size_t& at) {
-    if (branch.stages.empty() || branch.stages.front().op != "@join") throw Error("a branch with several inputs must start with @join");
+    if (branch.stages.empty() || branch.stages.front().op != "@join")
+      throw Error("a branch with several inputs must start with @join");
     const Stage& first = branch.stages.front();
     try {
       internal::JoinStage stage = internal::parse_join(first.argument, branch.inputs);
@@ -275,7 +303,9 @@ class Planner {
       at = 1;
       // Selections right behind an inner join are further conditions of it.
       std::vector<json> parts = {stage.predicate};
-      for (; options_.optimise && stage.soft.empty() && at < branch.stages.size() && branch.stages[at].op == "@select"; ++at) {
+      for (; options_.optimise && stage.soft.empty() && at < branch.stages.size() &&
+             branch.stages[at].op == "@select";
+           ++at) {
         if (!internal::is_total_condition(branch.stages[at].argument)) break;
         compile_expression(branch.stages[at].argument, &options_.functions);
         parts.push_back(branch.stages[at].argument);
@@ -283,14 +313,16 @@ class Planner {
       if (parts.size() > 1) stage.predicate = {{"@and", parts}};
       std::map<std::string, PlanPtr> sources;
       for (const std::string& name : branch.inputs) sources[name] = stream(name);
-      return internal::plan_join(stage, sources, used_after(branch, at), prefix + "_join", options_.optimise);
+      return internal::plan_join(stage, sources, used_after(branch, at), prefix + "_join",
+                                 options_.optimise);
     } catch (const Error& error) {
       if (std::string_view(error.what()).starts_with("pipeline parse error")) throw;
       fail_stage(first, error.what());
     }
   }
 
-  PlanPtr plan_stage(const Branch& branch, std::size_t& at, const std::string& label, const PlanPtr& input) {
+  PlanPtr plan_stage(const Branch& branch, std::size_t& at, const std::string& label,
+                     const PlanPtr& input) {
     const Stage& stage = branch.stages[at++];
     if (stage.op == "@select") {
       compile_expression(stage.argument, &options_.functions);
@@ -306,7 +338,8 @@ class Planner {
       return result;
     }
     if (stage.op == "@unwind") {
-      if (!stage.argument.is_string() || !stage.argument.get<std::string>().starts_with("$.") || stage.argument == "$.")
+      if (!stage.argument.is_string() || !stage.argument.get<std::string>().starts_with("$.") ||
+          stage.argument == "$.")
         throw Error("a \"$.path\" string is expected");
       Path::parse(stage.argument.get<std::string>());
       auto result = node(PlanNode::Type::unwind, label, {input});
@@ -314,19 +347,23 @@ class Planner {
       return result;
     }
     if (stage.op == "@distinct") {
-      if (!stage.argument.is_null() && stage.argument != json::object()) throw Error("@distinct takes no argument");
+      if (!stage.argument.is_null() && stage.argument != json::object())
+        throw Error("@distinct takes no argument");
       if (options_.optimise && input->type == PlanNode::Type::distinct) return input;
       return node(PlanNode::Type::distinct, label, {input});
     }
     if (stage.op == "@groupBy") return plan_group(branch, at, label, input);
     if (stage.op == "@join") throw Error("@join must be the first stage of its branch");
-    if (stage.op == "@gather" || stage.op == "@aggregate" || stage.op == "@mux") throw Error(stage.op + " is not supported; use @groupBy and @project");
+    if (stage.op == "@gather" || stage.op == "@aggregate" || stage.op == "@mux")
+      throw Error(stage.op + " is not supported; use @groupBy and @project");
     throw Error("unsupported pipeline operation " + stage.op);
   }
 
-  PlanPtr plan_group(const Branch& branch, std::size_t& at, const std::string& label, const PlanPtr& input) {
+  PlanPtr plan_group(const Branch& branch, std::size_t& at, const std::string& label,
+                     const PlanPtr& input) {
     const json& argument = branch.stages[at - 1].argument;
-    if (!argument.is_array() || argument.size() < 2 || argument.size() > 3) throw Error("[key, value] or [key, value, options] is expected");
+    if (!argument.is_array() || argument.size() < 2 || argument.size() > 3)
+      throw Error("[key, value] or [key, value, options] is expected");
     if (argument[0].is_null()) throw Error("argument key: a key is required");
     auto result = node(PlanNode::Type::group, label, {input});
     result->key = argument[0];
@@ -334,7 +371,8 @@ class Planner {
     if (argument.size() == 3) {
       if (!argument[2].is_object()) throw Error("argument options: an object is expected");
       for (const auto& [key, value] : argument[2].items()) {
-        if (key != "distinct" || !value.is_boolean()) throw Error("argument options: only {\"distinct\": true or false} is known");
+        if (key != "distinct" || !value.is_boolean())
+          throw Error("argument options: only {\"distinct\": true or false} is known");
         result->group_distinct = value.get<bool>();
       }
     }
@@ -379,7 +417,8 @@ class Planner {
 
 Plan make_plan(const json& program, const CompileOptions& options) {
   for (const auto& [name, function] : options.functions) {
-    if (!name.starts_with('@') || name.size() < 2) throw Error("a host function needs a name that starts with @");
+    if (!name.starts_with('@') || name.size() < 2)
+      throw Error("a host function needs a name that starts with @");
     bool taken = true;
     try {
       compile_expression({{name, json::array()}});

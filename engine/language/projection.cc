@@ -47,7 +47,8 @@ class FragmentsNode final : public Expression {
 
  private:
   // What is in the way and is no object is replaced by one.
-  static Value set(ValueRef at, const std::vector<std::string>& path, std::size_t depth, const Value& value) {
+  static Value set(ValueRef at, const std::vector<std::string>& path, std::size_t depth,
+                   const Value& value) {
     if (depth == path.size()) return value;
     ValueRef below;
     if (!at.find(path[depth], below)) below = {};
@@ -79,18 +80,22 @@ std::vector<std::string> key_path(const std::string& key) {
 
 // Within one fragment: merges first, then shorter paths before longer ones, so that a setter works
 // on the object that another key of the same fragment sets.
-void add_fragment(const json& fragment, const HostFunctions* functions, std::vector<Setter>& setters) {
-  if (!fragment.is_object()) throw Error("argument projection: an object or a list of objects is expected");
+void add_fragment(const json& fragment, const HostFunctions* functions,
+                  std::vector<Setter>& setters) {
+  if (!fragment.is_object())
+    throw Error("argument projection: an object or a list of objects is expected");
   std::vector<Setter> own;
   for (const auto& [key, value] : fragment.items()) {
     try {
       own.push_back(Setter{key_path(key), compile_expression(value, functions), value});
     } catch (const Error& error) {
       throw Error("argument projection[\"" + key + "\"] (raw=" +
-                  value.dump(-1, ' ', false, json::error_handler_t::replace).substr(0, 220) + "): " + error.what());
+                  value.dump(-1, ' ', false, json::error_handler_t::replace).substr(0, 220) +
+                  "): " + error.what());
     }
   }
-  std::stable_sort(own.begin(), own.end(), [](const Setter& a, const Setter& b) { return a.path.size() < b.path.size(); });
+  std::stable_sort(own.begin(), own.end(),
+                   [](const Setter& a, const Setter& b) { return a.path.size() < b.path.size(); });
   std::move(own.begin(), own.end(), std::back_inserter(setters));
 }
 
@@ -102,7 +107,9 @@ std::optional<json> as_object(const std::vector<Setter>& setters) {
     if (setter.path.empty()) return std::nullopt;
     for (const auto& other : seen) {
       const std::size_t common = std::min(other.size(), setter.path.size());
-      if (std::equal(other.begin(), other.begin() + static_cast<std::ptrdiff_t>(common), setter.path.begin())) return std::nullopt;
+      if (std::equal(other.begin(), other.begin() + static_cast<std::ptrdiff_t>(common),
+                     setter.path.begin()))
+        return std::nullopt;
     }
     seen.push_back(setter.path);
     json* at = &object;

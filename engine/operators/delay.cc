@@ -29,8 +29,14 @@ class Delay final : public Operator {
 
 }  // namespace
 
-OperatorPtr make_delay() { return std::make_unique<Delay>(); }
-bool is_delay(const Operator& op) noexcept { return op.type() == "delay"; }
-void absorb(Operator& delay, const Batch& in) { static_cast<Delay&>(delay).absorb(in); }
+OperatorPtr make_delay() {
+  return std::make_unique<Delay>();
+}
+bool is_delay(const Operator& op) noexcept {
+  return op.type() == "delay";
+}
+void absorb(Operator& delay, const Batch& in) {
+  static_cast<Delay&>(delay).absorb(in);
+}
 
 }  // namespace dmm::engine

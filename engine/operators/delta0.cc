@@ -28,6 +28,8 @@ class Delta0 final : public Operator {
 
 }  // namespace
 
-OperatorPtr make_delta0() { return std::make_unique<Delta0>(); }
+OperatorPtr make_delta0() {
+  return std::make_unique<Delta0>();
+}
 
 }  // namespace dmm::engine

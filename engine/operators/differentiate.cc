@@ -39,6 +39,8 @@ class Differentiate final : public Operator {
 
 }  // namespace
 
-OperatorPtr make_differentiate() { return std::make_unique<Differentiate>(); }
+OperatorPtr make_differentiate() {
+  return std::make_unique<Differentiate>();
+}
 
 }  // namespace dmm::engine

@@ -22,7 +22,8 @@ class Distinct final : public Operator {
   void rollback() noexcept override {
     // In reverse, so that each addition undoes one that has just been possible.
     for (auto row = undo_.rbegin(); row != undo_.rend(); ++row)
-      if (Weight back; negate_weight(row->weight, back)) static_cast<void>(held_.add(row->value, back));
+      if (Weight back; negate_weight(row->weight, back))
+        static_cast<void>(held_.add(row->value, back));
     undo_.clear();
   }
   void commit() noexcept override { undo_.clear(); }
@@ -41,6 +42,8 @@ class Distinct final : public Operator {
 
 }  // namespace
 
-OperatorPtr make_distinct() { return std::make_unique<Distinct>(); }
+OperatorPtr make_distinct() {
+  return std::make_unique<Distinct>();
+}
 
 }  // namespace dmm::engine

@@ -11,7 +11,9 @@ class Group final : public Operator {
  public:
   explicit Group(GroupSpec spec)
       : spec_(std::move(spec)), logic_(spec_), error_shape_(Shape::make({Value::string("key")})) {}
-  std::string_view type() const noexcept override { return spec_.aggregates.empty() ? "group_by" : "aggregate"; }
+  std::string_view type() const noexcept override {
+    return spec_.aggregates.empty() ? "group_by" : "aggregate";
+  }
   Linearity linearity() const noexcept override { return Linearity::stateful; }
   nlohmann::json describe() const override { return spec_.source; }
   OperatorPtr clone() const override { return copy_of(std::make_unique<Group>(spec_)); }
@@ -130,14 +132,16 @@ class Group final : public Operator {
       group.touched = static_cast<std::uint32_t>(touched_.size());
     }
     if (!logic_.fold(group, scope, value, row.value, row.weight)) return false;
-    applied_.push_back(Applied{group.key, std::move(value), logic_.keeps_documents() ? row.value : Value(), row.weight});
+    applied_.push_back(Applied{group.key, std::move(value),
+                               logic_.keeps_documents() ? row.value : Value(), row.weight});
     return true;
   }
 
   bool row_of(const GroupState& group, Scope& scope, Value& out) const {
     if (logic_.row(group, scope, out)) {
       if (out.kind() == Kind::object || out->is_null()) return true;
-      out = Value::string("a projection must give an object, not a " + std::string(kind_name(out.kind())));
+      out = Value::string("a projection must give an object, not a " +
+                          std::string(kind_name(out.kind())));
       return false;
     }
     out = Value::string(scope.failure().message);
@@ -155,7 +159,8 @@ class Group final : public Operator {
     if (exists) put(context, group, failed, std::move(after), 1, out);
   }
 
-  void put(StepContext& context, const GroupState& group, bool failed, Value what, Weight weight, Batch& out) {
+  void put(StepContext& context, const GroupState& group, bool failed, Value what, Weight weight,
+           Batch& out) {
     if (failed)
       context.report(Value::object(*error_shape_, {&group.key, 1}), what->as_string(), weight);
     else if (!what->is_null())
@@ -164,7 +169,9 @@ class Group final : public Operator {
 
   void erase_gone() {
     for (const Value& key : gone_)
-      if (const std::uint32_t at = find(key); at != DenseMap<GroupState>::kNone && groups_[at].clean()) groups_.erase(at);
+      if (const std::uint32_t at = find(key);
+          at != DenseMap<GroupState>::kNone && groups_[at].clean())
+        groups_.erase(at);
     gone_.clear();
   }
 
@@ -179,6 +186,8 @@ class Group final : public Operator {
 
 }  // namespace
 
-OperatorPtr make_group(GroupSpec spec) { return std::make_unique<Group>(std::move(spec)); }
+OperatorPtr make_group(GroupSpec spec) {
+  return std::make_unique<Group>(std::move(spec));
+}
 
 }  // namespace dmm::engine

@@ -14,12 +14,18 @@ GroupLogic::GroupLogic(const GroupSpec& spec) : spec_(spec), needs_(spec.element
   for (const AggregateSpec& aggregate : spec.aggregates) {
     ElementNeeds& needs = needs_[aggregate.source];
     switch (aggregate.fold) {
-      case Fold::count: break;
+      case Fold::count:
+        break;
       case Fold::sum:
-      case Fold::mean: needs.sum = true; break;
+      case Fold::mean:
+        needs.sum = true;
+        break;
       case Fold::lexmin:
-      case Fold::lexmax: needs.text = true; break;
-      default: needs.order = true;
+      case Fold::lexmax:
+        needs.text = true;
+        break;
+      default:
+        needs.order = true;
     }
   }
   // The values themselves serve the folds that need their order; no second bag then.
@@ -52,7 +58,8 @@ bool GroupLogic::element(std::size_t index, Scope& scope, const Value& value, Va
   return spec_.elements[index]->eval(scope, out);
 }
 
-bool GroupLogic::fold_elements(GroupState& group, Scope& scope, const Value& value, Weight change) const {
+bool GroupLogic::fold_elements(GroupState& group, Scope& scope, const Value& value,
+                               Weight change) const {
   if (group.elements.empty()) group.elements.resize(needs_.size());
   Weight ignored;
   for (std::size_t i = 0; i < needs_.size(); ++i) {
@@ -73,15 +80,20 @@ bool GroupLogic::fold_elements(GroupState& group, Scope& scope, const Value& val
   return true;
 }
 
-bool GroupLogic::fold(GroupState& group, Scope& scope, const Value& value, const Value& document, Weight weight) const {
+bool GroupLogic::fold(GroupState& group, Scope& scope, const Value& value, const Value& document,
+                      Weight weight) const {
   Weight before = 0;
-  if (ordered_ ? !group.members.add(value, weight, before) : !group.plain.add(value, weight, &before)) return false;
+  if (ordered_ ? !group.members.add(value, weight, before)
+               : !group.plain.add(value, weight, &before))
+    return false;
   const Weight change = effective(before + weight) - effective(before);
   Weight count;
   Weight ignored;
   const bool counted = add_weights(group.count, change, count);
-  const bool listed = counted && (!keep_documents_ || group.documents.add(document, weight, ignored));
-  const bool folded = listed && (change == 0 || !has_elements_ || fold_elements(group, scope, value, change));
+  const bool listed =
+      counted && (!keep_documents_ || group.documents.add(document, weight, ignored));
+  const bool folded =
+      listed && (change == 0 || !has_elements_ || fold_elements(group, scope, value, change));
   if (folded) {
     group.count = count;
     return true;
@@ -123,12 +135,15 @@ bool GroupLogic::list_of(const OrderedBag& bag, Scope& scope, Value& out) const 
     }
     return fits;
   });
-  if (!fits) return scope.fail("the list of a group is longer than the limit of " + std::to_string(limits::kGroupItemsMax));
+  if (!fits)
+    return scope.fail("the list of a group is longer than the limit of " +
+                      std::to_string(limits::kGroupItemsMax));
   out = size <= kFew ? Value::list({few, size}) : Value::list(many);
   return true;
 }
 
-bool GroupLogic::fold_order(const GroupState& group, const OrderedBag& bag, const AggregateSpec& aggregate, Scope& scope, Value& out) const {
+bool GroupLogic::fold_order(const GroupState& group, const OrderedBag& bag,
+                            const AggregateSpec& aggregate, Scope& scope, Value& out) const {
   if (aggregate.fold == Fold::min || aggregate.fold == Fold::max) {
     // Numbers are neighbours in the canonical order: if both ends are numbers, all are.
     if (!bag.first()->is_number()) return not_numeric(scope, bag.first());
@@ -153,7 +168,8 @@ bool GroupLogic::fold_order(const GroupState& group, const OrderedBag& bag, cons
   return true;
 }
 
-bool GroupLogic::fold_value(const GroupState& group, const AggregateSpec& aggregate, Scope& scope, Value& out) const {
+bool GroupLogic::fold_value(const GroupState& group, const AggregateSpec& aggregate, Scope& scope,
+                            Value& out) const {
   if (aggregate.fold == Fold::count && aggregate.source == 0) {
     out = Value::integer(group.count);
     return true;
@@ -161,19 +177,28 @@ bool GroupLogic::fold_value(const GroupState& group, const AggregateSpec& aggreg
   if (!has_elements_) return fold_order(group, group.members, aggregate, scope, out);
   const ElementState& state = group.elements[aggregate.source];
   Value item;
-  if (!state.failed.empty() && !element(aggregate.source, scope, state.failed.first(), item)) return false;
+  if (!state.failed.empty() && !element(aggregate.source, scope, state.failed.first(), item))
+    return false;
   switch (aggregate.fold) {
-    case Fold::count: out = Value::integer(group.count); return true;
+    case Fold::count:
+      out = Value::integer(group.count);
+      return true;
     case Fold::sum:
     case Fold::mean:
       if (!state.not_number.empty()) return to_number(scope, state.not_number.first(), item);
       if (aggregate.fold == Fold::sum) return state.sum.sum(out) || scope.fail("sum out of range");
       return state.sum.mean(group.count, out) || scope.fail("mean out of range");
-    case Fold::lexmin: out = state.texts.first(); return true;
-    case Fold::lexmax: out = state.texts.last(); return true;
-    default: break;
+    case Fold::lexmin:
+      out = state.texts.first();
+      return true;
+    case Fold::lexmax:
+      out = state.texts.last();
+      return true;
+    default:
+      break;
   }
-  return fold_order(group, aggregate.source == 0 ? group.members : state.ordered, aggregate, scope, out);
+  return fold_order(group, aggregate.source == 0 ? group.members : state.ordered, aggregate, scope,
+                    out);
 }
 
 bool GroupLogic::row(const GroupState& group, Scope& scope, Value& out) const {
@@ -188,10 +213,18 @@ bool GroupLogic::row(const GroupState& group, Scope& scope, Value& out) const {
   for (std::size_t i = 0; i < slots_.size(); ++i) {
     bool ok = true;
     switch (slots_[i]) {
-      case -3: ok = list_of(group.documents, scope, values[i]); break;
-      case -2: values[i] = group.key; break;
-      case -1: ok = list_of(group.members, scope, values[i]); break;
-      default: ok = fold_value(group, spec_.aggregates[static_cast<std::size_t>(slots_[i])], scope, values[i]);
+      case -3:
+        ok = list_of(group.documents, scope, values[i]);
+        break;
+      case -2:
+        values[i] = group.key;
+        break;
+      case -1:
+        ok = list_of(group.members, scope, values[i]);
+        break;
+      default:
+        ok = fold_value(group, spec_.aggregates[static_cast<std::size_t>(slots_[i])], scope,
+                        values[i]);
     }
     if (!ok) return false;
   }

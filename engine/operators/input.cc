@@ -20,6 +20,8 @@ class Input final : public Operator {
 
 }  // namespace
 
-OperatorPtr make_input(std::string name) { return std::make_unique<Input>(std::move(name)); }
+OperatorPtr make_input(std::string name) {
+  return std::make_unique<Input>(std::move(name));
+}
 
 }  // namespace dmm::engine

@@ -20,7 +20,8 @@ class Integrate final : public Operator {
   bool wants_step() const noexcept override { return !sum_.empty(); }
   void rollback() noexcept override {
     for (auto row = undo_.rbegin(); row != undo_.rend(); ++row)
-      if (Weight back; negate_weight(row->weight, back)) static_cast<void>(sum_.add(row->value, back));
+      if (Weight back; negate_weight(row->weight, back))
+        static_cast<void>(sum_.add(row->value, back));
     undo_.clear();
   }
   void commit() noexcept override { undo_.clear(); }
@@ -39,6 +40,8 @@ class Integrate final : public Operator {
 
 }  // namespace
 
-OperatorPtr make_integrate() { return std::make_unique<Integrate>(); }
+OperatorPtr make_integrate() {
+  return std::make_unique<Integrate>();
+}
 
 }  // namespace dmm::engine

@@ -6,7 +6,9 @@ namespace {
 class Join final : public internal::JoinBase {
  public:
   using JoinBase::JoinBase;
-  std::string_view type() const noexcept override { return spec().left.keys.empty() ? "cartesian" : "equi_join"; }
+  std::string_view type() const noexcept override {
+    return spec().left.keys.empty() ? "cartesian" : "equi_join";
+  }
   OperatorPtr clone() const override { return copy_of(std::make_unique<Join>(spec())); }
 
  private:
@@ -27,6 +29,8 @@ class Join final : public internal::JoinBase {
 
 }  // namespace
 
-OperatorPtr make_join(JoinSpec spec) { return std::make_unique<Join>(std::move(spec)); }
+OperatorPtr make_join(JoinSpec spec) {
+  return std::make_unique<Join>(std::move(spec));
+}
 
 }  // namespace dmm::engine

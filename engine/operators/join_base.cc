@@ -7,11 +7,13 @@ namespace dmm::engine::internal {
 JoinBase::JoinBase(JoinSpec spec) : spec_(std::move(spec)) {
   std::vector<Value> keys;
   for (const std::string& name : spec_.left.names) keys.push_back(Value::string(name));
-  std::sort(keys.begin(), keys.end(), [](const Value& a, const Value& b) { return compare(a, b) < 0; });
+  std::sort(keys.begin(), keys.end(),
+            [](const Value& a, const Value& b) { return compare(a, b) < 0; });
   left_shape_ = ShapePtr(Shape::make(keys));
   right_shape_ = ShapePtr(Shape::make({Value::string(spec_.right.names.front())}));
   keys.push_back(Value::string(spec_.right.names.front()));
-  std::sort(keys.begin(), keys.end(), [](const Value& a, const Value& b) { return compare(a, b) < 0; });
+  std::sort(keys.begin(), keys.end(),
+            [](const Value& a, const Value& b) { return compare(a, b) < 0; });
   shape_ = ShapePtr(Shape::make(std::move(keys)));
   for (std::size_t i = 0; i < left_shape_->size(); ++i)
     left_slots_.push_back(static_cast<std::size_t>(shape_->find(left_shape_->key(i))));
@@ -54,7 +56,8 @@ bool JoinBase::matches(StepContext& context, const Value& pair, Weight weight) c
   return result;
 }
 
-bool JoinBase::emit_pair(Emit& emit, const Value& left, const Value& right, Weight a, Weight b) const {
+bool JoinBase::emit_pair(Emit& emit, const Value& left, const Value& right, Weight a,
+                         Weight b) const {
   Weight weight;
   if (!multiply_weights(a, b, weight)) return emit.context.overflow();
   Value pair = compound(left, right);
@@ -78,7 +81,8 @@ bool JoinBase::key_of(StepContext& context, const Row& row, bool left, Value& ke
       if (!side.inside.empty() && !row.value->find(side.inside, document)) return false;
       context.scope.reset(document);
     } else {
-      if (wrapped->is_null()) wrapped = Value::object(left ? *left_shape_ : *right_shape_, {&row.value, 1});
+      if (wrapped->is_null())
+        wrapped = Value::object(left ? *left_shape_ : *right_shape_, {&row.value, 1});
       context.scope.reset(wrapped);
     }
     if (!side.keys[i]->eval(context.scope, part)) {
@@ -92,7 +96,8 @@ bool JoinBase::key_of(StepContext& context, const Row& row, bool left, Value& ke
 }
 
 std::uint32_t JoinBase::entry_of(const Value& key) {
-  const std::uint32_t at = index_.find(hash(key), [&](const Entry& entry) { return entry.key == key; });
+  const std::uint32_t at =
+      index_.find(hash(key), [&](const Entry& entry) { return entry.key == key; });
   if (at != DenseMap<Entry>::kNone) return at;
   Entry entry;
   entry.key = key;
@@ -137,7 +142,9 @@ void JoinBase::rollback() noexcept {
   applied_.clear();
 }
 
-void JoinBase::commit() noexcept { applied_.clear(); }
+void JoinBase::commit() noexcept {
+  applied_.clear();
+}
 
 void JoinBase::reset() {
   index_.clear();
@@ -145,7 +152,9 @@ void JoinBase::reset() {
   rows_ = 0;
 }
 
-std::size_t JoinBase::state_rows() const noexcept { return rows_; }
+std::size_t JoinBase::state_rows() const noexcept {
+  return rows_;
+}
 
 void JoinBase::save(StateWriter& writer) const {
   writer.number(index_.size());
@@ -163,14 +172,19 @@ bool JoinBase::load(StateReader& reader) {
   for (std::uint64_t i = 0, n = reader.number(); reader.ok() && i < n; ++i) {
     Entry entry;
     entry.key = reader.value();
-    if (!reader.zset(entry.left) || !reader.zset(entry.right) || !reader.zset(entry.matches)) return false;
+    if (!reader.zset(entry.left) || !reader.zset(entry.right) || !reader.zset(entry.matches))
+      return false;
     entry.positives = reader.integer();
     rows_ += entry.left.size() + entry.right.size();
     const Value key = entry.key;
-    if (index_.find(hash(key), [&](const Entry& other) { return other.key == key; }) != DenseMap<Entry>::kNone) return false;
+    if (index_.find(hash(key), [&](const Entry& other) { return other.key == key; }) !=
+        DenseMap<Entry>::kNone)
+      return false;
     if (left_slots_.size() > 1)
       for (std::size_t r = 0; r < entry.left.size(); ++r)
-        if (entry.left.row(r).value.kind() != Kind::object || entry.left.row(r).value->size() != left_slots_.size()) return false;
+        if (entry.left.row(r).value.kind() != Kind::object ||
+            entry.left.row(r).value->size() != left_slots_.size())
+          return false;
     index_.insert(std::move(entry));
   }
   return reader.ok();

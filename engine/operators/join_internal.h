@@ -27,7 +27,7 @@ class JoinBase : public Operator {
     Value key;
     Zset left;
     Zset right;
-    Zset matches;               // soft join with a residual: left row -> matching right rows
+    Zset matches;                // soft join with a residual: left row -> matching right rows
     std::int64_t positives = 0;  // soft join: right rows with a weight above 0
     std::uint32_t hash() const noexcept { return engine::hash(key); }
     bool empty() const noexcept { return left.empty() && right.empty(); }
@@ -61,7 +61,7 @@ class JoinBase : public Operator {
   ShapePtr shape_;
   std::vector<std::size_t> left_slots_;
   std::size_t right_slot_ = 0;
-  ShapePtr left_shape_;   // of the wrapper that keys are evaluated on
+  ShapePtr left_shape_;  // of the wrapper that keys are evaluated on
   ShapePtr right_shape_;
   DenseMap<Entry> index_;
   std::vector<Applied> applied_;

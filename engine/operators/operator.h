@@ -40,10 +40,10 @@ class StepContext {
 
 /// How an operator behaves under incrementalisation.
 enum class Linearity : std::uint8_t {
-  linear,      ///< the same on changes as on whole collections
-  stateful,    ///< has an incremental form of its own (join, distinct, group …)
-  integral,    ///< integrate and differentiate: vanish between changes
-  boundary     ///< input, output, delay, delta0
+  linear,    ///< the same on changes as on whole collections
+  stateful,  ///< has an incremental form of its own (join, distinct, group …)
+  integral,  ///< integrate and differentiate: vanish between changes
+  boundary   ///< input, output, delay, delta0
 };
 
 /// An operator over Z-sets. Owns its state; one thread at a time.

@@ -67,8 +67,8 @@ OperatorPtr make_join(JoinSpec spec);
 /// or its last one goes.
 OperatorPtr make_soft_join(JoinSpec spec);
 
-/// distinct(a) = { x ↦ 1 : a[x] > 0 }. Δ: +1 where a weight rises above 0, -1 where it falls to 0 or
-/// below. O(Δ), state |a|.
+/// distinct(a) = { x ↦ 1 : a[x] > 0 }. Δ: +1 where a weight rises above 0, -1 where it falls to 0
+/// or below. O(Δ), state |a|.
 OperatorPtr make_distinct();
 
 /// A fold over the values of a group.
@@ -93,14 +93,15 @@ struct GroupSpec {
   nlohmann::json source;     ///< for explain
 };
 
-/// group(a) = { row(k) ↦ 1 : Σ over documents of key k of max(weight, 0) > 0 }, where row(k) is made
-/// of the key, the values in canonical order, and the folds.
+/// group(a) = { row(k) ↦ 1 : Σ over documents of key k of max(weight, 0) > 0 }, where row(k) is
+/// made of the key, the values in canonical order, and the folds.
 ///
 /// Δ: -old row and +new row of each group touched, if they differ. O(Δ · log group) and the size of
 /// the rows; folds never scan a group. State: the values (and documents where listed) with weights.
 OperatorPtr make_group(GroupSpec spec);
 
-/// Σ cᵢ·inputᵢ, consolidated. Linear. O(Δ), no state. Union is [1,1], difference [1,-1], negation [-1].
+/// Σ cᵢ·inputᵢ, consolidated. Linear. O(Δ), no state. Union is [1,1], difference [1,-1], negation
+/// [-1].
 OperatorPtr make_linear(std::vector<std::int64_t> coefficients, std::string type);
 
 /// z⁻¹: what came in the step before; nothing at first. State: one batch.

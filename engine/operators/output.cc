@@ -21,6 +21,8 @@ class Output final : public Operator {
 
 }  // namespace
 
-OperatorPtr make_output(std::string name) { return std::make_unique<Output>(std::move(name)); }
+OperatorPtr make_output(std::string name) {
+  return std::make_unique<Output>(std::move(name));
+}
 
 }  // namespace dmm::engine

@@ -20,6 +20,8 @@ class Pick final : public Operator {
 
 }  // namespace
 
-OperatorPtr make_pick(Fields fields) { return std::make_unique<Pick>(std::move(fields)); }
+OperatorPtr make_pick(Fields fields) {
+  return std::make_unique<Pick>(std::move(fields));
+}
 
 }  // namespace dmm::engine

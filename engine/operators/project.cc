@@ -15,7 +15,10 @@ bool project(const Expression& projection, StepContext& context, const Row& row,
     return true;
   }
   if (!result->is_null())
-    context.report(row.value, "a projection must give an object, not a " + std::string(kind_name(result.kind())), row.weight);
+    context.report(
+        row.value,
+        "a projection must give an object, not a " + std::string(kind_name(result.kind())),
+        row.weight);
   return false;
 }
 
@@ -25,7 +28,9 @@ class Project final : public Operator {
       : projection_(std::move(projection)), source_(std::move(source)) {}
   std::string_view type() const noexcept override { return "project"; }
   nlohmann::json describe() const override { return {{"projection", source_}}; }
-  OperatorPtr clone() const override { return copy_of(std::make_unique<Project>(projection_, source_)); }
+  OperatorPtr clone() const override {
+    return copy_of(std::make_unique<Project>(projection_, source_));
+  }
   bool step(StepContext& context, std::span<const Batch* const> in, Batch& out) override {
     for (const Row& row : *in[0]) project(*projection_, context, row, out);
     return true;
@@ -44,7 +49,9 @@ class VolatileProject final : public Operator {
   std::string_view type() const noexcept override { return "project"; }
   Linearity linearity() const noexcept override { return Linearity::stateful; }
   nlohmann::json describe() const override { return {{"projection", source_}, {"volatile", true}}; }
-  OperatorPtr clone() const override { return copy_of(std::make_unique<VolatileProject>(projection_, source_)); }
+  OperatorPtr clone() const override {
+    return copy_of(std::make_unique<VolatileProject>(projection_, source_));
+  }
 
   bool step(StepContext& context, std::span<const Batch* const> in, Batch& out) override {
     for (const Row& row : *in[0]) {
@@ -61,7 +68,8 @@ class VolatileProject final : public Operator {
   }
   void rollback() noexcept override {
     for (const Row& row : undo_)
-      if (Weight back; negate_weight(row.weight, back)) static_cast<void>(held_.add(row.value, back));
+      if (Weight back; negate_weight(row.weight, back))
+        static_cast<void>(held_.add(row.value, back));
     forget();
   }
   void commit() noexcept override { forget(); }
@@ -102,7 +110,8 @@ class VolatileProject final : public Operator {
     std::uint32_t hash() const noexcept { return engine::hash(document); }
   };
   std::uint32_t find(const Value& document) const {
-    return results_.find(hash(document), [&](const Memory& memory) { return memory.document == document; });
+    return results_.find(hash(document),
+                         [&](const Memory& memory) { return memory.document == document; });
   }
   bool remember(StepContext& context, const Value& document) {
     if (find(document) != DenseMap<Memory>::kNone) return true;
@@ -121,7 +130,8 @@ class VolatileProject final : public Operator {
   void forget() noexcept {
     for (const Row& row : undo_)
       if (held_.weight(row.value) == 0)
-        if (const std::uint32_t at = find(row.value); at != DenseMap<Memory>::kNone) results_.erase(at);
+        if (const std::uint32_t at = find(row.value); at != DenseMap<Memory>::kNone)
+          results_.erase(at);
     undo_.clear();
   }
 
@@ -135,7 +145,8 @@ class VolatileProject final : public Operator {
 }  // namespace
 
 OperatorPtr make_project(ExpressionPtr projection, nlohmann::json source, bool is_volatile) {
-  if (is_volatile) return std::make_unique<VolatileProject>(std::move(projection), std::move(source));
+  if (is_volatile)
+    return std::make_unique<VolatileProject>(std::move(projection), std::move(source));
   return std::make_unique<Project>(std::move(projection), std::move(source));
 }
 

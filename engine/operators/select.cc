@@ -9,7 +9,9 @@ class Select final : public Operator {
       : predicate_(std::move(predicate)), source_(std::move(source)) {}
   std::string_view type() const noexcept override { return "select"; }
   nlohmann::json describe() const override { return {{"predicate", source_}}; }
-  OperatorPtr clone() const override { return copy_of(std::make_unique<Select>(predicate_, source_)); }
+  OperatorPtr clone() const override {
+    return copy_of(std::make_unique<Select>(predicate_, source_));
+  }
   bool step(StepContext& context, std::span<const Batch* const> in, Batch& out) override {
     for (const Row& row : *in[0]) {
       bool failed;

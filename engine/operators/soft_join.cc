@@ -12,7 +12,9 @@ class SoftJoin final : public internal::JoinBase {
   OperatorPtr clone() const override { return copy_of(std::make_unique<SoftJoin>(spec())); }
 
  private:
-  void keyless(const Row& row, Batch& out) const override { out.push_back(Row{compound(row.value, {}), row.weight}); }
+  void keyless(const Row& row, Batch& out) const override {
+    out.push_back(Row{compound(row.value, {}), row.weight});
+  }
 
   bool fold(Entry& entry, const Row& row, bool left, Emit* emit) override {
     return left ? fold_left(entry, row, emit) : fold_right(entry, row, emit);
@@ -30,10 +32,13 @@ class SoftJoin final : public internal::JoinBase {
     Weight held = entry.left.weight(row.value);
     for (std::size_t i = 0; i < entry.right.size(); ++i) {
       const Row& other = entry.right.row(i);
-      if (spec().residual && other.weight > 0 && pair_matches(row.value, other.value, emit)) ++count;
-      if (emit != nullptr && !emit_pair(*emit, row.value, other.value, row.weight, other.weight)) return false;
+      if (spec().residual && other.weight > 0 && pair_matches(row.value, other.value, emit))
+        ++count;
+      if (emit != nullptr && !emit_pair(*emit, row.value, other.value, row.weight, other.weight))
+        return false;
     }
-    if (emit != nullptr && count == 0) emit->out.push_back(Row{compound(row.value, {}), row.weight});
+    if (emit != nullptr && count == 0)
+      emit->out.push_back(Row{compound(row.value, {}), row.weight});
     if (!entry.left.add(row.value, row.weight)) return emit == nullptr || emit->context.overflow();
     if (!spec().residual) return true;
     const bool was = held != 0;
@@ -44,7 +49,8 @@ class SoftJoin final : public internal::JoinBase {
 
   bool fold_right(Entry& entry, const Row& row, Emit* emit) {
     Weight before;
-    if (!entry.right.add(row.value, row.weight, &before)) return emit == nullptr || emit->context.overflow();
+    if (!entry.right.add(row.value, row.weight, &before))
+      return emit == nullptr || emit->context.overflow();
     const Weight after = before + row.weight;
     const int change = (after > 0 ? 1 : 0) - (before > 0 ? 1 : 0);
     const std::int64_t positives = entry.positives;
@@ -61,7 +67,8 @@ class SoftJoin final : public internal::JoinBase {
       if (spec().residual) {
         if (!pair_matches(other.value, row.value, emit)) continue;
         count = entry.matches.weight(other.value);
-        static_cast<void>(entry.matches.add(other.value, change));  // counts stay below the rows held
+        static_cast<void>(
+            entry.matches.add(other.value, change));  // counts stay below the rows held
       }
       if (emit == nullptr) continue;
       Weight pad = 0;
@@ -82,12 +89,15 @@ class SoftJoin final : public internal::JoinBase {
         if (pair_matches(entry.left.row(i).value, row.value, nullptr))
           static_cast<void>(entry.matches.add(entry.left.row(i).value, -change));
     entry.positives -= change;
-    if (Weight back; negate_weight(row.weight, back)) static_cast<void>(entry.right.add(row.value, back));
+    if (Weight back; negate_weight(row.weight, back))
+      static_cast<void>(entry.right.add(row.value, back));
   }
 };
 
 }  // namespace
 
-OperatorPtr make_soft_join(JoinSpec spec) { return std::make_unique<SoftJoin>(std::move(spec)); }
+OperatorPtr make_soft_join(JoinSpec spec) {
+  return std::make_unique<SoftJoin>(std::move(spec));
+}
 
 }  // namespace dmm::engine

@@ -15,7 +15,10 @@ class Unwind final : public Operator {
       Value list;
       if (!path_.get(row.value, list) || list->is_null()) continue;
       if (list.kind() != Kind::list) {
-        context.report(row.value, "@unwind: " + path_.text() + " is a " + std::string(kind_name(list.kind())) + ", not a list", row.weight);
+        context.report(row.value,
+                       "@unwind: " + path_.text() + " is a " + std::string(kind_name(list.kind())) +
+                           ", not a list",
+                       row.weight);
         continue;
       }
       for (std::size_t i = 0, n = list->size(); i < n; ++i) {
@@ -37,6 +40,8 @@ class Unwind final : public Operator {
 
 }  // namespace
 
-OperatorPtr make_unwind(Path path) { return std::make_unique<Unwind>(std::move(path)); }
+OperatorPtr make_unwind(Path path) {
+  return std::make_unique<Unwind>(std::move(path));
+}
 
 }  // namespace dmm::engine

@@ -1,5 +1,6 @@
-// engine_conformance FILE.jsonl: runs the cases of a file (docs/reference/conformance.md) and prints
-// "N passed, M failed, K skipped", and each failing case with what was expected and what came.
+// engine_conformance FILE.jsonl: runs the cases of a file (docs/reference/conformance.md) and
+// prints "N passed, M failed, K skipped", and each failing case with what was expected and what
+// came.
 #include <algorithm>
 #include <fstream>
 #include <iostream>
@@ -48,7 +49,8 @@ std::string canonical(const json& rows, const json& unordered) {
     if (!sum.add(from_json(document), row[1].get<Weight>())) return "overflow";
   }
   std::string text;
-  for (const Row& row : sum.rows()) text += (text.empty() ? "" : ", ") + to_text(row.value) + " x" + std::to_string(row.weight);
+  for (const Row& row : sum.rows())
+    text += (text.empty() ? "" : ", ") + to_text(row.value) + " x" + std::to_string(row.weight);
   return "[" + text + "]";
 }
 
@@ -70,11 +72,14 @@ Outcome run_expression(const json& test) {
     scope.reset(document);
     if (test.contains("subject")) scope.set_subject(subject);
     if (!expression->eval(scope, value)) error = scope.failure().message;
-    if (error.empty() && scope.failure().type != Failure::Type::none) error = scope.failure().message;
+    if (error.empty() && scope.failure().type != Failure::Type::none)
+      error = scope.failure().message;
   } catch (const std::exception& thrown) {
     error = thrown.what();
   }
-  if (test.contains("err")) return error.empty() ? failed("an error: " + test["err"].get<std::string>(), to_text(value)) : Outcome{};
+  if (test.contains("err"))
+    return error.empty() ? failed("an error: " + test["err"].get<std::string>(), to_text(value))
+                         : Outcome{};
   const std::string expected = to_text(from_json(test["value"]));
   if (!error.empty()) return failed(expected, "error: " + error);
   if (value == from_json(test["value"])) return {};
@@ -99,7 +104,8 @@ Outcome check_step(const json& test, const json& step, const StepResult& result)
     if (wanted != got) return failed(name + " " + wanted, name + " " + got);
   }
   for (const auto& [name, rows] : expected.items())
-    if (!result.outputs.contains(name) && !rows.empty()) return failed("an output " + name, "none of that name");
+    if (!result.outputs.contains(name) && !rows.empty())
+      return failed("an output " + name, "none of that name");
   return {};
 }
 
@@ -109,14 +115,17 @@ Outcome run_steps(const json& test) {
   std::string error;
   try {
     Program program = Program::parse(test.dump(), options);
-    if (test.contains("err")) return failed("an error: " + test["err"].get<std::string>(), "compiled");
+    if (test.contains("err"))
+      return failed("an error: " + test["err"].get<std::string>(), "compiled");
     std::size_t number = 0;
     for (const json& step : test.value("steps", json::array())) {
       StepInput input;
       for (const auto& [name, rows] : step["in"].items())
-        for (const json& row : rows) input.batches[name].push_back(Row{from_json(row[0]), row[1].get<Weight>()});
+        for (const json& row : rows)
+          input.batches[name].push_back(Row{from_json(row[0]), row[1].get<Weight>()});
       StepResult result;
-      if (!program.step(input, result) && result.failure.empty()) return failed("a step", "failed without a reason");
+      if (!program.step(input, result) && result.failure.empty())
+        return failed("a step", "failed without a reason");
       Outcome outcome = check_step(test, step, result);
       if (outcome.type != Outcome::Type::passed) {
         outcome.expected = "step " + std::to_string(number) + ": " + outcome.expected;
@@ -197,9 +206,11 @@ int main(int argc, char** argv) {
         ++skipped;
       } else {
         ++failures;
-        std::cout << "FAILED " << test["name"].get<std::string>() << (test.value("quirk", false) ? " (quirk)" : "")
-                  << "\n  expected " << outcome.expected << "\n  actual   " << outcome.actual << "\n";
-        if (test.contains("note")) std::cout << "  note     " << test["note"].get<std::string>() << "\n";
+        std::cout << "FAILED " << test["name"].get<std::string>()
+                  << (test.value("quirk", false) ? " (quirk)" : "") << "\n  expected "
+                  << outcome.expected << "\n  actual   " << outcome.actual << "\n";
+        if (test.contains("note"))
+          std::cout << "  note     " << test["note"].get<std::string>() << "\n";
       }
     } catch (const std::exception& error) {
       ++failures;

@@ -8,7 +8,9 @@ using nlohmann::json;
 
 namespace {
 
-Program program(const char* text) { return Program::parse(text); }
+Program program(const char* text) {
+  return Program::parse(text);
+}
 
 StepInput input(Program& of, const char* name, const char* document, Weight weight) {
   StepInput in;
@@ -18,16 +20,19 @@ StepInput input(Program& of, const char* name, const char* document, Weight weig
 
 }  // namespace
 
-TEST_CASE("step: a document that cannot be evaluated goes to the errors and the rest goes on", "[circuit][unit]") {
+TEST_CASE("step: a document that cannot be evaluated goes to the errors and the rest goes on",
+          "[circuit][unit]") {
   Program p = program(R"([{"@project": {"q": {"@div": [6, "$.n"]}}}])");
   StepInput in;
-  in.batches["input"] = {{p.value(R"({"n":0})"), 1}, {p.value(R"({"n":2})"), 1}, {p.value(R"({})"), 2}};
+  in.batches["input"] = {
+      {p.value(R"({"n":0})"), 1}, {p.value(R"({"n":2})"), 1}, {p.value(R"({})"), 2}};
   StepResult out;
   REQUIRE(p.step(in, out));
   REQUIRE(out.outputs["output"].size() == 1);
   CHECK(to_text(out.outputs["output"][0].value) == R"({"q":3})");
   REQUIRE(out.errors.size() == 2);
-  CHECK(to_text(out.errors[0].value) == R"({"document":{"n":0},"error":"division by zero","node":"b0_op_0"})");
+  CHECK(to_text(out.errors[0].value) ==
+        R"({"document":{"n":0},"error":"division by zero","node":"b0_op_0"})");
   CHECK(out.errors[1].weight == 2);
   REQUIRE(p.step(input(p, "input", R"({"n":0})", -1), out));
   REQUIRE(out.errors.size() == 1);
@@ -43,13 +48,16 @@ TEST_CASE("step: an overflow leaves no trace in any operator", "[circuit][unit]"
   Program p = program(text);
   StepResult out;
   StepInput in;
-  in.batches["a"] = {{p.value(R"({"k":1,"n":1})"), INT64_MAX / 2}, {p.value(R"({"k":2,"n":1})"), 1}};
+  in.batches["a"] = {{p.value(R"({"k":1,"n":1})"), INT64_MAX / 2},
+                     {p.value(R"({"k":2,"n":1})"), 1}};
   in.batches["b"] = {{p.value(R"({"k":2,"n":3})"), 1}};
   REQUIRE(p.step(in, out));
   const std::string before = p.circuit().save();
   in.batches["a"] = {{p.value(R"({"k":2,"n":2})"), 3}, {p.value(R"({"k":7,"n":2})"), 3}};
-  in.batches["b"] = {{p.value(R"({"k":2,"n":3})"), -1}, {p.value(R"({"k":9,"n":9})"), INT64_MAX},
-                     {p.value(R"({"k":1,"n":5})"), 3}, {p.value(R"({"k":9,"n":9})"), 1}};
+  in.batches["b"] = {{p.value(R"({"k":2,"n":3})"), -1},
+                     {p.value(R"({"k":9,"n":9})"), INT64_MAX},
+                     {p.value(R"({"k":1,"n":5})"), 3},
+                     {p.value(R"({"k":9,"n":9})"), 1}};
   CHECK_FALSE(p.step(in, out));
   CHECK(out.failure.find("overflow") != std::string::npos);
   CHECK(out.outputs["output"].empty());
@@ -68,7 +76,8 @@ TEST_CASE("step: only operators with input run", "[circuit][unit]") {
     [{"@inputs":["a"]},{"@project":{"x":"$.x"}},"@distinct",{"@output":"output"}],
     [{"@inputs":["b"]},{"@select":{"@eq":["$.x",1]}},{"@project":{"y":1}},{"@output":"output"}]]})");
   std::vector<std::string> ran;
-  p.circuit().observe([&ran](std::string_view node, const Operator&, const Batch&) { ran.emplace_back(node); });
+  p.circuit().observe(
+      [&ran](std::string_view node, const Operator&, const Batch&) { ran.emplace_back(node); });
   StepResult out;
   REQUIRE(p.step(input(p, "b", R"({"x":2})", 1), out));
   CHECK(ran == std::vector<std::string>{"input_b", "b1_op_1"});
@@ -85,7 +94,8 @@ TEST_CASE("step: an unknown input is refused", "[circuit][unit]") {
 }
 
 TEST_CASE("step: now and rnd are what the caller gives", "[circuit][unit]") {
-  Program p = program(R"([{"@project": {"id": "$.id", "t": {"@now": null}, "r": {"@rnd": [1, 1000000]}}}])");
+  Program p = program(
+      R"([{"@project": {"id": "$.id", "t": {"@now": null}, "r": {"@rnd": [1, 1000000]}}}])");
   StepInput in = input(p, "input", R"({"id":1})", 1);
   in.time = {1700000000, 5};
   StepResult first;
@@ -103,12 +113,15 @@ TEST_CASE("step: now and rnd are what the caller gives", "[circuit][unit]") {
 }
 
 TEST_CASE("circuit: a cycle without a delay is refused by name", "[circuit][unit]") {
-  CHECK_THROWS_WITH(circuit_from_json(json::parse(R"({"name":"t","nodes":{"p":{"type":"plus"},"q":{"type":"negate"}},
-    "edges":[{"from":"p","to":"q"},{"from":"q","to":"p","port":1}]})")), Catch::Contains("cycle without a delay: p -> q -> p"));
+  CHECK_THROWS_WITH(circuit_from_json(json::parse(
+                        R"({"name":"t","nodes":{"p":{"type":"plus"},"q":{"type":"negate"}},
+    "edges":[{"from":"p","to":"q"},{"from":"q","to":"p","port":1}]})")),
+                    Catch::Contains("cycle without a delay: p -> q -> p"));
 }
 
 TEST_CASE("state: every flipped byte of an image is detected", "[state][unit]") {
-  const char* text = R"({"inputs":["a","b"],"pipeline":[{"@join":{"@eq":["$.a.k","$.b.k"]}},{"@groupBy":["$.a.k","$.b.n"]}]})";
+  const char* text =
+      R"({"inputs":["a","b"],"pipeline":[{"@join":{"@eq":["$.a.k","$.b.k"]}},{"@groupBy":["$.a.k","$.b.n"]}]})";
   Program p = program(text);
   StepInput in;
   StepResult out;
@@ -147,7 +160,8 @@ TEST_CASE("explain: plan and circuit print", "[explain][unit]") {
 
 TEST_CASE("compile: errors name stage argument and reason", "[language][unit]") {
   const auto [text, expected] = GENERATE(table<const char*, const char*>({
-      {R"([{"@select":true},{"@project":{"a":{"@nope":1}}}])", "stage[1] @project, argument projection[\"a\"]"},
+      {R"([{"@select":true},{"@project":{"a":{"@nope":1}}}])",
+       "stage[1] @project, argument projection[\"a\"]"},
       {R"([{"@select":{"@eq":[1]}}])", "@eq takes 2 arguments, not 1"},
       {R"([{"@gather":1}])", "not supported; use @groupBy and @project"},
       {R"([{"@frobnicate":1}])", "unsupported pipeline operation"},
@@ -155,7 +169,8 @@ TEST_CASE("compile: errors name stage argument and reason", "[language][unit]") 
       {R"([{"@groupBy":[null,null]}])", "a key is required"},
       {R"([{"@distinct":3}])", "takes no argument"},
       {R"({"inputs":["a","b"],"pipeline":[{"@select":true}]})", "must start with @join"},
-      {R"({"inputs":["a","b"],"pipeline":[[{"@inputs":["a"]},{"@output":"b"}],[{"@inputs":["b"]},{"@output":"output"}]]})", "shadows"},
+      {R"({"inputs":["a","b"],"pipeline":[[{"@inputs":["a"]},{"@output":"b"}],[{"@inputs":["b"]},{"@output":"output"}]]})",
+       "shadows"},
       {R"([{"@inputs":["zz"]}])", "unbound"},
       {R"([[{"@inputs":["input"]}]])", "needs @inputs and @output"},
       {R"({"outputs":["x"],"pipeline":[[{"@inputs":["input"]},{"@output":"y"}]]})", "not produced"},
@@ -168,7 +183,8 @@ TEST_CASE("compile: errors name stage argument and reason", "[language][unit]") 
 
 TEST_CASE("compile: host functions are called and cannot take built-in names", "[language][unit]") {
   ProgramOptions options;
-  options.functions["@twice"] = [](std::span<const Value> arguments, Value& out, std::string& error) {
+  options.functions["@twice"] = [](std::span<const Value> arguments, Value& out,
+                                   std::string& error) {
     if (arguments.size() != 1 || arguments[0].kind() != Kind::integer) {
       error = "an integer is expected";
       return false;

@@ -10,7 +10,8 @@ namespace dmm::engine::testing {
 
 inline std::string text_of(const Zset& zset) {
   std::string text;
-  for (const Row& row : zset.rows()) text += to_text(row.value) + " x" + std::to_string(row.weight) + "\n";
+  for (const Row& row : zset.rows())
+    text += to_text(row.value) + " x" + std::to_string(row.weight) + "\n";
   return text;
 }
 
@@ -31,7 +32,8 @@ inline ProgramOptions two_inputs(bool incremental, bool optimise = true) {
 /// Runs `pipeline` on random changes and compares, at every step, the sum of what the incremental
 /// program gave (errors too) with what the snapshot program gives for the whole collections.
 inline void check_incremental(const nlohmann::json& pipeline, std::uint64_t seed, std::size_t steps,
-                              ProgramOptions incremental = two_inputs(true), ProgramOptions snapshot = two_inputs(false)) {
+                              ProgramOptions incremental = two_inputs(true),
+                              ProgramOptions snapshot = two_inputs(false)) {
   INFO("seed " << seed << " pipeline " << pipeline.dump());
   Random random(seed);
   Mutator a(random, true);
@@ -56,7 +58,9 @@ inline void check_incremental(const nlohmann::json& pipeline, std::uint64_t seed
     const Zset wanted = sum_of(expected.outputs["output"]);
     const Zset wanted_errors = sum_of(expected.errors);
     if (output == wanted && errors == wanted_errors) continue;
-    INFO("step " << step << "\nlevel a\n" << text_of(a.level()) << "level b\n" << text_of(b.level()));
+    INFO("step " << step << "\nlevel a\n"
+                 << text_of(a.level()) << "level b\n"
+                 << text_of(b.level()));
     REQUIRE(text_of(output) == text_of(wanted));
     REQUIRE(text_of(errors) == text_of(wanted_errors));
   }

@@ -1,7 +1,7 @@
 // Goal: I ∘ Q^Δ = Q ∘ I, for every operator alone and for programs of many stages, on changes with
-// deletions, updates, duplicates and weights below zero. Method: the incremental program against the
-// same program over whole collections, which starts from nothing in every step. What the operators
-// mean is checked against independent models in oracle_test.cc.
+// deletions, updates, duplicates and weights below zero. Method: the incremental program against
+// the same program over whole collections, which starts from nothing in every step. What the
+// operators mean is checked against independent models in oracle_test.cc.
 #include "laws.h"
 
 using namespace dmm::engine;
@@ -19,7 +19,8 @@ ProgramOptions one_input(bool incremental) {
 void check_one(const char* pipeline) {
   const std::uint64_t seed = seed_of_run();
   WARN("seed " << seed);
-  check_incremental(json::parse(pipeline), seed, steps_of_run(10000), one_input(true), one_input(false));
+  check_incremental(json::parse(pipeline), seed, steps_of_run(10000), one_input(true),
+                    one_input(false));
 }
 
 void check_two(const char* pipeline) {
@@ -30,15 +31,21 @@ void check_two(const char* pipeline) {
 
 }  // namespace
 
-TEST_CASE("laws: select is incremental", "[laws][unit]") { check_one(R"([{"@select": {"@gt": ["$.n", 0]}}])"); }
+TEST_CASE("laws: select is incremental", "[laws][unit]") {
+  check_one(R"([{"@select": {"@gt": ["$.n", 0]}}])");
+}
 TEST_CASE("laws: project is incremental", "[laws][unit]") {
   check_one(R"([{"@project": {"k": "$.k", "w": {"@add": ["$.v", 1]}}}])");
 }
-TEST_CASE("laws: unwind is incremental", "[laws][unit]") { check_one(R"([{"@unwind": "$.l"}])"); }
+TEST_CASE("laws: unwind is incremental", "[laws][unit]") {
+  check_one(R"([{"@unwind": "$.l"}])");
+}
 TEST_CASE("laws: distinct is incremental", "[laws][unit]") {
   check_one(R"([{"@project": {"k": {"@definedOr": ["$.k", 9]}}}, "@distinct"])");
 }
-TEST_CASE("laws: groupBy with lists is incremental", "[laws][unit]") { check_one(R"([{"@groupBy": ["$.k", "$.v"]}])"); }
+TEST_CASE("laws: groupBy with lists is incremental", "[laws][unit]") {
+  check_one(R"([{"@groupBy": ["$.k", "$.v"]}])");
+}
 TEST_CASE("laws: distinct groupBy is incremental", "[laws][unit]") {
   check_one(R"([{"@groupBy": ["$.k", "$.v", {"distinct": true}]}])");
 }
@@ -52,23 +59,27 @@ TEST_CASE("laws: folds over mixed values report their errors incrementally", "[l
     "lo": {"@lexmin": "$.values"}, "hi": {"@lexmax": "$.values"}}}])");
 }
 TEST_CASE("laws: folds over mapped elements are incremental", "[laws][unit]") {
-  check_one(R"([{"@groupBy": ["$.k", null]}, {"@project": {"k": "$.key", "s": {"@sum": {"@map": ["$$.n", "$.values"]}},
+  check_one(
+      R"([{"@groupBy": ["$.k", null]}, {"@project": {"k": "$.key", "s": {"@sum": {"@map": ["$$.n", "$.values"]}},
     "m": {"@max": {"@map": [{"@mul": ["$$.n", 3]}, "$.documents"]}}, "n": {"@len": "$.documents"}}}])");
 }
 TEST_CASE("laws: the cartesian product is incremental", "[laws][unit]") {
-  check_two(R"([{"@join": {"@lt": ["$.a.n", "$.b.n"]}}, {"@project": {"a": "$.a.n", "b": "$.b.n"}}])");
+  check_two(
+      R"([{"@join": {"@lt": ["$.a.n", "$.b.n"]}}, {"@project": {"a": "$.a.n", "b": "$.b.n"}}])");
 }
 TEST_CASE("laws: the equi-join is incremental", "[laws][unit]") {
   check_two(R"([{"@join": {"@eq": ["$.a.k", "$.b.k"]}}])");
 }
 TEST_CASE("laws: the equi-join with a residual is incremental", "[laws][unit]") {
-  check_two(R"([{"@join": {"@and": [{"@eq": ["$.a.k", "$.b.k"]}, {"@eq": ["$.a.v", "$.b.v"]}, {"@lt": ["$.a.n", "$.b.n"]}]}}])");
+  check_two(
+      R"([{"@join": {"@and": [{"@eq": ["$.a.k", "$.b.k"]}, {"@eq": ["$.a.v", "$.b.v"]}, {"@lt": ["$.a.n", "$.b.n"]}]}}])");
 }
 TEST_CASE("laws: the soft join is incremental", "[laws][unit]") {
   check_two(R"([{"@join": [{"@eq": ["$.a.k", "$.b.k"]}, {"soft": ["b"]}]}])");
 }
 TEST_CASE("laws: the soft join with a residual is incremental", "[laws][unit]") {
-  check_two(R"([{"@join": [{"@and": [{"@eq": ["$.a.k", "$.b.k"]}, {"@lt": ["$.a.n", "$.b.n"]}]}, {"soft": ["b"]}]}])");
+  check_two(
+      R"([{"@join": [{"@and": [{"@eq": ["$.a.k", "$.b.k"]}, {"@lt": ["$.a.n", "$.b.n"]}]}, {"soft": ["b"]}]}])");
 }
 TEST_CASE("laws: the union is incremental", "[laws][unit]") {
   check_two(R"([[{"@inputs": ["a"]}, {"@project": {"k": "$.k"}}, {"@output": "output"}],
@@ -110,9 +121,15 @@ TEST_CASE("laws: integrate and differentiate are inverse to each other", "[laws]
   const bool integrate_first = GENERATE(true, false);
   const char* first = integrate_first ? "integrate" : "differentiate";
   const json source = {{"name", "t"},
-                       {"nodes", {{"input_in", {{"type", "input"}}}, {"x", {{"type", first}}},
-                                  {"y", {{"type", integrate_first ? "differentiate" : "integrate"}}}, {"output_out", {{"type", "output"}}}}},
-                       {"edges", {{{"from", "input_in"}, {"to", "x"}}, {{"from", "x"}, {"to", "y"}}, {{"from", "y"}, {"to", "output_out"}}}}};
+                       {"nodes",
+                        {{"input_in", {{"type", "input"}}},
+                         {"x", {{"type", first}}},
+                         {"y", {{"type", integrate_first ? "differentiate" : "integrate"}}},
+                         {"output_out", {{"type", "output"}}}}},
+                       {"edges",
+                        {{{"from", "input_in"}, {"to", "x"}},
+                         {{"from", "x"}, {"to", "y"}},
+                         {{"from", "y"}, {"to", "output_out"}}}}};
   Circuit wired = circuit_from_json(source);
   Random random(seed);
   Mutator mutator(random, true);
@@ -126,7 +143,8 @@ TEST_CASE("laws: integrate and differentiate are inverse to each other", "[laws]
 }
 
 TEST_CASE("laws: delta0 passes the first step and nothing later", "[laws][unit]") {
-  const json source = json::parse(R"({"name": "t", "nodes": {"input_in": {"type": "input"}, "d": {"type": "delta0"},
+  const json source =
+      json::parse(R"({"name": "t", "nodes": {"input_in": {"type": "input"}, "d": {"type": "delta0"},
     "output_out": {"type": "output"}}, "edges": [{"from": "input_in", "to": "d"}, {"from": "d", "to": "output_out"}]})");
   Random random(seed_of_run());
   for (int run = 0; run < 1000; ++run) {
@@ -137,7 +155,8 @@ TEST_CASE("laws: delta0 passes the first step and nothing later", "[laws][unit]"
       StepInput input;
       input.batches["in"] = mutator.next();
       REQUIRE(circuit.step(input, result));
-      REQUIRE(text_of(sum_of(result.outputs["out"])) == (step == 0 ? text_of(sum_of(input.batches["in"])) : ""));
+      REQUIRE(text_of(sum_of(result.outputs["out"])) ==
+              (step == 0 ? text_of(sum_of(input.batches["in"])) : ""));
     }
   }
 }

@@ -14,11 +14,18 @@ namespace {
 // Objects by id: a command asserts or removes one whole object, and says nothing about repeats.
 class Plant {
  public:
-  Plant(Random& random, int delay_max, int loss_percent) : random_(random), delay_max_(delay_max), loss_(loss_percent) {}
+  Plant(Random& random, int delay_max, int loss_percent)
+      : random_(random), delay_max_(delay_max), loss_(loss_percent) {}
   void command(const Batch& rows, int now) {
     for (const Row& row : rows)
-      if (!calm_ && random_.chance(static_cast<std::size_t>(loss_))) continue;
-      else in_flight_.push_back({now + 1 + (calm_ ? fixed_delay_ : static_cast<int>(random_.below(static_cast<std::size_t>(delay_max_)))), row});
+      if (!calm_ && random_.chance(static_cast<std::size_t>(loss_)))
+        continue;
+      else
+        in_flight_.push_back(
+            {now + 1 +
+                 (calm_ ? fixed_delay_
+                        : static_cast<int>(random_.below(static_cast<std::size_t>(delay_max_)))),
+             row});
   }
   void disturb() {
     if (random_.chance(50)) put(object(random_.below(6), random_.below(3)));
@@ -27,14 +34,15 @@ class Plant {
   void advance(int now) {
     std::vector<std::pair<int, Row>> waiting;
     for (auto& [due, row] : in_flight_)
-      if (due > now)
-        waiting.emplace_back(due, row);
+      if (due > now) waiting.emplace_back(due, row);
     std::vector<Row> arrived;
     for (auto& [due, row] : in_flight_)
       if (due <= now) arrived.push_back(row);
     if (!calm_) std::shuffle(arrived.begin(), arrived.end(), std::mt19937_64(random_.bits()));
     // Removals first, so that a replacement that arrives in one step stands.
-    if (calm_) std::stable_sort(arrived.begin(), arrived.end(), [](const Row& a, const Row& b) { return a.weight < b.weight; });
+    if (calm_)
+      std::stable_sort(arrived.begin(), arrived.end(),
+                       [](const Row& a, const Row& b) { return a.weight < b.weight; });
     for (const Row& row : arrived) apply(row);
     in_flight_ = std::move(waiting);
   }
@@ -56,7 +64,9 @@ class Plant {
     for (const auto& [id, value] : objects_) REQUIRE(result.add(value, 1));
     return result;
   }
-  static Value object(std::size_t id, std::size_t state) { return from_json(json{{"id", id}, {"state", state}}); }
+  static Value object(std::size_t id, std::size_t state) {
+    return from_json(json{{"id", id}, {"state", state}});
+  }
 
  private:
   static std::int64_t id_of(const Value& value) {
@@ -85,8 +95,10 @@ class Plant {
 void run_loop(std::uint64_t seed, const char* transforms, int plant_delay) {
   INFO("seed " << seed << " " << transforms);
   Random random(seed);
-  json source = {{"inputs", {"d", "u"}}, {"outputs", {"u"}}, {"transforms", json::parse(transforms)}};
-  source["pipeline"] = json::parse(R"([[{"@inputs":["d"]},{"@project":{"id":"$.id","state":"$.s"}},{"@output":"u"}]])");
+  json source = {
+      {"inputs", {"d", "u"}}, {"outputs", {"u"}}, {"transforms", json::parse(transforms)}};
+  source["pipeline"] = json::parse(
+      R"([[{"@inputs":["d"]},{"@project":{"id":"$.id","state":"$.s"}},{"@output":"u"}]])");
   Program loop = Program::parse(source.dump());
   Plant plant(random, 4, 30);
   std::map<std::size_t, Value> desired;
@@ -104,7 +116,8 @@ void run_loop(std::uint64_t seed, const char* transforms, int plant_delay) {
         if (desired.contains(id)) changes.push_back(Row{desired[id], -1});
         desired.erase(id);
         if (random.chance(70)) {
-          desired[id] = from_json(json{{"id", id}, {"s", random.below(3)}, {"other", random.below(100)}});
+          desired[id] =
+              from_json(json{{"id", id}, {"s", random.below(3)}, {"other", random.below(100)}});
           changes.push_back(Row{desired[id], 1});
         }
       }
@@ -129,18 +142,25 @@ void run_loop(std::uint64_t seed, const char* transforms, int plant_delay) {
 
 }  // namespace
 
-TEST_CASE("loop: the reconciler converges after any disturbance and is silent then", "[loop][unit]") {
+TEST_CASE("loop: the reconciler converges after any disturbance and is silent then",
+          "[loop][unit]") {
   const std::uint64_t seed = seed_of_run();
   WARN("seed " << seed);
   for (std::uint64_t i = 0; i < steps_of_run(2000); ++i)
-    run_loop(seed + i, R"([{"name":"Distincter"},{"name":"Reconciler","pairs":[["u","u"]]},{"name":"Incrementalizer"}])", 0);
+    run_loop(
+        seed + i,
+        R"([{"name":"Distincter"},{"name":"Reconciler","pairs":[["u","u"]]},{"name":"Incrementalizer"}])",
+        0);
 }
 
 TEST_CASE("loop: the predictor converges with the delay that it knows", "[loop][unit]") {
   const std::uint64_t seed = seed_of_run();
   WARN("seed " << seed);
   for (std::uint64_t i = 0; i < steps_of_run(2000); ++i)
-    run_loop(seed + i, R"([{"name":"Distincter"},{"name":"SmithPredictor","pairs":[["u","u"]],"k":3},{"name":"Incrementalizer"}])", 2);
+    run_loop(
+        seed + i,
+        R"([{"name":"Distincter"},{"name":"SmithPredictor","pairs":[["u","u"]],"k":3},{"name":"Incrementalizer"}])",
+        2);
 }
 
 TEST_CASE("loop: only owned fields are compared", "[loop][unit]") {
@@ -153,7 +173,8 @@ TEST_CASE("loop: only owned fields are compared", "[loop][unit]") {
   REQUIRE(loop.step(input, result));
   REQUIRE(result.outputs["u"].size() == 1);
   input.batches.clear();
-  input.batches["u"] = {{loop.value(R"({"id":1,"state":"on","version":7})"), 1}, {loop.value(R"({"id":1,"state":"on","version":8})"), 1}};
+  input.batches["u"] = {{loop.value(R"({"id":1,"state":"on","version":7})"), 1},
+                        {loop.value(R"({"id":1,"state":"on","version":8})"), 1}};
   REQUIRE(loop.step(input, result));
   CHECK(result.outputs["u"].empty());
 }

@@ -1,5 +1,6 @@
-// Goal: the operators mean what they say. Method: the same question asked of SQLite on the same random
-// rows, after every few changes; the engine answers from changes, SQLite from the whole tables.
+// Goal: the operators mean what they say. Method: the same question asked of SQLite on the same
+// random rows, after every few changes; the engine answers from changes, SQLite from the whole
+// tables.
 #include <sqlite3.h>
 
 #include "laws.h"
@@ -19,7 +20,9 @@ class Database {
   Database(const Database&) = delete;
   Database& operator=(const Database&) = delete;
   ~Database() { sqlite3_close(handle_); }
-  void run(const std::string& sql) { REQUIRE(sqlite3_exec(handle_, sql.c_str(), nullptr, nullptr, nullptr) == SQLITE_OK); }
+  void run(const std::string& sql) {
+    REQUIRE(sqlite3_exec(handle_, sql.c_str(), nullptr, nullptr, nullptr) == SQLITE_OK);
+  }
   // Every row as an object of its columns.
   Zset query(const std::string& sql) {
     sqlite3_stmt* statement = nullptr;
@@ -60,9 +63,11 @@ const Question kQuestions[] = {
      "SELECT a.n AS x, b.n AS y FROM a LEFT JOIN b ON a.k IS b.k"},
     {R"([{"@join":[{"@and":[{"@eq":["$.a.k","$.b.k"]},{"@lt":["$.a.n","$.b.n"]},{"@gt":["$.a.n",0]}]},{"soft":["b"]}]},{"@project":{"x":"$.a.n","y":{"@definedOr":["$.b.n",null]}}}])",
      "SELECT a.n AS x, b.n AS y FROM a LEFT JOIN b ON a.k IS b.k AND a.n < b.n AND a.n > 0"},
-    {R"([[{"@inputs":["a"]},{"@project":{"x":"$.n"}},"@distinct",{"@output":"output"}]])", "SELECT DISTINCT n AS x FROM a"},
+    {R"([[{"@inputs":["a"]},{"@project":{"x":"$.n"}},"@distinct",{"@output":"output"}]])",
+     "SELECT DISTINCT n AS x FROM a"},
     {R"([[{"@inputs":["a"]},{"@groupBy":["$.k","$.n"]},{"@project":{"k":"$.key","c":{"@len":"$.values"},"s":{"@sum":"$.values"},"lo":{"@min":"$.values"},"hi":{"@max":"$.values"},"m":{"@avg":"$.values"}}},{"@output":"output"}]])",
-     "SELECT k, count(*) AS c, sum(n) AS s, min(n) AS lo, max(n) AS hi, avg(n) AS m FROM a GROUP BY k"},
+     "SELECT k, count(*) AS c, sum(n) AS s, min(n) AS lo, max(n) AS hi, avg(n) AS m FROM a GROUP "
+     "BY k"},
     {R"([[{"@inputs":["a"]},{"@groupBy":["$.k","$.n",{"distinct":true}]},{"@project":{"k":"$.key","c":{"@len":"$.values"},"s":{"@sum":"$.values"}}},{"@output":"output"}]])",
      "SELECT k, count(DISTINCT n) AS c, sum(DISTINCT n) AS s FROM a GROUP BY k"},
     {R"([[{"@inputs":["a"]},{"@select":{"@gt":["$.n",1]}},{"@project":{"x":"$.n"}},{"@output":"output"}],[{"@inputs":["b"]},{"@project":{"x":"$.k"}},{"@output":"output"}]])",
@@ -71,7 +76,9 @@ const Question kQuestions[] = {
      "SELECT a.n AS n, sum(b.n * 2) AS s FROM a JOIN b ON a.k IS b.k GROUP BY a.n"},
 };
 
-std::string literal(const json& value) { return value.is_null() ? "NULL" : value.dump(); }
+std::string literal(const json& value) {
+  return value.is_null() ? "NULL" : value.dump();
+}
 
 }  // namespace
 
@@ -91,15 +98,18 @@ TEST_CASE("oracle: the engine answers as SQLite does", "[oracle][unit]") {
       StepInput input;
       for (std::size_t i = random.below(3); i > 0; --i) {
         if (held.size() > 12 || (!held.empty() && random.chance(40))) {
-          auto gone = std::next(held.begin(), static_cast<std::ptrdiff_t>(random.below(held.size())));
+          auto gone =
+              std::next(held.begin(), static_cast<std::ptrdiff_t>(random.below(held.size())));
           const auto& [table, row] = gone->second;
           database.run("DELETE FROM " + table + " WHERE id = " + std::to_string(gone->first));
           input.batches[table].push_back(Row{from_json(row), -1});
           held.erase(gone);
         } else {
           const std::string table = random.chance(50) ? "a" : "b";
-          const json row = {{"k", random.chance(10) ? json(nullptr) : json(random.below(3))}, {"n", random.below(4)}};
-          database.run("INSERT INTO " + table + " VALUES (" + std::to_string(++next) + "," + literal(row["k"]) + "," + literal(row["n"]) + ")");
+          const json row = {{"k", random.chance(10) ? json(nullptr) : json(random.below(3))},
+                            {"n", random.below(4)}};
+          database.run("INSERT INTO " + table + " VALUES (" + std::to_string(++next) + "," +
+                       literal(row["k"]) + "," + literal(row["n"]) + ")");
           input.batches[table].push_back(Row{from_json(row), 1});
           held[next] = {table, row};
         }

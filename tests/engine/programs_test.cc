@@ -12,26 +12,42 @@ namespace {
 json random_stage(Random& random, const std::string& from) {
   const auto field = [&from](const char* name) { return "$." + from + name; };
   switch (random.below(9)) {
-    case 0: return {{"@select", {{"@gt", {field("n"), static_cast<int>(random.below(4)) - 2}}}}};
-    case 1: return {{"@select", {{"@or", {{{"@eq", {field("k"), random.below(3)}}}, {{"@exists", field("l")}}}}}}};
+    case 0:
+      return {{"@select", {{"@gt", {field("n"), static_cast<int>(random.below(4)) - 2}}}}};
+    case 1:
+      return {{"@select",
+               {{"@or", {{{"@eq", {field("k"), random.below(3)}}}, {{"@exists", field("l")}}}}}}};
     case 2:
-      return {{"@project", {{"k", field("k")}, {"v", {{"@definedOr", {field("v"), 0}}}},
-                            {"n", {{"@add", {field("n"), 1}}}}, {"l", {{"@definedOr", {field("l"), json::array({1, 2})}}}}}}};
+      return {{"@project",
+               {{"k", field("k")},
+                {"v", {{"@definedOr", {field("v"), 0}}}},
+                {"n", {{"@add", {field("n"), 1}}}},
+                {"l", {{"@definedOr", {field("l"), json::array({1, 2})}}}}}}};
     case 3:
-      return {{"@project", json::array({{{"$.", "$."}}, {{"$.o.q", field("k")}}, {{"v", {{"@mod", {{{"@len", {{"@string", field("v")}}}}, 3}}}}}})}};
-    case 4: return {{"@unwind", field("l")}};
-    case 5: return "@distinct";
-    case 6: return {{"@select", {{"@not", {{"@eq", {field("v"), nullptr}}}}}}};
-    default: return {{"@select", {{"@lte", {field("n"), static_cast<int>(random.below(5))}}}}};
+      return {{"@project",
+               json::array({{{"$.", "$."}},
+                            {{"$.o.q", field("k")}},
+                            {{"v", {{"@mod", {{{"@len", {{"@string", field("v")}}}}, 3}}}}}})}};
+    case 4:
+      return {{"@unwind", field("l")}};
+    case 5:
+      return "@distinct";
+    case 6:
+      return {{"@select", {{"@not", {{"@eq", {field("v"), nullptr}}}}}}};
+    default:
+      return {{"@select", {{"@lte", {field("n"), static_cast<int>(random.below(5))}}}}};
   }
 }
 
 void add_group(Random& random, json& stages) {
-  stages.push_back({{"@groupBy", json::array({random.chance(50) ? "$.k" : "$.v", random.chance(50) ? json("$.n") : json(nullptr)})}});
+  stages.push_back({{"@groupBy", json::array({random.chance(50) ? "$.k" : "$.v",
+                                              random.chance(50) ? json("$.n") : json(nullptr)})}});
   const bool whole = stages.back()["@groupBy"][1].is_null();
   const json list = whole ? json({{"@map", {"$$.n", "$.values"}}}) : json("$.values");
-  json projection = {{"k", {{"@len", "$.documents"}}}, {"v", "$.key"}, {"l", {{"@bottomk", {2, list}}}}};
-  projection["n"] = json{{random.chance(50) ? "@sum" : (random.chance(50) ? "@max" : "@avg"), list}};
+  json projection = {
+      {"k", {{"@len", "$.documents"}}}, {"v", "$.key"}, {"l", {{"@bottomk", {2, list}}}}};
+  projection["n"] =
+      json{{random.chance(50) ? "@sum" : (random.chance(50) ? "@max" : "@avg"), list}};
   if (random.chance(20)) stages.push_back({{"@select", {{"@gt", {{{"@len", "$.values"}}, 1}}}}});
   stages.push_back({{"@project", projection}});
 }
@@ -45,10 +61,14 @@ json random_pipeline(Random& random, bool joins) {
     if (random.chance(40)) parts.push_back({{"@lt", {"$.a.n", "$.b.n"}}});
     if (random.chance(30)) parts.push_back({{"@eq", {"$.a.v", 1}}});
     const json predicate = {{"@and", parts}};
-    stages.push_back({{"@join", random.chance(40) ? json::array({predicate, {{"soft", {"b"}}}}) : predicate}});
+    stages.push_back(
+        {{"@join", random.chance(40) ? json::array({predicate, {{"soft", {"b"}}}}) : predicate}});
     if (random.chance(50)) stages.push_back({{"@select", {{"@neq", {"$.a.k", 2}}}}});
-    stages.push_back({{"@project", {{"k", "$.a.k"}, {"v", {{"@definedOr", {"$.b.v", "none"}}}}, {"n", "$.a.n"},
-                                    {"l", {{"@definedOr", {"$.a.l", json::array({0})}}}}}}});
+    stages.push_back({{"@project",
+                       {{"k", "$.a.k"},
+                        {"v", {{"@definedOr", {"$.b.v", "none"}}}},
+                        {"n", "$.a.n"},
+                        {"l", {{"@definedOr", {"$.a.l", json::array({0})}}}}}}});
   }
   const std::size_t length = 1 + random.below(12);
   while (stages.size() < length) {
@@ -74,7 +94,8 @@ TEST_CASE("programs: random pipelines of up to 12 stages are incremental", "[law
   for (std::uint64_t i = 0; i < steps_of_run(400); ++i) {
     Random random(seed + i);
     const bool joins = random.chance(50);
-    check_incremental(random_pipeline(random, joins), seed + i, 30, options_for(joins, true), options_for(joins, false));
+    check_incremental(random_pipeline(random, joins), seed + i, 30, options_for(joins, true),
+                      options_for(joins, false));
   }
 }
 

@@ -33,12 +33,18 @@ class Random {
   /// A value of a small domain, so that equal ones are frequent.
   nlohmann::json scalar() {
     switch (below(12)) {
-      case 0: return nullptr;
-      case 1: return "x" + std::to_string(below(3));
-      case 2: return 0.5 * static_cast<double>(below(5)) - 0.25;
-      case 3: return true;
-      case 4: return "7";
-      default: return static_cast<int>(below(6)) - 2;
+      case 0:
+        return nullptr;
+      case 1:
+        return "x" + std::to_string(below(3));
+      case 2:
+        return 0.5 * static_cast<double>(below(5)) - 0.25;
+      case 3:
+        return true;
+      case 4:
+        return "7";
+      default:
+        return static_cast<int>(below(6)) - 2;
     }
   }
   nlohmann::json number() {

@@ -1,4 +1,5 @@
-// Goal: values have one form, one order and one hash; Z-sets are a group; sums of doubles are exact.
+// Goal: values have one form, one order and one hash; Z-sets are a group; sums of doubles are
+// exact.
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
@@ -109,7 +110,8 @@ TEST_CASE("decode: what is no acceptable document is refused with a reason", "[d
   CHECK(refusal("-9223372036854775808").empty());
 }
 
-TEST_CASE("decode: depth and size are refused beyond their limits and not at them", "[decode][unit]") {
+TEST_CASE("decode: depth and size are refused beyond their limits and not at them",
+          "[decode][unit]") {
   const auto deep = [](std::size_t n) { return std::string(n, '[') + std::string(n, ']'); };
   CHECK(refusal(deep(64)).empty());
   CHECK(refusal(deep(65)).find("nested deeper") != std::string::npos);
@@ -206,7 +208,8 @@ TEST_CASE("exact sum: order and opposite additions do not show", "[sum][unit]") 
     Random random(seed + run);
     std::vector<double> numbers;
     for (std::size_t i = 1 + random.below(50); i > 0; --i)
-      numbers.push_back(std::ldexp(static_cast<double>(static_cast<std::int64_t>(random.bits())), static_cast<int>(random.below(400)) - 250));
+      numbers.push_back(std::ldexp(static_cast<double>(static_cast<std::int64_t>(random.bits())),
+                                   static_cast<int>(random.below(400)) - 250));
     ExactSum forward;
     for (const double number : numbers) REQUIRE(forward.add(Value::real(number), 1));
     REQUIRE(forward.add(Value::real(1e300), 3));

@@ -1,8 +1,8 @@
 // engine_bench WORKLOAD SIZE [--updates N] [--batches N] [--json-input]
 //
-// Loads SIZE rows in chunks of 100,000, then times single updates and batches of 1,000 updates. After
-// each phase the sum of the outputs is compared, row by row, with a recomputation from all rows; a
-// difference fails the run. Prints one JSON object.
+// Loads SIZE rows in chunks of 100,000, then times single updates and batches of 1,000 updates.
+// After each phase the sum of the outputs is compared, row by row, with a recomputation from all
+// rows; a difference fails the run. Prints one JSON object.
 #include <malloc.h>
 
 #include <algorithm>
@@ -23,8 +23,12 @@ using dmm::bench::Event;
 using dmm::bench::Events;
 using Clock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-double cpu_seconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+double cpu_seconds() {
+  return static_cast<double>(std::clock()) / CLOCKS_PER_SEC;
+}
 
 long resident_kb(const char* key) {
   std::ifstream file("/proc/self/status");
@@ -36,7 +40,8 @@ long resident_kb(const char* key) {
 // Turns rows of words into decoded documents, or into JSON text that is decoded within the step.
 class Feeder {
  public:
-  Feeder(Program& program, const dmm::bench::Shape& shape, bool text) : program_(program), shape_(shape), text_(text) {
+  Feeder(Program& program, const dmm::bench::Shape& shape, bool text)
+      : program_(program), shape_(shape), text_(text) {
     for (const auto& columns : shape.columns) {
       std::vector<std::string> sorted = columns;
       std::sort(sorted.begin(), sorted.end());
@@ -45,7 +50,8 @@ class Feeder {
       shapes_.emplace_back(Shape::make(std::move(keys)));
       auto& places = places_.emplace_back();
       for (const std::string& name : sorted)
-        places.push_back(static_cast<std::size_t>(std::find(columns.begin(), columns.end(), name) - columns.begin()));
+        places.push_back(static_cast<std::size_t>(std::find(columns.begin(), columns.end(), name) -
+                                                  columns.begin()));
     }
   }
 
@@ -80,7 +86,8 @@ class Feeder {
   Value document(const Event& event) const {
     Value values[6];
     const auto& places = places_[event.input];
-    for (std::size_t i = 0; i < places.size(); ++i) values[i] = Value::integer(event.row[places[i]]);
+    for (std::size_t i = 0; i < places.size(); ++i)
+      values[i] = Value::integer(event.row[places[i]]);
     return Value::object(*shapes_[event.input], {values, places.size()});
   }
   std::string json_of(const Event& event) const {
@@ -111,15 +118,20 @@ std::vector<std::uint32_t> words_of(const std::string& workload, ValueRef row) {
     ValueRef list;
     if (!row.find("ips", list)) std::abort();
     std::vector<std::uint32_t> words = {word(row, "id"), static_cast<std::uint32_t>(list.size())};
-    for (std::size_t i = 0; i < list.size(); ++i) words.push_back(static_cast<std::uint32_t>(list.at(i).as_integer()));
+    for (std::size_t i = 0; i < list.size(); ++i)
+      words.push_back(static_cast<std::uint32_t>(list.at(i).as_integer()));
     return words;
   }
   if (workload == "w3" || workload == "w3h") {
     ValueRef sum;
     if (!row.find("s", sum)) std::abort();
     const auto total = static_cast<std::uint64_t>(sum.as_integer());
-    return {word(row, "g"), word(row, "c"), static_cast<std::uint32_t>(total), static_cast<std::uint32_t>(total >> 32),
-            word(row, "lo"), word(row, "hi")};
+    return {word(row, "g"),
+            word(row, "c"),
+            static_cast<std::uint32_t>(total),
+            static_cast<std::uint32_t>(total >> 32),
+            word(row, "lo"),
+            word(row, "hi")};
   }
   if (workload == "w4") {
     if (word(row, "t") == 1) return {1, word(row, "d"), word(row, "k")};
@@ -132,8 +144,11 @@ std::vector<std::uint32_t> words_of(const std::string& workload, ValueRef row) {
 class Run {
  public:
   Run(std::string workload, std::uint32_t size, bool text)
-      : workload_(std::move(workload)), shape_(dmm::bench::shape_of(workload_)), program_(Program::parse(shape_.pipeline)),
-        generator_(workload_, size), feeder_(program_, shape_, text) {}
+      : workload_(std::move(workload)),
+        shape_(dmm::bench::shape_of(workload_)),
+        program_(Program::parse(shape_.pipeline)),
+        generator_(workload_, size),
+        feeder_(program_, shape_, text) {}
 
   double step(const Events& events) {
     feeder_.prepare(events);
@@ -145,15 +160,17 @@ class Run {
       std::cerr << to_text(result_.errors.front().value) << "\n";
       std::exit(1);
     }
-    for (const Row& row : result_.outputs["output"]) checksum_.add(words_of(workload_, row.value), row.weight);
+    for (const Row& row : result_.outputs["output"])
+      checksum_.add(words_of(workload_, row.value), row.weight);
     return time;
   }
   void check(const Events& all, const char* phase) const {
     dmm::bench::Checksum expected;
-    for (const auto& [words, weight] : dmm::bench::recompute(workload_, all)) expected.add(words, weight);
+    for (const auto& [words, weight] : dmm::bench::recompute(workload_, all))
+      expected.add(words, weight);
     if (expected == checksum_) return;
-    std::cerr << workload_ << " " << phase << ": checksum " << checksum_.rows << "/" << checksum_.sum << ", recomputed "
-              << expected.rows << "/" << expected.sum << "\n";
+    std::cerr << workload_ << " " << phase << ": checksum " << checksum_.rows << "/"
+              << checksum_.sum << ", recomputed " << expected.rows << "/" << expected.sum << "\n";
     std::exit(1);
   }
   // So that what is measured is the engine's state and not the last chunk.
@@ -178,7 +195,8 @@ class Run {
 
 int main(int argc, char** argv) {
   if (argc < 3) {
-    std::cerr << "usage: engine_bench w1|w2|w3|w3h|w4|q3|q4 SIZE [--updates N] [--batches N] [--json-input] [--no-check]\n";
+    std::cerr << "usage: engine_bench w1|w2|w3|w3h|w4|q3|q4 SIZE [--updates N] [--batches N] "
+                 "[--json-input] [--no-check]\n";
     return 2;
   }
   const std::string workload = argv[1];
@@ -221,7 +239,8 @@ int main(int argc, char** argv) {
     times.push_back(run.step(events) * 1e6);
     if (check) all.insert(all.end(), events.begin(), events.end());
   }
-  const double cpu = (cpu_seconds() - cpu_before) * 1e6 / static_cast<double>(std::max<std::size_t>(updates, 1));
+  const double cpu =
+      (cpu_seconds() - cpu_before) * 1e6 / static_cast<double>(std::max<std::size_t>(updates, 1));
   if (check) run.check(all, "single updates");
   double batch_time = 0;
   for (std::size_t i = 0; i < batches; ++i) {
@@ -232,11 +251,20 @@ int main(int argc, char** argv) {
   }
   if (check) run.check(all, "batches");
   std::sort(times.begin(), times.end());
-  const auto at = [&times](double p) { return times.empty() ? 0.0 : times[std::min(times.size() - 1, static_cast<std::size_t>(p * static_cast<double>(times.size())))]; };
-  std::printf("{\"workload\":\"%s\",\"input\":\"%s\",\"size\":%u,\"rows\":%zu,\"load_rows_s\":%.0f,\"p50_us\":%.2f,\"p99_us\":%.2f,"
-              "\"max_us\":%.1f,\"cpu_us\":%.2f,\"batch_updates_s\":%.0f,\"bytes_row\":%.0f,\"checked\":%s,\"sum\":[%lld,%u]}\n",
-              workload.c_str(), text ? "json" : "rows", size, rows, static_cast<double>(rows) / load, at(0.5), at(0.99),
-              times.empty() ? 0 : times.back(), cpu, static_cast<double>(batches) * 1000 / batch_time,
-              static_cast<double>(rss_after - rss_before) * 1024 / static_cast<double>(rows), check ? "true" : "false",
-              static_cast<long long>(run.checksum().rows), run.checksum().sum);
+  const auto at = [&times](double p) {
+    return times.empty()
+               ? 0.0
+               : times[std::min(times.size() - 1,
+                                static_cast<std::size_t>(p * static_cast<double>(times.size())))];
+  };
+  std::printf(
+      "{\"workload\":\"%s\",\"input\":\"%s\",\"size\":%u,\"rows\":%zu,\"load_rows_s\":%.0f,\"p50_"
+      "us\":%.2f,\"p99_us\":%.2f,"
+      "\"max_us\":%.1f,\"cpu_us\":%.2f,\"batch_updates_s\":%.0f,\"bytes_row\":%.0f,\"checked\":%s,"
+      "\"sum\":[%lld,%u]}\n",
+      workload.c_str(), text ? "json" : "rows", size, rows, static_cast<double>(rows) / load,
+      at(0.5), at(0.99), times.empty() ? 0 : times.back(), cpu,
+      static_cast<double>(batches) * 1000 / batch_time,
+      static_cast<double>(rss_after - rss_before) * 1024 / static_cast<double>(rows),
+      check ? "true" : "false", static_cast<long long>(run.checksum().rows), run.checksum().sum);
 }

@@ -12,16 +12,19 @@ Shape shape_of(const std::string& workload) {
   if (workload == "w1")
     return {R"({"inputs":["in"],"pipeline":[{"@select":{"@eq":["$.st",0]}},
       {"@project":{"id":"$.id","v":{"@add":[{"@mul":["$.val",2]},1]}}}]})",
-            {"in"}, {{"id", "site", "st", "val"}}};
+            {"in"},
+            {{"id", "site", "st", "val"}}};
   if (workload == "w2")
     return {R"({"inputs":["svc","pod"],"pipeline":[
       {"@join":{"@and":[{"@eq":["$.svc.id","$.pod.app"]},{"@eq":["$.pod.run",1]}]}},
       {"@groupBy":["$.svc.id","$.pod.ip"]},{"@project":{"id":"$.key","ips":"$.values"}}]})",
-            {"svc", "pod"}, {{"id"}, {"id", "app", "run", "ip"}}};
+            {"svc", "pod"},
+            {{"id"}, {"id", "app", "run", "ip"}}};
   if (workload == "w3" || workload == "w3h")
     return {R"({"inputs":["in"],"pipeline":[{"@groupBy":["$.g","$.v"]},{"@project":{"g":"$.key",
       "c":{"@len":"$.values"},"s":{"@sum":"$.values"},"lo":{"@min":"$.values"},"hi":{"@max":"$.values"}}}]})",
-            {"in"}, {{"id", "g", "v"}}};
+            {"in"},
+            {{"id", "g", "v"}}};
   if (workload == "w4")
     return {R"({"inputs":["des","obs"],"pipeline":[
       [{"@inputs":["des"]},{"@project":{"d":"$.d","k":"$.k","v":"$.v"}},"@distinct",{"@output":"want"}],
@@ -32,13 +35,15 @@ Shape shape_of(const std::string& workload) {
       [{"@inputs":["obs","keys"]},{"@join":[{"@and":[{"@eq":["$.obs.d","$.keys.d"]},{"@eq":["$.obs.k","$.keys.k"]}]},
          {"soft":["keys"]}]},{"@select":{"@isnil":"$.keys"}},
          {"@project":{"t":1,"d":"$.obs.d","k":"$.obs.k"}},{"@output":"output"}]]})",
-            {"des", "obs"}, {{"src", "d", "k", "v"}, {"d", "k", "v"}}};
+            {"des", "obs"},
+            {{"src", "d", "k", "v"}, {"d", "k", "v"}}};
   if (workload == "q3")
     return {R"({"inputs":["person","auction","bid"],"pipeline":[
       {"@join":[{"@and":[{"@eq":["$.auction.seller","$.person.id"]},{"@eq":["$.auction.cat",10]},{"@in":["$.person.st",[0,1,2]]}]},
          {"inputs":["person","auction"]}]},
       {"@project":{"a":"$.auction.id","p":"$.person.id","st":"$.person.st"}}]})",
-            {"person", "auction", "bid"}, {{"id", "st"}, {"id", "seller", "cat", "ts", "ex"}, {"auction", "price", "ts"}}};
+            {"person", "auction", "bid"},
+            {{"id", "st"}, {"id", "seller", "cat", "ts", "ex"}, {"auction", "price", "ts"}}};
   return {R"({"inputs":["person","auction","bid"],"pipeline":[
       [{"@inputs":["auction","bid"]},{"@join":{"@and":[{"@eq":["$.auction.id","$.bid.auction"]},
          {"@gte":["$.bid.ts","$.auction.ts"]},{"@lte":["$.bid.ts","$.auction.ex"]}]}},
@@ -46,7 +51,8 @@ Shape shape_of(const std::string& workload) {
        {"@project":{"cat":"$.key.cat","top":{"@max":"$.values"}}},{"@output":"tops"}],
       [{"@inputs":["tops"]},{"@groupBy":["$.cat","$.top"]},
        {"@project":{"cat":"$.key","avg":{"@div":[{"@sum":"$.values"},{"@len":"$.values"}]}}},{"@output":"output"}]]})",
-          {"person", "auction", "bid"}, {{"id", "st"}, {"id", "seller", "cat", "ts", "ex"}, {"auction", "price", "ts"}}};
+          {"person", "auction", "bid"},
+          {{"id", "st"}, {"id", "seller", "cat", "ts", "ex"}, {"auction", "price", "ts"}}};
 }
 
 u32 Generator::draw() {
@@ -214,7 +220,8 @@ void winning_bids(const std::vector<Rows>& in, Result& out) {
     sum += price;
     ++count;
   }
-  for (const auto& [category, total] : categories) out[{category, static_cast<u32>(total.first / total.second)}] += 1;
+  for (const auto& [category, total] : categories)
+    out[{category, static_cast<u32>(total.first / total.second)}] += 1;
 }
 
 }  // namespace
@@ -244,7 +251,8 @@ Result recompute(const std::string& workload, const Events& events) {
       std::uint64_t sum = 0;
       for (const u32 value : values) sum += value;
       const auto [low, high] = std::minmax_element(values.begin(), values.end());
-      out[{group, static_cast<u32>(values.size()), static_cast<u32>(sum), static_cast<u32>(sum >> 32), *low, *high}] += 1;
+      out[{group, static_cast<u32>(values.size()), static_cast<u32>(sum),
+           static_cast<u32>(sum >> 32), *low, *high}] += 1;
     }
   } else if (workload == "w4") {
     reconcile(in, out);

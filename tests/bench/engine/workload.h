@@ -18,7 +18,7 @@ using Events = std::vector<Event>;
 
 /// What a workload needs to be run on any engine.
 struct Shape {
-  std::string pipeline;                           // {"inputs", "pipeline"}
+  std::string pipeline;  // {"inputs", "pipeline"}
   std::vector<std::string> inputs;
   std::vector<std::vector<std::string>> columns;  // of each input
 };
@@ -27,7 +27,8 @@ Shape shape_of(const std::string& workload);
 /// Makes the rows of a workload. The order of draws is part of its specification.
 class Generator {
  public:
-  Generator(std::string workload, std::uint32_t size) : workload_(std::move(workload)), size_(size) {}
+  Generator(std::string workload, std::uint32_t size)
+      : workload_(std::move(workload)), size_(size) {}
   void load(Events& out);
   void update(Events& out);
 

@@ -13,6 +13,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     return 0;
   }
   Value again;
-  if (!decoder.decode(to_text(value), again, error) || !(value == again) || hash(value) != hash(again)) std::abort();
+  if (!decoder.decode(to_text(value), again, error) || !(value == again) ||
+      hash(value) != hash(again))
+    std::abort();
   return 0;
 }

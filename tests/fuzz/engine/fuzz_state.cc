@@ -1,5 +1,5 @@
-// Images with a checksum that fits, whatever is in them: refused, or a state that goes on. The bytes
-// are the content behind the header; header and checksum are put on here.
+// Images with a checksum that fits, whatever is in them: refused, or a state that goes on. The
+// bytes are the content behind the header; header and checksum are put on here.
 #include "engine/error.h"
 #include "engine/program.h"
 #include "engine/snapshot.h"
