@@ -2,6 +2,8 @@
 
 namespace dmm::engine {
 
-std::string_view version() noexcept { return DMM_VERSION; }
+std::string_view version() noexcept {
+  return DMM_VERSION;
+}
 
 }  // namespace dmm::engine

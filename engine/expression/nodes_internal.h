@@ -1,0 +1,210 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/expression/builtins_internal.h"
+#include "engine/expression/expression.h"
+#include "engine/expression/path.h"
+#include "engine/expression/regex_internal.h"
+
+/// The nodes of compiled expressions that are more than a function of their arguments.
+namespace dmm::engine::internal {
+
+using Expressions = std::vector<ExpressionPtr>;
+
+class ConstantNode final : public Expression {
+ public:
+  explicit ConstantNode(Value value) : value_(std::move(value)) {}
+  bool eval(Scope&, Value& out) const override {
+    out = value_;
+    return true;
+  }
+  const Value* as_constant() const noexcept override { return &value_; }
+
+ private:
+  Value value_;
+};
+
+class PathNode final : public Expression {
+ public:
+  explicit PathNode(Path path) : path_(std::move(path)) {}
+  bool eval(Scope& scope, Value& out) const override { return read(path_, scope, out); }
+  const Path* as_path() const noexcept override { return &path_; }
+  static bool read(const Path& path, Scope& scope, Value& out);
+
+ private:
+  Path path_;
+};
+
+class CallNode final : public Expression {
+ public:
+  CallNode(const Builtin& builtin, Expressions arguments)
+      : builtin_(builtin), arguments_(std::move(arguments)) {}
+  bool eval(Scope& scope, Value& out) const override;
+
+ private:
+  const Builtin& builtin_;
+  Expressions arguments_;
+};
+
+class HostNode final : public Expression {
+ public:
+  HostNode(HostFunction function, Expressions arguments)
+      : function_(std::move(function)), arguments_(std::move(arguments)) {}
+  bool eval(Scope& scope, Value& out) const override;
+
+ private:
+  HostFunction function_;
+  Expressions arguments_;
+};
+
+class EqualNode final : public Expression {
+ public:
+  EqualNode(ExpressionPtr a, ExpressionPtr b, bool wanted)
+      : a_(std::move(a)), b_(std::move(b)), wanted_(wanted) {}
+  bool eval(Scope& scope, Value& out) const override;
+
+ private:
+  ExpressionPtr a_;
+  ExpressionPtr b_;
+  bool wanted_;
+};
+
+/// `@and` (stop at false) and `@or` (stop at true).
+class JunctionNode final : public Expression {
+ public:
+  JunctionNode(Expressions parts, bool stop) : parts_(std::move(parts)), stop_(stop) {}
+  bool eval(Scope& scope, Value& out) const override;
+
+ private:
+  Expressions parts_;
+  bool stop_;
+};
+
+/// `@not` and `@bool`.
+class TruthNode final : public Expression {
+ public:
+  TruthNode(ExpressionPtr inner, bool negated) : inner_(std::move(inner)), negated_(negated) {}
+  bool eval(Scope& scope, Value& out) const override;
+
+ private:
+  ExpressionPtr inner_;
+  bool negated_;
+};
+
+/// `@cond` and `@switch`: the first result whose condition holds; `otherwise` may be null.
+class ChoiceNode final : public Expression {
+ public:
+  ChoiceNode(std::vector<std::pair<ExpressionPtr, ExpressionPtr>> cases, ExpressionPtr otherwise)
+      : cases_(std::move(cases)), otherwise_(std::move(otherwise)) {}
+  bool eval(Scope& scope, Value& out) const override;
+
+ private:
+  std::vector<std::pair<ExpressionPtr, ExpressionPtr>> cases_;
+  ExpressionPtr otherwise_;
+};
+
+class DefinedOrNode final : public Expression {
+ public:
+  explicit DefinedOrNode(Expressions parts) : parts_(std::move(parts)) {}
+  bool eval(Scope& scope, Value& out) const override;
+
+ private:
+  Expressions parts_;
+};
+
+class ListNode final : public Expression {
+ public:
+  explicit ListNode(Expressions items) : items_(std::move(items)) {}
+  bool eval(Scope& scope, Value& out) const override;
+
+ private:
+  Expressions items_;
+};
+
+class DictNode final : public Expression {
+ public:
+  /// members: in the order of the shape's keys.
+  DictNode(ShapePtr shape, Expressions members)
+      : shape_(std::move(shape)), members_(std::move(members)) {}
+  bool eval(Scope& scope, Value& out) const override;
+
+ private:
+  ShapePtr shape_;
+  Expressions members_;
+};
+
+/// `@map` and `@filter`.
+class EachNode final : public Expression {
+ public:
+  EachNode(ExpressionPtr each, ExpressionPtr list, bool filter)
+      : each_(std::move(each)), list_(std::move(list)), filter_(filter) {}
+  bool eval(Scope& scope, Value& out) const override;
+
+ private:
+  ExpressionPtr each_;
+  ExpressionPtr list_;
+  bool filter_;
+};
+
+class SortNode final : public Expression {
+ public:
+  SortNode(ExpressionPtr comparator, ExpressionPtr list);
+  bool eval(Scope& scope, Value& out) const override;
+
+ private:
+  bool before(Scope& scope, const Value& a, const Value& b, bool& out) const;
+  ExpressionPtr comparator_;
+  ExpressionPtr list_;
+  ShapePtr pair_;
+};
+
+/// `@getField` and `@exists` of a path that is computed.
+class DynamicPathNode final : public Expression {
+ public:
+  DynamicPathNode(ExpressionPtr path, bool exists) : path_(std::move(path)), exists_(exists) {}
+  bool eval(Scope& scope, Value& out) const override;
+
+ private:
+  ExpressionPtr path_;
+  bool exists_;
+};
+
+class ExistsNode final : public Expression {
+ public:
+  explicit ExistsNode(Path path) : path_(std::move(path)) {}
+  bool eval(Scope& scope, Value& out) const override;
+
+ private:
+  Path path_;
+};
+
+class SetFieldNode final : public Expression {
+ public:
+  SetFieldNode(Path path, ExpressionPtr value) : path_(std::move(path)), value_(std::move(value)) {}
+  bool eval(Scope& scope, Value& out) const override;
+
+ private:
+  Path path_;
+  ExpressionPtr value_;
+};
+
+class NowNode final : public Expression {
+ public:
+  bool eval(Scope& scope, Value& out) const override;
+};
+
+/// `@regexp` with a constant pattern.
+class RegexNode final : public Expression {
+ public:
+  RegexNode(Regex regex, ExpressionPtr text) : regex_(std::move(regex)), text_(std::move(text)) {}
+  bool eval(Scope& scope, Value& out) const override;
+
+ private:
+  Regex regex_;
+  ExpressionPtr text_;
+};
+
+}  // namespace dmm::engine::internal

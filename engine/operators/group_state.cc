@@ -1,0 +1,240 @@
+#include "engine/operators/group_state_internal.h"
+
+#include <algorithm>
+
+#include "engine/expression/builtins_internal.h"
+#include "engine/expression/coerce_internal.h"
+#include "engine/limits.h"
+
+namespace dmm::engine::internal {
+
+using Fold = AggregateSpec::Fold;
+
+GroupLogic::GroupLogic(const GroupSpec& spec) : spec_(spec), needs_(spec.elements.size()) {
+  for (const AggregateSpec& aggregate : spec.aggregates) {
+    ElementNeeds& needs = needs_[aggregate.source];
+    switch (aggregate.fold) {
+      case Fold::count:
+        break;
+      case Fold::sum:
+      case Fold::mean:
+        needs.sum = true;
+        break;
+      case Fold::lexmin:
+      case Fold::lexmax:
+        needs.text = true;
+        break;
+      default:
+        needs.order = true;
+    }
+  }
+  // The values themselves serve the folds that need their order; no second bag then.
+  ordered_ = spec.values || needs_[0].order;
+  needs_[0].order = false;
+  keep_documents_ = spec.documents;
+  for (std::size_t i = 0; i < needs_.size(); ++i)
+    has_elements_ = has_elements_ || i > 0 || needs_[i].sum || needs_[i].text;
+  std::vector<std::pair<std::string, int>> members = {{"key", -2}};
+  if (spec.values) members.emplace_back("values", -1);
+  if (spec.documents) members.emplace_back("documents", -3);
+  for (std::size_t i = 0; i < spec.aggregates.size(); ++i)
+    members.emplace_back("@" + std::to_string(i), static_cast<int>(i));
+  std::sort(members.begin(), members.end());
+  std::vector<Value> keys;
+  for (const auto& [name, slot] : members) {
+    keys.push_back(Value::string(name));
+    slots_.push_back(slot);
+  }
+  shape_ = ShapePtr(Shape::make(std::move(keys)));
+}
+
+bool GroupLogic::element(std::size_t index, Scope& scope, const Value& value, Value& out) const {
+  if (index == 0) {
+    out = value;
+    return true;
+  }
+  scope.reset({});
+  scope.set_subject(value);
+  return spec_.elements[index]->eval(scope, out);
+}
+
+bool GroupLogic::fold_elements(GroupState& group, Scope& scope, const Value& value,
+                               Weight change) const {
+  if (group.elements.empty()) group.elements.resize(needs_.size());
+  Weight ignored;
+  for (std::size_t i = 0; i < needs_.size(); ++i) {
+    ElementState& state = group.elements[i];
+    Value item;
+    if (!element(i, scope, value, item)) {
+      if (!state.failed.add(value, change, ignored)) return false;
+      continue;
+    }
+    if (needs_[i].order && !state.ordered.add(item, change, ignored)) return false;
+    if (needs_[i].text && !state.texts.add(item, change, ignored)) return false;
+    if (!needs_[i].sum) continue;
+    Value number;
+    const bool ok = to_number(scope, item, number) ? state.sum.add(number, change)
+                                                   : state.not_number.add(item, change, ignored);
+    if (!ok) return false;
+  }
+  return true;
+}
+
+bool GroupLogic::fold(GroupState& group, Scope& scope, const Value& value, const Value& document,
+                      Weight weight) const {
+  Weight before = 0;
+  if (ordered_ ? !group.members.add(value, weight, before)
+               : !group.plain.add(value, weight, &before))
+    return false;
+  const Weight change = effective(before + weight) - effective(before);
+  Weight count;
+  Weight ignored;
+  const bool counted = add_weights(group.count, change, count);
+  const bool listed =
+      counted && (!keep_documents_ || group.documents.add(document, weight, ignored));
+  const bool folded =
+      listed && (change == 0 || !has_elements_ || fold_elements(group, scope, value, change));
+  if (folded) {
+    group.count = count;
+    return true;
+  }
+  // Opposites of additions that have just been possible.
+  if (listed && keep_documents_) static_cast<void>(group.documents.add(document, -weight, ignored));
+  if (ordered_)
+    static_cast<void>(group.members.add(value, -weight, ignored));
+  else
+    static_cast<void>(group.plain.add(value, -weight));
+  if (listed) refold(group, scope);
+  return false;
+}
+
+// After an addition that stopped half-way: makes the folds again from the members. O(group).
+void GroupLogic::refold(GroupState& group, Scope& scope) const {
+  group.elements.clear();
+  for (const Row& row : ordered_ ? group.members.rows() : group.plain.rows())
+    if (const Weight copies = effective(row.weight); copies != 0)
+      static_cast<void>(fold_elements(group, scope, row.value, copies));
+}
+
+bool GroupLogic::list_of(const OrderedBag& bag, Scope& scope, Value& out) const {
+  constexpr std::size_t kFew = 64;
+  Value few[kFew];
+  std::vector<Value> many;
+  std::size_t size = 0;
+  bool fits = true;
+  bag.ascend([&](const Row& row) {
+    const Weight copies = spec_.distinct ? 1 : row.weight;
+    fits = copies <= limits::kGroupItemsMax - static_cast<Weight>(size);
+    for (Weight i = 0; fits && i < copies; ++i, ++size) {
+      if (size < kFew) {
+        few[size] = row.value;
+        continue;
+      }
+      if (size == kFew) many.assign(few, few + kFew);
+      many.push_back(row.value);
+    }
+    return fits;
+  });
+  if (!fits)
+    return scope.fail("the list of a group is longer than the limit of " +
+                      std::to_string(limits::kGroupItemsMax));
+  out = size <= kFew ? Value::list({few, size}) : Value::list(many);
+  return true;
+}
+
+bool GroupLogic::fold_order(const GroupState& group, const OrderedBag& bag,
+                            const AggregateSpec& aggregate, Scope& scope, Value& out) const {
+  if (aggregate.fold == Fold::min || aggregate.fold == Fold::max) {
+    // Numbers are neighbours in the canonical order: if both ends are numbers, all are.
+    if (!bag.first()->is_number()) return not_numeric(scope, bag.first());
+    if (!bag.last()->is_number()) return not_numeric(scope, bag.last());
+    out = aggregate.fold == Fold::min ? bag.first() : bag.last();
+    return true;
+  }
+  std::vector<Value> items;
+  const bool distinct = spec_.distinct && &bag == &group.members;
+  const auto take = [&](const Row& row) {
+    for (Weight i = 0; i < (distinct ? 1 : row.weight); ++i) {
+      if (static_cast<std::int64_t>(items.size()) >= aggregate.k) return false;
+      items.push_back(row.value);
+    }
+    return static_cast<std::int64_t>(items.size()) < aggregate.k;
+  };
+  if (aggregate.fold == Fold::topk)
+    bag.descend(take);
+  else
+    bag.ascend(take);
+  out = Value::list(items);
+  return true;
+}
+
+bool GroupLogic::fold_value(const GroupState& group, const AggregateSpec& aggregate, Scope& scope,
+                            Value& out) const {
+  if (aggregate.fold == Fold::count && aggregate.source == 0) {
+    out = Value::integer(group.count);
+    return true;
+  }
+  if (!has_elements_) return fold_order(group, group.members, aggregate, scope, out);
+  const ElementState& state = group.elements[aggregate.source];
+  Value item;
+  if (!state.failed.empty() && !element(aggregate.source, scope, state.failed.first(), item))
+    return false;
+  switch (aggregate.fold) {
+    case Fold::count:
+      out = Value::integer(group.count);
+      return true;
+    case Fold::sum:
+    case Fold::mean:
+      if (!state.not_number.empty()) return to_number(scope, state.not_number.first(), item);
+      if (aggregate.fold == Fold::sum) return state.sum.sum(out) || scope.fail("sum out of range");
+      return state.sum.mean(group.count, out) || scope.fail("mean out of range");
+    case Fold::lexmin:
+      out = state.texts.first();
+      return true;
+    case Fold::lexmax:
+      out = state.texts.last();
+      return true;
+    default:
+      break;
+  }
+  return fold_order(group, aggregate.source == 0 ? group.members : state.ordered, aggregate, scope,
+                    out);
+}
+
+bool GroupLogic::row(const GroupState& group, Scope& scope, Value& out) const {
+  constexpr std::size_t kFew = 12;
+  Value few[kFew];
+  std::vector<Value> many;
+  Value* values = few;
+  if (slots_.size() > kFew) {
+    many.resize(slots_.size());
+    values = many.data();
+  }
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
+    bool ok = true;
+    switch (slots_[i]) {
+      case -3:
+        ok = list_of(group.documents, scope, values[i]);
+        break;
+      case -2:
+        values[i] = group.key;
+        break;
+      case -1:
+        ok = list_of(group.members, scope, values[i]);
+        break;
+      default:
+        ok = fold_value(group, spec_.aggregates[static_cast<std::size_t>(slots_[i])], scope,
+                        values[i]);
+    }
+    if (!ok) return false;
+  }
+  Value row = Value::object(*shape_, {values, slots_.size()});
+  if (!spec_.projection) {
+    out = std::move(row);
+    return true;
+  }
+  scope.reset(row);
+  return spec_.projection->eval(scope, out);
+}
+
+}  // namespace dmm::engine::internal
