@@ -1,8 +1,9 @@
 # Goal: an installed dmm can be used through CMake and through pkg-config.
 # Method: installs the build into an empty prefix, moves that prefix (a package must not remember
-# where it was built), builds the consumer in both ways, runs it, and asks for wrong versions.
+# where it was built), builds the consumer in both ways, runs it, builds the program of the
+# README, and asks for wrong versions.
 #
-# BUILD CONFIG CONSUMER SCRATCH GENERATOR CXX LIBDIR VERSION   given by tests/install/CMakeLists.txt
+# BUILD CONFIG CONSUMER README SCRATCH GENERATOR CXX LIBDIR VERSION   given by tests/install/CMakeLists.txt
 
 function(run)
   execute_process(COMMAND ${ARGV} RESULT_VARIABLE code OUTPUT_VARIABLE out ERROR_VARIABLE out)
@@ -36,6 +37,16 @@ execute_process(COMMAND ${PKG_CONFIG} --modversion dmm
 if(NOT said STREQUAL VERSION)
   message(FATAL_ERROR "dmm.pc says version ${said}, the project ${VERSION}")
 endif()
+
+message(STATUS "the program of the README")
+file(READ ${README} text)
+string(FIND "${text}" "```cpp\n" begin)
+math(EXPR begin "${begin} + 7")
+string(SUBSTRING "${text}" ${begin} -1 text)
+string(FIND "${text}" "```" end)
+string(SUBSTRING "${text}" 0 ${end} text)
+file(WRITE ${SCRATCH}/readme.cc "${text}")
+run(${CXX} -std=c++20 ${SCRATCH}/readme.cc -o ${SCRATCH}/readme ${flags})
 
 message(STATUS "with a version that does not fit")
 file(WRITE ${SCRATCH}/newer/CMakeLists.txt
