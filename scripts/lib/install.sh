@@ -15,10 +15,10 @@ dmm_group_packages() {
     build) printf '%s\n' g++ cmake ninja-build pkg-config ccache ;;
     library)
       printf "%s\n" libnats-dev libssl-dev libpqxx-dev nlohmann-json3-dev libfmt-dev \
-        libtomlplusplus-dev ;;
+        libtomlplusplus-dev libsimdjson-dev ;;
     tools) printf '%s\n' libcli11-dev libcpp-httplib-dev ;;
     servers) printf '%s\n' nats-server postgresql ;;
-    test) printf '%s\n' catch2 ;;
+    test) printf '%s\n' catch2 libsqlite3-dev openssl ;;
     clients) printf '%s\n' mosquitto-clients nodejs npm ;;
     *) dmm_fail "there is no group of packages called '$1'" \
       "Known: build, library, tools, servers, test, clients." ;;
