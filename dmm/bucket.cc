@@ -72,7 +72,6 @@ class HandlerMatters final : public Matters {
 }  // namespace
 
 // ---- tokens
-// --------------------------------------------------------------------------------------
 
 nlohmann::json Bucket::Impl::matter(const Identity& identity, Sequence* token) {
   check(identity);
@@ -201,7 +200,6 @@ void Bucket::Impl::close() {
 }
 
 // ---- the bucket
-// ----------------------------------------------------------------------------------
 
 Bucket::Bucket(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Bucket::Bucket(Bucket&&) noexcept = default;

@@ -62,6 +62,9 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   using Timers = std::multimap<Clock::time_point, std::function<void()>>;
   using Timer = std::optional<Timers::iterator>;  ///< none: not set, or fired
 
+  /// How long after an unanswered request it is made again.
+  static constexpr std::chrono::milliseconds kTroubleDelay{500};
+
   enum class State : std::uint8_t { fresh, ready, reading, running, storing, waiting, parked };
 
   /// One execution of a handler.
