@@ -202,7 +202,15 @@ bool settled_on(Bucket& bucket, const Identity& identity, const json& value) {
 
 void wait_settled_on(Bucket& bucket, const Identity& identity, const json& value,
                      std::chrono::milliseconds deadline) {
-  if (becomes_true([&] { return settled_on(bucket, identity, value); }, deadline)) return;
+  const auto settled = [&] {
+    try {
+      return settled_on(bucket, identity, value);
+    } catch (const Error& error) {
+      if (error.kind() != Kind::retry) throw;
+      return false;  // the server is away: a fault that the test made
+    }
+  };
+  if (becomes_true(settled, deadline)) return;
   const std::optional<Matter> matter = bucket.inspect().get(identity);
   throw std::runtime_error(fmt::format(
       "{} is not settled on {} after {} ms: phase {}, stored {}, token {}, error {} {}",
