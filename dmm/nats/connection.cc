@@ -275,10 +275,10 @@ void Connection::close() {
     timers_changed_.notify_all();
   }
   if (timer_thread_.joinable()) timer_thread_.join();
-  int links = 0;
+  int ends = 0;
   for (Link* out : {&urgent_, &bulk_}) {
     if (!out->connection) continue;
-    if (out->subscription) ++links;
+    ends += out->subscription ? 2 : 1;
     // What is buffered leaves first. Draining would do that too, but looks only every 100 ms.
     if (natsConnection_Status(out->connection.get()) == NATS_CONN_STATUS_CONNECTED) {
       natsConnection_FlushTimeout(out->connection.get(), 1'000);
@@ -286,9 +286,10 @@ void Connection::close() {
     natsConnection_Close(out->connection.get());
   }
   {
-    // The delivery threads end by themselves; until then they may still call us.
+    // The delivery threads end by themselves, and libnats tells of each closed connection on a
+    // thread of its own; until then they may still call us.
     std::unique_lock lock(mutex_);
-    timers_changed_.wait_for(lock, std::chrono::seconds(5), [&] { return links_ended_ >= links; });
+    timers_changed_.wait_for(lock, std::chrono::seconds(5), [&] { return ends_ >= ends; });
   }
   for (Link* out : {&urgent_, &bulk_}) {
     out->subscription.reset();
@@ -419,16 +420,22 @@ void Connection::on_reconnected(natsConnection*, void* closure) noexcept {
 
 void Connection::on_closed(natsConnection*, void* closure) noexcept {
   Connection& self = *static_cast<Link*>(closure)->owner;
-  if (self.closed_) return;
-  self.refused_ = true;
-  self.log_.error("the connection was closed for good: the server refuses us");
+  if (!self.closed_) {
+    self.refused_ = true;
+    self.log_.error("the connection was closed for good: the server refuses us");
+  }
+  self.count_end();
 }
 
 void Connection::on_ended(void* closure) noexcept {
-  Connection& self = *static_cast<Link*>(closure)->owner;
-  const std::lock_guard lock(self.mutex_);
-  ++self.links_ended_;
-  self.timers_changed_.notify_all();
+  static_cast<Link*>(closure)->owner->count_end();
+}
+
+/// The last thing that a callback does: close() may destroy everything once it has counted.
+void Connection::count_end() noexcept {
+  const std::lock_guard lock(mutex_);
+  ++ends_;
+  timers_changed_.notify_all();
 }
 
 void Connection::on_error(natsConnection*, natsSubscription*, natsStatus status,

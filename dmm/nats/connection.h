@@ -116,6 +116,7 @@ class Connection {
   OptionsHandle make_options(Link& link, const ConnectionOptions& options);
   void dispatch(const Link& link, Incoming message);
   void answer(std::uint64_t id, Result<Incoming> result);
+  void count_end() noexcept;
   void run_timers(const std::stop_token& stop);
   void expire_requests(std::chrono::steady_clock::time_point now);
   Link& link(Channel channel) noexcept { return channel == Channel::urgent ? urgent_ : bulk_; }
@@ -139,7 +140,7 @@ class Connection {
   std::mutex mutex_;
   std::condition_variable timers_changed_;
   std::uint64_t next_id_ = 1;
-  int links_ended_ = 0;  ///< whose delivery thread has ended
+  int ends_ = 0;  ///< delivery threads that ended and connections that were closed
   std::unordered_map<std::uint64_t, Pending> pending_;
   std::unordered_map<std::uint64_t, std::shared_ptr<Inbox::Slot>> inboxes_;
   std::unordered_map<std::string, std::shared_ptr<Inbox::Slot>> followed_;  ///< by consumer

@@ -38,8 +38,6 @@ auto RunLoop::in_tenure(Task task) {
   };
 }
 
-// ----------------------------------------------------------------------
-
 void RunLoop::take_token(transport::Message message) {
   ++stats_.tokens;
   const std::string subject = message.subject;
