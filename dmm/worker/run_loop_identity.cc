@@ -371,6 +371,7 @@ void RunLoop::ran(const ItemPtr& item) {
   }
   switch (result.end) {
     case RunResult::End::refused:
+      if (run->input.is_news) ++stats_.refused;
       return park(item, result.error_code, result.error);
     case RunResult::End::failed:
       if (run->cancelled) return put_back(item);
