@@ -121,9 +121,9 @@ OptionsHandle Connection::make_options(Link& link, const ConnectionOptions& opti
 
 namespace {
 
-/// Why a connection could not be made. A server that nobody answers for is unreachable, however long
-/// that took to see; one that misses our certificate just hangs up, which libnats reports as any
-/// other error.
+/// Why a connection could not be made. A server that nobody answers for is unreachable, however
+/// long that took to see; one that misses our certificate just hangs up, which libnats reports as
+/// any other error.
 Error connect_error(natsStatus status, const std::string& where, const ConnectionOptions& options) {
   const char* raw = nats_GetLastError(nullptr);
   std::string_view detail = raw == nullptr ? "" : raw;
@@ -154,6 +154,8 @@ void Connection::connect(Link& link, const ConnectionOptions& options) {
   if (where.empty()) where = "nats://127.0.0.1:4222";
   const natsStatus status = natsConnection_Connect(link.connection.out(), handle.get());
   if (status != NATS_OK) throw connect_error(status, where, options);
+  payload_bytes_max_ =
+      static_cast<std::size_t>(natsConnection_GetMaxPayload(link.connection.get()));
   check(natsConnection_Subscribe(link.subscription.out(), link.connection.get(),
                                  (link.inbox + ".>").c_str(), on_message, &link),
         "subscribing to the inbox");
@@ -189,7 +191,7 @@ void Connection::request(Channel channel, const std::string& subject,
     if (pending_.size() > kUrgentMax) channel = Channel::bulk;
     id = next_id_++;
     if (pending_.empty()) timers_changed_.notify_one();
-    pending_.emplace(id, Pending{steady_clock::now() + timeout, std::move(handler)});
+    pending_.emplace(id, Pending{subject, steady_clock::now() + timeout, std::move(handler)});
   }
   Link& out = link(channel);
   try {
@@ -236,10 +238,6 @@ std::shared_ptr<void> Connection::on_reconnect(std::function<void()> listener) {
 bool Connection::connected() const noexcept {
   return natsConnection_Status(urgent_.connection.get()) == NATS_CONN_STATUS_CONNECTED &&
          natsConnection_Status(bulk_.connection.get()) == NATS_CONN_STATUS_CONNECTED;
-}
-
-std::size_t Connection::payload_bytes_max() const noexcept {
-  return static_cast<std::size_t>(natsConnection_GetMaxPayload(urgent_.connection.get()));
 }
 
 std::string Connection::url() const {
@@ -438,11 +436,32 @@ void Connection::count_end() noexcept {
   timers_changed_.notify_all();
 }
 
-void Connection::on_error(natsConnection*, natsSubscription*, natsStatus status,
+void Connection::on_error(natsConnection* connection, natsSubscription*, natsStatus status,
                           void* closure) noexcept {
-  auto* link = static_cast<Link*>(closure);
-  if (!link->owner->closed_) {
-    link->owner->log_.warn("the server reports an error", {{"error", natsStatus_GetText(status)}});
+  Connection& self = *static_cast<Link*>(closure)->owner;
+  if (self.closed_) return;
+  const char* detail = nullptr;
+  natsConnection_GetLastError(connection, &detail);
+  const std::string text =
+      detail != nullptr && *detail != '\0' ? detail : natsStatus_GetText(status);
+  self.log_.warn("the server reports an error", {{"error", text}});
+  if (status == NATS_NOT_PERMITTED) self.forbid(text);
+}
+
+/// A publish that the rights of this user do not cover is not answered; the server complains
+/// beside: `Permissions Violation for Publish to "subject"`.
+void Connection::forbid(std::string_view violation) {
+  std::vector<std::uint64_t> forbidden;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [id, pending] : pending_) {
+      if (violation.find('"' + pending.subject + '"') != std::string_view::npos) {
+        forbidden.push_back(id);
+      }
+    }
+  }
+  for (const std::uint64_t id : forbidden) {
+    answer(id, Error(code::access_denied, std::string(violation)));
   }
 }
 

@@ -90,7 +90,7 @@ class Connection {
 
   bool connected() const noexcept;
   std::uint64_t reconnects() const noexcept { return reconnects_; }
-  std::size_t payload_bytes_max() const noexcept;
+  std::size_t payload_bytes_max() const noexcept { return payload_bytes_max_; }
   /// The URL of the server, without credentials.
   std::string url() const;
   std::string server_id() const;
@@ -101,6 +101,7 @@ class Connection {
 
  private:
   struct Pending {
+    std::string subject;
     std::chrono::steady_clock::time_point deadline;
     AnswerHandler handler;
   };
@@ -118,6 +119,7 @@ class Connection {
   void answer(std::uint64_t id, Result<Incoming> result);
   void count_end() noexcept;
   void run_timers(const std::stop_token& stop);
+  void forbid(std::string_view violation);
   void expire_requests(std::chrono::steady_clock::time_point now);
   Link& link(Channel channel) noexcept { return channel == Channel::urgent ? urgent_ : bulk_; }
 
@@ -135,6 +137,7 @@ class Connection {
   Link bulk_;
   std::atomic<std::uint64_t> reconnects_{0};
   std::atomic<bool> closed_{false};
+  std::atomic<std::size_t> payload_bytes_max_{0};
   std::atomic<bool> refused_{false};  ///< the server does not take us back: libnats has given up
 
   std::mutex mutex_;

@@ -37,7 +37,7 @@ class Mailbox {
     borrowed_ = true;
     run_as_guest(lock);
     borrowed_ = false;
-    if (!messages_.empty() || woken_) changed_.notify_one();
+    if (!messages_.empty() || woken_ || owner_is_due_) changed_.notify_one();
   }
 
   /// Any thread: ends the owner's wait, so that it looks at its conditions.
@@ -54,7 +54,10 @@ class Mailbox {
     deadline_ = deadline;
     changed_.wait_until(lock, deadline,
                         [this] { return !borrowed_ && (woken_ || !messages_.empty()); });
+    // Past its deadline the owner has work of its own, and a guest has to leave.
+    owner_is_due_ = true;
     changed_.wait(lock, [this] { return !borrowed_; });
+    owner_is_due_ = false;
     owner_waits_ = false;
     woken_ = false;
     std::vector<std::function<void()>> batch;
@@ -67,7 +70,7 @@ class Mailbox {
   void run_as_guest(std::unique_lock<std::mutex>& lock) {
     // A guest has other things to do: under a steady stream the owner takes over.
     constexpr int kBatchesMax = 4;
-    for (int i = 0; i < kBatchesMax && !messages_.empty() && !woken_; ++i) {
+    for (int i = 0; i < kBatchesMax && !messages_.empty() && !woken_ && !owner_is_due_; ++i) {
       std::vector<std::function<void()>> batch;
       batch.swap(messages_);
       lock.unlock();
@@ -84,6 +87,7 @@ class Mailbox {
   std::vector<std::function<void()>> messages_;
   bool owner_waits_ = false;
   bool borrowed_ = false;  ///< a guest is at work
+  bool owner_is_due_ = false;
   bool woken_ = false;
   Clock::time_point deadline_;
 };

@@ -75,7 +75,7 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
     bool timed_out = false;
     bool cancelled = false;
     Timer deadline;
-    std::atomic<bool> started = false;
+    std::atomic<Clock::time_point> started{};  ///< by its thread; zero while it stands in line
     Clock::duration took{};
   };
 
@@ -136,7 +136,7 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   bool may_begin(const Item& item) const;
   void dispatch(const ItemPtr& item);
   void ran(const ItemPtr& item);
-  void watch_deadline(const ItemPtr& item, const std::shared_ptr<Run>& run);
+  void watch_deadline(const ItemPtr& item, const std::shared_ptr<Run>& run, Clock::duration left);
   void overdue(const ItemPtr& item, const std::shared_ptr<Run>& run);
   void finish(const ItemPtr& item);
   void store(const ItemPtr& item, std::optional<std::string> value);

@@ -295,7 +295,6 @@ void RunLoop::dispatch(const ItemPtr& item) {
   run->input.is_news = !token.news.empty();
   run->input.deleted = token.deleted;
   run->input.attempt = item->attempts + 1;
-  run->input.deadline = Clock::now() + options_.timeout;
   run->input.epoch = lease_->epoch();
   if (token.news.empty()) {
     run->input.value = item->entry.value;
@@ -311,10 +310,11 @@ void RunLoop::dispatch(const ItemPtr& item) {
   item->run = run;
   item->state = State::running;
   ++stats_.runs;
-  watch_deadline(item, run);
+  watch_deadline(item, run, options_.timeout);
   pool_->submit([this, item, run] {
-    run->started = true;
     const auto begun = Clock::now();
+    run->input.deadline = begun + options_.timeout;
+    run->started = begun;
     run->result =
         run_once(materializer_, run->input, matters_, run->stop.get_token(), streams_.log);
     run->took = Clock::now() - begun;
@@ -322,11 +322,15 @@ void RunLoop::dispatch(const ItemPtr& item) {
   });
 }
 
-void RunLoop::watch_deadline(const ItemPtr& item, const std::shared_ptr<Run>& run) {
-  run->deadline = later(options_.timeout, [this, item, run] {
+void RunLoop::watch_deadline(const ItemPtr& item, const std::shared_ptr<Run>& run,
+                             Clock::duration left) {
+  run->deadline = later(left, [this, item, run] {
     run->deadline.reset();
-    // One that still stands in line for a thread has used none of its time.
-    if (!run->started) return watch_deadline(item, run);
+    // While it stood in line for a thread it used none of its time.
+    const Clock::time_point started = run->started;
+    const auto due = started == Clock::time_point() ? Clock::now() + options_.timeout
+                                                    : started + options_.timeout;
+    if (due > Clock::now()) return watch_deadline(item, run, due - Clock::now());
     overdue(item, run);
   });
 }
