@@ -142,6 +142,7 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
         if (error.kind() != Kind::retry && error.kind() != Kind::not_found) throw;
         streams_.log.warn("observing could not begin", {{"kind", kind_}, {"error", error.what()}});
         reader_.reset();
+        mailbox_.run_until(Clock::now() + limits::retry_delay_max);
         continue;
       }
       set_holds(true);

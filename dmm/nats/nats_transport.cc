@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <atomic>
 #include <charconv>
 #include <mutex>
 
@@ -187,7 +188,7 @@ class NatsStream final : public transport::Stream, public std::enable_shared_fro
 
   StreamState state() override {
     const std::string what = "reading the state of stream " + config_.name;
-    StreamState state = parse_state(parse_answer(
+    StreamState state = parse_state(parse_info(
         connection_->request("$JS.API.STREAM.INFO." + config_.name, "", limits::request_timeout),
         what));
     set_created(state.created);
@@ -196,10 +197,10 @@ class NatsStream final : public transport::Stream, public std::enable_shared_fro
 
   std::vector<std::string> subjects(std::string_view filter) override {
     const nlohmann::json info =
-        parse_answer(connection_->request("$JS.API.STREAM.INFO." + config_.name,
-                                          nlohmann::json{{"subjects_filter", filter}}.dump(),
-                                          limits::request_timeout),
-                     "listing the subjects of stream " + config_.name);
+        parse_info(connection_->request("$JS.API.STREAM.INFO." + config_.name,
+                                        nlohmann::json{{"subjects_filter", filter}}.dump(),
+                                        limits::request_timeout),
+                   "listing the subjects of stream " + config_.name);
     set_created(info.value("created", ""));
     std::vector<std::string> names;
     const auto found = info.find("state");
@@ -222,6 +223,7 @@ class NatsStream final : public transport::Stream, public std::enable_shared_fro
       if (&error.code() != &code::stream_missing || !may_create_) throw;
       create();
     }
+    opened_ = true;
   }
 
   void set_created(std::string created) {
@@ -233,6 +235,16 @@ class NatsStream final : public transport::Stream, public std::enable_shared_fro
   const Logger& log() const noexcept { return log_; }
 
  private:
+  /// As parse_answer; a stream that was there and is gone is created again, if that is allowed.
+  nlohmann::json parse_info(const Result<Incoming>& answer, std::string_view what) {
+    try {
+      return parse_answer(answer, what);
+    } catch (const Error& error) {
+      if (opened_ && &error.code() == &code::stream_missing) recreate();
+      throw;
+    }
+  }
+
   void create() {
     const auto answer =
         connection_->request("$JS.API.STREAM.CREATE." + config_.name,
@@ -284,6 +296,7 @@ class NatsStream final : public transport::Stream, public std::enable_shared_fro
   const std::shared_ptr<Connection> connection_;
   StreamConfig config_;
   const bool may_create_;
+  std::atomic<bool> opened_{false};
   const Logger log_;
   mutable std::mutex mutex_;
   std::string created_;

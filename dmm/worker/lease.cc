@@ -52,8 +52,10 @@ std::optional<Tenure> Lease::acquire(const std::stop_token& stop) {
   std::string watched;
   Sequence last_beat;
   auto silent_since = steady_clock::now();
+  bool seized = false;  // from a holder that did not release it, perhaps in an attempt in doubt
   while (!stop.stop_requested()) {
     try {
+      const auto looked_at = steady_clock::now();
       const std::optional<Record> found = newest();
       const bool ours = found && found->holder == holder_;
       bool free = !found || found->released || ours;
@@ -64,13 +66,14 @@ std::optional<Tenure> Lease::acquire(const std::stop_token& stop) {
           last_beat = beat;
           silent_since = steady_clock::now();
         }
-        free = steady_clock::now() - silent_since >= timing_.ttl;
+        // Only what the server could have told counts: an answer may be long on its way.
+        free = looked_at - silent_since >= timing_.ttl;
       }
       const Epoch next{found ? found->epoch.value + 1 : 1};
+      if (free && found && !found->released && !ours) seized = true;
       const auto asked_at = steady_clock::now();
       if (free && take(next)) {
-        const Tenure tenure{next, ours && found->epoch == epoch(),
-                            found && !found->released && !ours};
+        const Tenure tenure{next, ours && found->epoch == epoch(), seized};
         epoch_.store(next.value, std::memory_order_relaxed);
         valid_until_.store(nanoseconds_of(asked_at + timing_.ttl - timing_.margin),
                            std::memory_order_release);
@@ -187,7 +190,9 @@ void Lease::beat(const std::stop_token& stop) {
     if (left.count() > 0) {
       try {
         transport::publish(*streams_.leases, {.subject = subject, .payload = record(false)}, left);
-        if (steady_clock::now() < sent_at + left) {
+        if (!newest_is_ours()) {
+          valid_until_.store(0, std::memory_order_release);
+        } else if (steady_clock::now() < sent_at + left) {
           valid_until_.store(nanoseconds_of(sent_at + timing_.ttl - timing_.margin),
                              std::memory_order_release);
           continue;
@@ -202,6 +207,14 @@ void Lease::beat(const std::stop_token& stop) {
     on_lost_();
     return;
   }
+}
+
+/// Whoever took the next epoch, or lost the stream in which ours was, ends ours.
+bool Lease::newest_is_ours() {
+  const auto ours = transport::last(*streams_.leases, streams_.names.lease_subject(name_, epoch()));
+  if (!ours || ours->payload != record(false)) return false;
+  const Epoch next{epoch().value + 1};
+  return !transport::last(*streams_.leases, streams_.names.lease_subject(name_, next));
 }
 
 void Lease::forget_older(Epoch epoch) {

@@ -82,6 +82,7 @@ class Lease {
   void start_beating();
   void stop_beating() noexcept;
   void beat(const std::stop_token& stop);
+  bool newest_is_ours();
   void forget_older(Epoch epoch);
   std::string record(bool released) const;
 

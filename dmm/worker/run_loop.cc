@@ -58,7 +58,8 @@ void RunLoop::on_message(transport::Message message) noexcept {
 }
 
 void RunLoop::on_caught_up() noexcept {
-  mailbox_.post([this] {
+  mailbox_.post([this, reading = reading_.load()] {
+    if (reading != reading_) return;
     take_arrived();
     caught_up_ = true;
     // A status whose token is gone was left behind by a crash between two writes.
@@ -67,29 +68,21 @@ void RunLoop::on_caught_up() noexcept {
 }
 
 void RunLoop::on_history_lost(std::string reason) noexcept {
-  // What was read before belongs to what is lost; what comes now must not be mixed with it.
-  std::size_t dropped = 0;
   {
+    // What was read before belongs to what is lost; what comes now must not be mixed with it.
     const std::lock_guard lock(arrived_mutex_);
-    dropped = arrived_.size();
+    dropped_ += arrived_.size();
     arrived_.clear();
+    history_loss_ = std::move(reason);
   }
-  mailbox_.post([this, dropped, reason = std::move(reason)] {
-    streams_.log.error("the work stream lost its history: reading it from the start",
-                       {{"type", type_}, {"reason", reason}});
-    ++stats_.history_losses;
-    consumed_ += dropped;
-    reset();
-    created_.clear();
-    history_lost_ = true;  // asking for the new creation time blocks: the owner thread does it
-    mailbox_.wake();
-  });
+  mailbox_.post([this] { take_arrived(); });
 }
 
 // ---- the owner's loop
 
 void RunLoop::work(std::stop_token stop) {
   const std::stop_callback wake(stop, [this] { mailbox_.wake(); });
+  stopping_ = false;
   pool_ = std::make_unique<RunPool>(options_.concurrency);
   lease_ = std::make_unique<Lease>(streams_, fmt::format("work.{}.all", type_),
                                    [this] { mailbox_.wake(); });
@@ -102,6 +95,7 @@ void RunLoop::work(std::stop_token stop) {
       if (error.kind() != Kind::retry && error.kind() != Kind::not_found) throw;
       streams_.log.warn("the work could not begin", {{"type", type_}, {"error", error.what()}});
       reader_.reset();
+      mailbox_.run_until(Clock::now() + kTroubleDelay);
       continue;
     }
     while (!stop.stop_requested() && lease_->held()) turn(true);
@@ -125,11 +119,16 @@ void RunLoop::begin_tenure(const Tenure& tenure) {
     return;
   }
   reader_.reset();
+  ++reading_;
   reset();
+  history_lost_ = false;
   {
     const std::lock_guard lock(arrived_mutex_);
     arrived_.clear();
+    history_loss_.reset();
+    dropped_ = 0;
   }
+  consumed_ = 0;
   const transport::StreamState work = streams_.work->state();
   created_ = work.created;
   statuses_.load(type_);
@@ -172,16 +171,21 @@ void RunLoop::reset() {
     if (!item->run) return true;
     ++running;
     item->abandoned = true;
+    ++item->round;
+    cancel(item->run->deadline);
+    item->run->cancelled = true;
+    item->run->stop.request_stop();
     item->token.reset();
     item->newest = Sequence{};
     return false;
   });
   busy_ = running;
+  timers_.clear();
 }
 
 void RunLoop::turn(bool may_begin) {
-  begins_ = may_begin;
   if (history_lost_) recover_history();
+  begins_ = may_begin && !history_lost_;
   auto until = advance();
   if (!may_begin) until = std::min(until, Clock::now() + milliseconds(20));
   mailbox_.run_until(until);
@@ -209,11 +213,12 @@ RunLoop::Clock::time_point RunLoop::advance() {
 /// Until the new creation time is known nothing begins: it is part of what an entry says it came
 /// from.
 void RunLoop::recover_history() {
-  begins_ = false;
   try {
     created_ = streams_.work->state().created;
+    // The others may be gone as well; asking for them brings them back.
+    streams_.cache->state();
+    streams_.status->state();
     history_lost_ = false;
-    begins_ = true;
   } catch (const Error& error) {
     streams_.log.warn("the state of the work stream is unknown", {{"error", error.what()}});
     later(kTroubleDelay, [this] { mailbox_.wake(); });
@@ -241,12 +246,29 @@ std::size_t RunLoop::slots() const {
 
 void RunLoop::take_arrived() {
   std::vector<transport::Message> messages;
+  std::optional<std::string> loss;
+  std::size_t dropped = 0;
   {
     const std::lock_guard lock(arrived_mutex_);
     messages.swap(arrived_);
+    loss.swap(history_loss_);
+    dropped = std::exchange(dropped_, 0);
   }
+  if (loss) forget_history(*loss, dropped);
   consumed_ += messages.size();
   for (transport::Message& message : messages) take_token(std::move(message));
+}
+
+void RunLoop::forget_history(const std::string& reason, std::size_t dropped) {
+  streams_.log.error("the work stream lost its history: reading it from the start",
+                     {{"type", type_}, {"reason", reason}});
+  ++stats_.history_losses;
+  reset();
+  consumed_ += dropped;
+  created_.clear();
+  begins_ = false;
+  history_lost_ = true;  // asking for the new creation time blocks: the owner thread does it
+  mailbox_.wake();
 }
 
 void RunLoop::fire_timers() {
@@ -283,6 +305,7 @@ bool RunLoop::quiet() const {
 }
 
 void RunLoop::finish_work() {
+  stopping_ = true;
   const auto grace_ends = Clock::now() + options_.grace;
   while (!quiet() && Clock::now() < grace_ends && lease_->held()) turn(false);
   cancel_runs();

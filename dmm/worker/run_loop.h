@@ -88,6 +88,7 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
     int attempts = 0;            ///< failed, on the present news
     int crashes = 0;             ///< workers that ended while they ran the present news
     Timer timer;                 ///< while waiting
+    std::uint64_t round = 0;     ///< counts beginnings: an answer belongs to one of them
     bool abandoned = false;      ///< its run belongs to an ended tenure
 
     // Of the token that is being worked on.
@@ -113,6 +114,7 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   void turn(bool may_begin);
   Clock::time_point advance();
   void recover_history();
+  void forget_history(const std::string& reason, std::size_t dropped);
   void take_arrived();
   void fire_timers();
   void finish_work();
@@ -160,6 +162,10 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   /// Wraps `task` so that the owner runs it if the tenure has not ended meanwhile.
   template <class Task>
   auto in_tenure(Task task);
+  /// The same, and if the item is still in the round in which it asked.
+  template <class Task>
+  auto in_round(const ItemPtr& item, Task task);
+  bool give_back(const ItemPtr& item);
 
   const internal::Streams& streams_;
   Matters& matters_;
@@ -169,7 +175,11 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
 
   Mailbox mailbox_;
   std::mutex arrived_mutex_;
-  std::vector<transport::Message> arrived_;  ///< guarded by arrived_mutex_
+  // What the reader brought, guarded by arrived_mutex_. A loss of history lies before the messages.
+  std::vector<transport::Message> arrived_;
+  std::optional<std::string> history_loss_;
+  std::size_t dropped_ = 0;                ///< messages that were void before they were taken
+  std::atomic<std::uint64_t> reading_{0};  ///< counts readers
 
   std::unique_ptr<Lease> lease_;
   std::unique_ptr<transport::Reader> reader_;
@@ -177,6 +187,7 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   bool taken_over_ = false;
   bool caught_up_ = false;
   bool begins_ = false;        ///< new runs may begin
+  bool stopping_ = false;      ///< what has not begun to run is given back
   bool history_lost_ = false;  ///< the owner thread has to look
   std::string created_;        ///< of the work stream
 

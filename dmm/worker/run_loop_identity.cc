@@ -38,6 +38,13 @@ auto RunLoop::in_tenure(Task task) {
   };
 }
 
+template <class Task>
+auto RunLoop::in_round(const ItemPtr& item, Task task) {
+  return in_tenure([item, round = item->round, task = std::move(task)](auto&& result) {
+    if (round == item->round) task(std::forward<decltype(result)>(result));
+  });
+}
+
 void RunLoop::take_token(transport::Message message) {
   ++stats_.tokens;
   const std::string subject = message.subject;
@@ -155,6 +162,7 @@ void RunLoop::wait(const ItemPtr& item, Clock::duration delay) {
 
 void RunLoop::begin(const ItemPtr& item) {
   ++busy_;
+  ++item->round;
   alone_ = item->crashes > limits::crashes_shared ? item : nullptr;
   item->state = State::reading;
   item->entry_known = false;
@@ -170,7 +178,7 @@ void RunLoop::begin(const ItemPtr& item) {
 void RunLoop::load_token(const ItemPtr& item) {
   streams_.work->last(
       streams_.names.token_subject(item->current.identity),
-      in_tenure([this, item](Result<std::optional<transport::Message>> found) {
+      in_round(item, [this, item](Result<std::optional<transport::Message>> found) {
         if (!found.ok()) {
           --busy_;
           return again_soon(item, kTroubleDelay);
@@ -214,21 +222,37 @@ void RunLoop::begin_loaded(const ItemPtr& item) {
 }
 
 void RunLoop::load_entry(const ItemPtr& item) {
-  streams_.cache->last(streams_.names.entry_subject(item->key),
-                       in_tenure([this, item](Result<std::optional<transport::Message>> found) {
-                         if (!found.ok()) {
-                           later(kTroubleDelay, [this, item] { load_entry(item); });
-                           return;
-                         }
-                         item->entry = Entry::from(std::move(found).value());
-                         item->entry_known = true;
-                         entries_.put(item->key, item->entry);
-                         if (item->state == State::reading) return prepare(item);
-                         if (item->result) finish(item);
-                       }));
+  streams_.cache->last(
+      streams_.names.entry_subject(item->key),
+      in_round(item, [this, item](Result<std::optional<transport::Message>> found) {
+        if (item->entry_known) return;
+        if (!found.ok()) {
+          if (item->state == State::reading && give_back(item)) return;
+          later(kTroubleDelay, [this, item, round = item->round] {
+            if (round == item->round) load_entry(item);
+          });
+          return;
+        }
+        item->entry = Entry::from(std::move(found).value());
+        item->entry_known = true;
+        entries_.put(item->key, item->entry);
+        if (item->state == State::reading) return prepare(item);
+        if (item->state == State::storing && item->result) finish(item);
+      }));
+}
+
+/// Nothing begins without the lease, nor at shutdown: the identity goes back to where it came from.
+/// True if so. For an item that is being read.
+bool RunLoop::give_back(const ItemPtr& item) {
+  if (lease_->held() && !stopping_) return false;
+  --busy_;
+  ++item->round;
+  put_back(item);
+  return true;
 }
 
 void RunLoop::prepare(const ItemPtr& item) {
+  if (give_back(item)) return;
   if (item->entry_known && item->entry.done &&
       item->entry.done->covers(created_, item->current.sequence)) {
     --busy_;
@@ -259,8 +283,8 @@ void RunLoop::mark_run(const ItemPtr& item) {
   status.created = created_;
   status.token = item->current.sequence.value;
   status.crashes = item->crashes + 1;
-  statuses_.put(item->key, std::move(status), [this, item, tenure = tenure_] {
-    if (tenure == tenure_) dispatch(item);
+  statuses_.put(item->key, std::move(status), [this, item, tenure = tenure_, round = item->round] {
+    if (tenure == tenure_ && round == item->round) dispatch(item);
   });
 }
 
@@ -276,7 +300,7 @@ void RunLoop::rewrite_entry(const ItemPtr& item) {
   }
   if (!item->entry.value) publication.headers.emplace_back(wire::kKvOperation, "DEL");
   streams_.cache->publish(std::move(publication), limits::lease_ttl,
-                          in_tenure([this, item](Result<Sequence> result) {
+                          in_round(item, [this, item](Result<Sequence> result) {
                             entries_.drop(item->key);
                             if (!result.ok()) {
                               item->entry_known = false;
@@ -289,6 +313,7 @@ void RunLoop::rewrite_entry(const ItemPtr& item) {
 }
 
 void RunLoop::dispatch(const ItemPtr& item) {
+  if (give_back(item)) return;
   Token& token = item->current;
   auto run = std::make_shared<Run>();
   run->input.identity = token.identity;
@@ -462,21 +487,27 @@ void RunLoop::conclude(const ItemPtr& item) {
 /// Replaces the token by one that carries nothing and is dated; a newer one is left alone.
 void RunLoop::requeue(const ItemPtr& item) {
   const auto due = system_clock::now() + item->result->outcome.delay();
-  streams_.work->publish(
-      {.subject = streams_.names.token_subject(item->current.identity),
-       .headers = {{std::string(wire::kNotBefore), std::to_string(unix_ms(due))}},
-       .expected_last = item->current.sequence},
-      limits::publish_deadline, in_tenure([this, item](const Result<Sequence>& result) {
-        if (!result.ok() && result.error().kind() != Kind::conflict) {
-          later(kTroubleDelay, [this, item] { requeue(item); });
-          return;
-        }
-        leave(item);
-      }));
+  transport::Publication publication{
+      .subject = streams_.names.token_subject(item->current.identity),
+      .headers = {{std::string(wire::kNotBefore), std::to_string(unix_ms(due))}},
+      .expected_last = item->current.sequence};
+  // What is being torn down stays so.
+  if (item->current.deleted) publication.headers.emplace_back(wire::kDeleted, "1");
+  streams_.work->publish(std::move(publication), limits::publish_deadline,
+                         in_round(item, [this, item](const Result<Sequence>& result) {
+                           if (!result.ok() && result.error().kind() != Kind::conflict) {
+                             later(kTroubleDelay, [this, item, round = item->round] {
+                               if (round == item->round) requeue(item);
+                             });
+                             return;
+                           }
+                           leave(item);
+                         }));
 }
 
 /// The present token is through: on to the next one, or forget the identity.
 void RunLoop::leave(const ItemPtr& item) {
+  ++item->round;
   item->current = Token();
   item->entry = Entry();
   item->result.reset();
@@ -542,10 +573,7 @@ void RunLoop::again_soon(const ItemPtr& item, milliseconds delay) {
 }
 
 void RunLoop::put_back(const ItemPtr& item) {
-  if (!item->token) {
-    item->token = std::move(item->current);
-    item->loaded = true;
-  }
+  if (!item->token) item->token = std::move(item->current);
   enqueue(item);
 }
 
