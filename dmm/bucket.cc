@@ -48,9 +48,9 @@ struct Bucket::Impl final : internal::Notifier {
   bool closed = false;
 };
 
-/// Matters for handlers, independent of where the bucket is moved to.
 namespace {
 
+/// Matters for handlers, independent of where the bucket is moved to.
 class HandlerMatters final : public Matters {
  public:
   explicit HandlerMatters(internal::Notifier& notifier) : notifier_(notifier) {}
