@@ -8,7 +8,6 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/error.h"
-#include "engine/hash.h"
 #include "engine/limits.h"
 
 namespace dmm::engine {
@@ -305,15 +304,14 @@ std::uint32_t hash(ValueRef value) noexcept {
   }
   auto* node = reinterpret_cast<Node*>(value.bits);
   if (node->hash != 0) return node->hash;
-  std::uint64_t state;
-  if (value.kind == Kind::string) {
-    state = hash_bytes(value.as_string());
-  } else {
-    state = value.kind == Kind::object ? value.shape().hash() : 0x8EBC6AF09C88C6E3ULL;
-    for (std::size_t i = 0, n = value.size(); i < n; ++i)
-      state = mix(state + i + 1, hash(value.at(i)));
-  }
-  return node->hash = fold(state);
+  if (value.kind == Kind::string) return node->hash = fold(hash_bytes(value.as_string()));
+  internal::PartsHash parts(value.kind == Kind::object ? &value.shape() : nullptr);
+  for (std::size_t i = 0, n = value.size(); i < n; ++i) parts.add(hash(value.at(i)));
+  return node->hash = parts.result();
+}
+
+std::uint32_t internal::PartsHash::result() const noexcept {
+  return fold(state_);
 }
 
 std::string number_text(double value) {

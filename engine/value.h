@@ -20,6 +20,8 @@
 #include <utility>
 #include <vector>
 
+#include "engine/hash.h"
+
 namespace dmm::engine {
 
 enum class Kind : std::uint8_t { null, boolean, integer, real, string, list, object };
@@ -254,6 +256,24 @@ std::string number_text(double value);
 
 /// Order of canonical JSON texts, byte by byte: what `@lexmin` and `@lexmax` compare by.
 int compare_text(ValueRef a, ValueRef b);
+
+namespace internal {
+
+/// The hash of an object or a list, from the hashes of its members in order.
+class PartsHash {
+ public:
+  /// shape: of the object; null for a list.
+  explicit PartsHash(const Shape* shape) noexcept
+      : state_(shape != nullptr ? shape->hash() : 0x8EBC6AF09C88C6E3ULL) {}
+  void add(std::uint32_t part) noexcept { state_ = mix(state_ + ++parts_, part); }
+  std::uint32_t result() const noexcept;
+
+ private:
+  std::uint64_t state_;
+  std::uint64_t parts_ = 0;
+};
+
+}  // namespace internal
 
 /// Interop with nlohmann::json, for program texts and tools; documents are decoded by decode.h.
 nlohmann::json to_json(ValueRef value);

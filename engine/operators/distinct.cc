@@ -1,4 +1,5 @@
 #include "engine/operators/operators.h"
+#include "engine/packed/packed_table_internal.h"
 
 namespace dmm::engine {
 namespace {
@@ -9,10 +10,16 @@ class Distinct final : public Operator {
   Linearity linearity() const noexcept override { return Linearity::stateful; }
   OperatorPtr clone() const override { return copy_of(std::make_unique<Distinct>()); }
   bool step(StepContext& context, std::span<const Batch* const> in, Batch& out) override {
-    for (const Row& row : *in[0]) {
-      Weight before;
-      if (!held_.add(row.value, row.weight, &before)) return context.overflow();
+    const Batch& rows = *in[0];
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      held_.prefetch_ahead(i, rows.size(), [&rows](std::size_t at) { return rows[at].hash(); });
+      const Row& row = rows[i];
       undo_.push_back(row);
+      Weight before;
+      if (!held_.add(row.value, row.weight, before)) {
+        undo_.pop_back();
+        return context.overflow();
+      }
       const Weight after = before + row.weight;
       if (before <= 0 && after > 0) out.push_back(Row{row.value, 1});
       if (before > 0 && after <= 0) out.push_back(Row{row.value, -1});
@@ -22,8 +29,8 @@ class Distinct final : public Operator {
   void rollback() noexcept override {
     // In reverse, so that each addition undoes one that has just been possible.
     for (auto row = undo_.rbegin(); row != undo_.rend(); ++row)
-      if (Weight back; negate_weight(row->weight, back))
-        static_cast<void>(held_.add(row->value, back));
+      if (Weight before, back; negate_weight(row->weight, back))
+        static_cast<void>(held_.add(row->value, back, before));
     undo_.clear();
   }
   void commit() noexcept override { undo_.clear(); }
@@ -32,11 +39,24 @@ class Distinct final : public Operator {
     undo_.clear();
   }
   std::size_t state_rows() const noexcept override { return held_.size(); }
-  void save(StateWriter& writer) const override { writer.zset(held_); }
-  bool load(StateReader& reader) override { return reader.zset(held_); }
+  void save(StateWriter& writer) const override {
+    Batch rows;
+    held_.each([&rows](const internal::PackedRow& row, const std::uint8_t*) {
+      rows.push_back(Row{row.value(), row.weight()});
+    });
+    sort_canonical(rows);
+    writer.batch(rows);
+  }
+  bool load(StateReader& reader) override {
+    reset();
+    Weight before;
+    for (const Row& row : reader.batch())
+      if (row.weight == 0 || !held_.add(row.value, row.weight, before) || before != 0) return false;
+    return reader.ok();
+  }
 
  private:
-  Zset held_;
+  internal::PackedTable held_;
   Batch undo_;
 };
 

@@ -1,11 +1,13 @@
+#include <algorithm>
+
 #include "engine/operators/group_state_internal.h"
-#include "engine/operators/operators.h"
+#include "engine/packed/packed_table_internal.h"
 
 namespace dmm::engine {
 namespace {
 
 using internal::GroupLogic;
-using internal::GroupState;
+using internal::GroupCell;
 
 class Group final : public Operator {
  public:
@@ -18,170 +20,191 @@ class Group final : public Operator {
   nlohmann::json describe() const override { return spec_.source; }
   OperatorPtr clone() const override { return copy_of(std::make_unique<Group>(spec_)); }
 
+  ~Group() override { Group::reset(); }
+
+  // Rows of one group are folded together: its row is made once before and once after them.
   bool step(StepContext& context, std::span<const Batch* const> in, Batch& out) override {
-    for (const Row& row : *in[0])
-      if (!take(context, row)) return context.overflow();
-    for (Touched& touched : touched_) emit(context, touched, out);
-    for (Touched& touched : touched_) groups_[touched.at].touched = 0;
-    for (const Touched& touched : touched_)
-      if (groups_[touched.at].clean()) gone_.push_back(groups_[touched.at].key);
-    touched_.clear();
-    erase_gone();
+    for (const Row& row : *in[0]) take(context, row);
+    order_.resize(members_.size());
+    for (std::size_t i = 0; i < order_.size(); ++i) order_[i] = static_cast<std::uint32_t>(i);
+    std::sort(order_.begin(), order_.end(), [this](std::uint32_t a, std::uint32_t b) {
+      const Member& left = members_[a];
+      const Member& right = members_[b];
+      if (left.hash != right.hash) return left.hash < right.hash;
+      const int order = compare(left.key, right.key);
+      return order != 0 ? order < 0 : a < b;
+    });
+    while (applied_ < order_.size()) {
+      groups_.prefetch_ahead(applied_, order_.size(),
+                             [this](std::size_t i) { return members_[order_[i]].hash; });
+      if (!fold_group(context, out)) return context.overflow();
+    }
     return true;
   }
 
-  // The groups of a failed row that stay empty behind are found by their touch.
   void rollback() noexcept override {
     static const StepTime kNoTime;
     Scope scope(kNoTime);
-    for (Touched& touched : touched_) {
-      groups_[touched.at].touched = 0;
-      gone_.push_back(groups_[touched.at].key);
-    }
-    touched_.clear();
-    for (auto applied = applied_.rbegin(); applied != applied_.rend(); ++applied) {
+    for (; applied_ > 0; --applied_) {
+      const Member& member = members_[order_[applied_ - 1]];
       Weight back;
-      if (!negate_weight(applied->weight, back)) continue;
-      GroupState& group = groups_[find_or_add(applied->key)];
-      static_cast<void>(logic_.fold(group, scope, applied->value, applied->document, back));
-      if (group.clean()) gone_.push_back(applied->key);
+      if (!negate_weight(member.weight, back)) continue;
+      Held group(*this, member.key, member.hash);
+      static_cast<void>(logic_.fold(group.cell, scope, member.value, member.document, back));
     }
-    erase_gone();
-    applied_.clear();
+    commit();
   }
-  void commit() noexcept override { applied_.clear(); }
+  void commit() noexcept override {
+    members_.clear();
+    applied_ = 0;
+  }
   void reset() override {
+    groups_.each([this](const internal::PackedRow&, const std::uint8_t* payload) {
+      GroupCell cell;
+      std::memcpy(static_cast<void*>(&cell), payload, sizeof cell);
+      logic_.clear(cell);
+    });
     groups_.clear();
-    applied_.clear();
-    touched_.clear();
+    commit();
   }
-  std::size_t state_rows() const noexcept override { return groups_.size(); }
+  std::size_t state_rows() const noexcept override { return logic_.rows(); }
 
   void save(StateWriter& writer) const override {
     writer.number(groups_.size());
-    for (std::uint32_t i = 0; i < groups_.size(); ++i) {
-      const GroupState& group = groups_[i];
-      writer.value(group.key);
-      writer.batch(logic_.ordered() ? group.members.rows() : group.plain.rows());
-      writer.batch(group.documents.rows());
-    }
+    groups_.each([&](const internal::PackedRow& key, const std::uint8_t* payload) {
+      GroupCell cell;
+      std::memcpy(static_cast<void*>(&cell), payload, sizeof cell);
+      writer.value(key.value());
+      writer.batch(logic_.members(cell));
+      writer.batch(logic_.documents(cell));
+    });
   }
   // The folds are made again from the members: the image holds no sum that could disagree.
   bool load(StateReader& reader) override {
-    static const StepTime kNoTime;
-    Scope scope(kNoTime);
     reset();
-    for (std::uint64_t i = 0, n = reader.number(); reader.ok() && i < n; ++i) {
-      const Value key = reader.value();
-      const Batch members = reader.batch();
-      const Batch documents = reader.batch();
-      if (!reader.ok() || find(key) != DenseMap<GroupState>::kNone) return false;
-      if (members.empty() && documents.empty()) return false;
-      GroupState& group = groups_[find_or_add(key)];
-      for (const Row& row : members)
-        if (!logic_.fold(group, scope, row.value, Value(), row.weight)) return false;
-      group.documents = OrderedBag();
-      Weight ignored;
-      for (const Row& row : documents)
-        if (!group.documents.add(row.value, row.weight, ignored)) return false;
-    }
+    for (std::uint64_t i = 0, n = reader.number(); reader.ok() && i < n; ++i)
+      if (!load_group(reader)) return false;
     return reader.ok();
   }
 
  private:
-  struct Touched {
-    std::uint32_t at;
-    bool existed;
-    bool failed;
-    Value before;  // row, or the reason when it failed
-  };
-  struct Applied {
+  /// A row of this step that belongs to a group.
+  struct Member {
     Value key;
     Value value;
-    Value document;
+    Value document;  // null when documents are not kept
     Weight weight;
+    std::uint32_t hash;
   };
 
-  std::uint32_t find(const Value& key) const {
-    return groups_.find(hash(key), [&](const GroupState& group) { return group.key == key; });
-  }
-  std::uint32_t find_or_add(const Value& key) {
-    const std::uint32_t at = find(key);
-    if (at != DenseMap<GroupState>::kNone) return at;
-    GroupState group;
-    group.key = key;
-    return groups_.insert(std::move(group));
-  }
+  /// A group at hand. What becomes of it is stored when this goes out of scope, also by a failure.
+  struct Held {
+    Held(Group& owner, ValueRef key, std::uint32_t hash)
+        : group(owner), place(owner.groups_.find(key, hash)) {
+      if (!place) place = owner.groups_.insert(hash);
+      std::memcpy(static_cast<void*>(&cell), owner.groups_.payload(place), sizeof cell);
+    }
+    Held(const Held&) = delete;
+    Held& operator=(const Held&) = delete;
+    ~Held() {
+      if (group.logic_.clean(cell)) {
+        group.logic_.clear(cell);
+        group.groups_.erase(place);
+      } else {
+        std::memcpy(group.groups_.payload(place), &cell, sizeof cell);
+      }
+    }
+    Group& group;
+    internal::PackedTable::Place place;
+    GroupCell cell;
+  };
 
-  bool take(StepContext& context, const Row& row) {
+  void take(StepContext& context, const Row& row) {
     Scope& scope = context.scope;
     scope.reset(row.value);
     scope.set_subject(row.value);
-    Value key;
-    Value value = row.value;
-    if (!spec_.key->eval(scope, key) || (spec_.value && !spec_.value->eval(scope, value))) {
+    Member member{{}, row.value, {}, row.weight, 0};
+    if (!spec_.key->eval(scope, member.key) ||
+        (spec_.value && !spec_.value->eval(scope, member.value))) {
       context.report(row.value, scope.failure().message, row.weight);
-      return true;
+      return;
     }
-    const std::uint32_t at = find_or_add(key.canonical());
-    GroupState& group = groups_[at];
-    if (group.touched == 0) {
-      Touched touched{at, group.count > 0, false, {}};
-      if (touched.existed) touched.failed = !row_of(group, scope, touched.before);
-      touched_.push_back(std::move(touched));
-      group.touched = static_cast<std::uint32_t>(touched_.size());
+    member.key = member.key.canonical();
+    member.hash = hash(member.key);
+    if (logic_.keeps_documents()) member.document = row.value;
+    members_.push_back(std::move(member));
+  }
+
+  // Folds the members from applied_ on that have the same key.
+  bool fold_group(StepContext& context, Batch& out) {
+    const Member& first = members_[order_[applied_]];
+    Held group(*this, first.key, first.hash);
+    Outcome before{group.cell.count > 0};
+    if (before.exists) row_of(first.key, group.cell, context.scope, before);
+    for (; applied_ < order_.size(); ++applied_) {
+      const Member& member = members_[order_[applied_]];
+      if (member.hash != first.hash || !(member.key == first.key)) break;
+      if (!logic_.fold(group.cell, context.scope, member.value, member.document, member.weight))
+        return false;
     }
-    if (!logic_.fold(group, scope, value, row.value, row.weight)) return false;
-    applied_.push_back(Applied{group.key, std::move(value),
-                               logic_.keeps_documents() ? row.value : Value(), row.weight});
+    Outcome after{group.cell.count > 0};
+    if (after.exists) row_of(first.key, group.cell, context.scope, after);
+    if (before == after) return true;
+    put(context, first.key, std::move(before), -1, out);
+    put(context, first.key, std::move(after), 1, out);
     return true;
   }
 
-  bool row_of(const GroupState& group, Scope& scope, Value& out) const {
-    if (logic_.row(group, scope, out)) {
-      if (out.kind() == Kind::object || out->is_null()) return true;
-      out = Value::string("a projection must give an object, not a " +
-                          std::string(kind_name(out.kind())));
-      return false;
-    }
-    out = Value::string(scope.failure().message);
-    return false;
-  }
-
-  void emit(StepContext& context, Touched& touched, Batch& out) {
-    const GroupState& group = groups_[touched.at];
-    const bool exists = group.count > 0;
+  /// What a group says: nothing, its row, or the reason why there is none.
+  struct Outcome {
+    bool exists = false;
     bool failed = false;
-    Value after;
-    if (exists) failed = !row_of(group, context.scope, after);
-    if (touched.existed == exists && touched.failed == failed && touched.before == after) return;
-    if (touched.existed) put(context, group, touched.failed, std::move(touched.before), -1, out);
-    if (exists) put(context, group, failed, std::move(after), 1, out);
+    Value what = {};
+    bool operator==(const Outcome&) const = default;
+  };
+
+  void row_of(ValueRef key, const GroupCell& group, Scope& scope, Outcome& out) const {
+    if (!logic_.row(key, group, scope, out.what)) {
+      out.failed = true;
+      out.what = Value::string(scope.failure().message);
+    } else if (out.what.kind() != Kind::object && !out.what->is_null()) {
+      out.failed = true;
+      out.what = Value::string("a projection must give an object, not a " +
+                               std::string(kind_name(out.what.kind())));
+    }
   }
 
-  void put(StepContext& context, const GroupState& group, bool failed, Value what, Weight weight,
-           Batch& out) {
-    if (failed)
-      context.report(Value::object(*error_shape_, {&group.key, 1}), what->as_string(), weight);
-    else if (!what->is_null())
-      out.push_back(Row{std::move(what), weight});
+  void put(StepContext& context, const Value& key, Outcome outcome, Weight weight, Batch& out) {
+    if (outcome.failed)
+      context.report(Value::object(*error_shape_, {&key, 1}), outcome.what->as_string(), weight);
+    else if (!outcome.what->is_null())
+      out.push_back(Row{std::move(outcome.what), weight});
   }
 
-  void erase_gone() {
-    for (const Value& key : gone_)
-      if (const std::uint32_t at = find(key);
-          at != DenseMap<GroupState>::kNone && groups_[at].clean())
-        groups_.erase(at);
-    gone_.clear();
+  bool load_group(StateReader& reader) {
+    static const StepTime kNoTime;
+    Scope scope(kNoTime);
+    const Value key = reader.value();
+    const Batch members = reader.batch();
+    const Batch documents = reader.batch();
+    if (!reader.ok() || groups_.find(key)) return false;
+    if (members.empty() && documents.empty()) return false;
+    if (!documents.empty() && !logic_.keeps_documents()) return false;
+    Held group(*this, key, hash(key));
+    for (const Row& row : members)
+      if (!logic_.fold_member(group.cell, scope, row.value, row.weight)) return false;
+    for (const Row& row : documents)
+      if (!logic_.add_document(group.cell, row.value, row.weight)) return false;
+    return true;
   }
 
   GroupSpec spec_;
   GroupLogic logic_;
   ShapePtr error_shape_;
-  DenseMap<GroupState> groups_;
-  std::vector<Touched> touched_;
-  std::vector<Applied> applied_;
-  std::vector<Value> gone_;
+  internal::PackedTable groups_{sizeof(GroupCell)};
+  std::vector<Member> members_;       // of this step
+  std::vector<std::uint32_t> order_;  // of the members, those of a group together
+  std::size_t applied_ = 0;           // how many of them, in this order, are folded in
 };
 
 }  // namespace

@@ -29,8 +29,8 @@ GroupLogic::GroupLogic(const GroupSpec& spec) : spec_(spec), needs_(spec.element
     }
   }
   // The values themselves serve the folds that need their order; no second bag then.
-  ordered_ = spec.values || needs_[0].order;
   needs_[0].order = false;
+  for (std::size_t i = 0; i < needs_.size(); ++i) elements_.emplace_back();
   keep_documents_ = spec.documents;
   for (std::size_t i = 0; i < needs_.size(); ++i)
     has_elements_ = has_elements_ || i > 0 || needs_[i].sum || needs_[i].text;
@@ -58,18 +58,28 @@ bool GroupLogic::element(std::size_t index, Scope& scope, const Value& value, Va
   return spec_.elements[index]->eval(scope, out);
 }
 
-bool GroupLogic::fold_elements(GroupState& group, Scope& scope, const Value& value,
-                               Weight change) const {
-  if (group.elements.empty()) group.elements.resize(needs_.size());
+GroupExtra& GroupLogic::extra(GroupCell& group) const {
+  if (group.extra == nullptr) {
+    auto made = std::make_unique<GroupExtra>();
+    if (has_elements_) made->elements.resize(needs_.size());
+    group.extra = made.release();
+  }
+  return *group.extra;
+}
+
+bool GroupLogic::fold_elements(GroupCell& group, Scope& scope, const Value& value, Weight change) {
   Weight ignored;
   for (std::size_t i = 0; i < needs_.size(); ++i) {
-    ElementState& state = group.elements[i];
+    ElementState& state = extra(group).elements[i];
     Value item;
     if (!element(i, scope, value, item)) {
       if (!state.failed.add(value, change, ignored)) return false;
       continue;
     }
-    if (needs_[i].order && !state.ordered.add(item, change, ignored)) return false;
+    if (needs_[i].order) {
+      elements_[i].look(item);
+      if (!state.ordered.add(elements_[i], change, ignored)) return false;
+    }
     if (needs_[i].text && !state.texts.add(item, change, ignored)) return false;
     if (!needs_[i].sum) continue;
     Value number;
@@ -80,58 +90,78 @@ bool GroupLogic::fold_elements(GroupState& group, Scope& scope, const Value& val
   return true;
 }
 
-bool GroupLogic::fold(GroupState& group, Scope& scope, const Value& value, const Value& document,
-                      Weight weight) const {
-  Weight before = 0;
-  if (ordered_ ? !group.members.add(value, weight, before)
-               : !group.plain.add(value, weight, &before))
-    return false;
+bool GroupLogic::add_document(GroupCell& group, ValueRef document, Weight weight) {
+  Weight ignored;
+  documents_.look(document);
+  return extra(group).documents.add(documents_, weight, ignored);
+}
+
+bool GroupLogic::fold(GroupCell& group, Scope& scope, const Value& value, ValueRef document,
+                      Weight weight) {
+  if (keep_documents_ && !add_document(group, document, weight)) return false;
+  if (fold_member(group, scope, value, weight)) return true;
+  // The opposite of an addition that has just been possible.
+  if (keep_documents_) static_cast<void>(add_document(group, document, -weight));
+  return false;
+}
+
+bool GroupLogic::fold_member(GroupCell& group, Scope& scope, const Value& value, Weight weight) {
+  Weight before;
+  values_.look(value);
+  if (!group.members.add(values_, weight, before)) return false;
   const Weight change = effective(before + weight) - effective(before);
   Weight count;
-  Weight ignored;
   const bool counted = add_weights(group.count, change, count);
-  const bool listed =
-      counted && (!keep_documents_ || group.documents.add(document, weight, ignored));
-  const bool folded =
-      listed && (change == 0 || !has_elements_ || fold_elements(group, scope, value, change));
-  if (folded) {
+  if (counted && (change == 0 || !has_elements_ || fold_elements(group, scope, value, change))) {
     group.count = count;
     return true;
   }
-  // Opposites of additions that have just been possible.
-  if (listed && keep_documents_) static_cast<void>(group.documents.add(document, -weight, ignored));
-  if (ordered_)
-    static_cast<void>(group.members.add(value, -weight, ignored));
-  else
-    static_cast<void>(group.plain.add(value, -weight));
-  if (listed) refold(group, scope);
+  values_.look(value);
+  static_cast<void>(group.members.add(values_, -weight, before));
+  if (counted) refold(group, scope);
   return false;
 }
 
 // After an addition that stopped half-way: makes the folds again from the members. O(group).
-void GroupLogic::refold(GroupState& group, Scope& scope) const {
-  group.elements.clear();
-  for (const Row& row : ordered_ ? group.members.rows() : group.plain.rows())
+void GroupLogic::refold(GroupCell& group, Scope& scope) {
+  for (std::size_t i = 0; i < needs_.size(); ++i) {
+    ElementState& state = extra(group).elements[i];
+    state.ordered.clear(elements_[i]);
+    state = ElementState();
+  }
+  for (const Row& row : members(group))
     if (const Weight copies = effective(row.weight); copies != 0)
       static_cast<void>(fold_elements(group, scope, row.value, copies));
 }
 
-bool GroupLogic::list_of(const OrderedBag& bag, Scope& scope, Value& out) const {
+void GroupLogic::clear(GroupCell& group) noexcept {
+  group.members.clear(values_);
+  if (group.extra == nullptr) return;
+  group.extra->documents.clear(documents_);
+  for (std::size_t i = 0; i < group.extra->elements.size(); ++i)
+    group.extra->elements[i].ordered.clear(elements_[i]);
+  delete group.extra;
+  group.extra = nullptr;
+}
+
+bool GroupLogic::list_of(const PackedBag& bag, const RowStore& store, Scope& scope,
+                         Value& out) const {
   constexpr std::size_t kFew = 64;
   Value few[kFew];
   std::vector<Value> many;
   std::size_t size = 0;
   bool fits = true;
-  bag.ascend([&](const Row& row) {
-    const Weight copies = spec_.distinct ? 1 : row.weight;
+  bag.ascend(store, [&](const PackedRow& row) {
+    const Value value = row.value();
+    const Weight copies = spec_.distinct ? 1 : row.weight();
     fits = copies <= limits::kGroupItemsMax - static_cast<Weight>(size);
     for (Weight i = 0; fits && i < copies; ++i, ++size) {
       if (size < kFew) {
-        few[size] = row.value;
+        few[size] = value;
         continue;
       }
       if (size == kFew) many.assign(few, few + kFew);
-      many.push_back(row.value);
+      many.push_back(value);
     }
     return fits;
   });
@@ -142,40 +172,43 @@ bool GroupLogic::list_of(const OrderedBag& bag, Scope& scope, Value& out) const 
   return true;
 }
 
-bool GroupLogic::fold_order(const GroupState& group, const OrderedBag& bag,
+bool GroupLogic::fold_order(const PackedBag& bag, const RowStore& store,
                             const AggregateSpec& aggregate, Scope& scope, Value& out) const {
   if (aggregate.fold == Fold::min || aggregate.fold == Fold::max) {
     // Numbers are neighbours in the canonical order: if both ends are numbers, all are.
-    if (!bag.first()->is_number()) return not_numeric(scope, bag.first());
-    if (!bag.last()->is_number()) return not_numeric(scope, bag.last());
-    out = aggregate.fold == Fold::min ? bag.first() : bag.last();
+    Value first = bag.first(store).value();
+    Value last = bag.last(store).value();
+    if (!first->is_number()) return not_numeric(scope, first);
+    if (!last->is_number()) return not_numeric(scope, last);
+    out = aggregate.fold == Fold::min ? std::move(first) : std::move(last);
     return true;
   }
   std::vector<Value> items;
-  const bool distinct = spec_.distinct && &bag == &group.members;
-  const auto take = [&](const Row& row) {
-    for (Weight i = 0; i < (distinct ? 1 : row.weight); ++i) {
+  const bool distinct = spec_.distinct && &store == &values_;
+  const auto take = [&](const PackedRow& row) {
+    const Value value = row.value();
+    for (Weight i = 0; i < (distinct ? 1 : row.weight()); ++i) {
       if (static_cast<std::int64_t>(items.size()) >= aggregate.k) return false;
-      items.push_back(row.value);
+      items.push_back(value);
     }
     return static_cast<std::int64_t>(items.size()) < aggregate.k;
   };
   if (aggregate.fold == Fold::topk)
-    bag.descend(take);
+    bag.descend(store, take);
   else
-    bag.ascend(take);
+    bag.ascend(store, take);
   out = Value::list(items);
   return true;
 }
 
-bool GroupLogic::fold_value(const GroupState& group, const AggregateSpec& aggregate, Scope& scope,
+bool GroupLogic::fold_value(const GroupCell& group, const AggregateSpec& aggregate, Scope& scope,
                             Value& out) const {
   if (aggregate.fold == Fold::count && aggregate.source == 0) {
     out = Value::integer(group.count);
     return true;
   }
-  if (!has_elements_) return fold_order(group, group.members, aggregate, scope, out);
-  const ElementState& state = group.elements[aggregate.source];
+  if (!has_elements_) return fold_order(group.members.rows(), values_, aggregate, scope, out);
+  const ElementState& state = group.extra->elements[aggregate.source];
   Value item;
   if (!state.failed.empty() && !element(aggregate.source, scope, state.failed.first(), item))
     return false;
@@ -197,11 +230,12 @@ bool GroupLogic::fold_value(const GroupState& group, const AggregateSpec& aggreg
     default:
       break;
   }
-  return fold_order(group, aggregate.source == 0 ? group.members : state.ordered, aggregate, scope,
-                    out);
+  if (aggregate.source == 0)
+    return fold_order(group.members.rows(), values_, aggregate, scope, out);
+  return fold_order(state.ordered.rows(), elements_[aggregate.source], aggregate, scope, out);
 }
 
-bool GroupLogic::row(const GroupState& group, Scope& scope, Value& out) const {
+bool GroupLogic::row(ValueRef key, const GroupCell& group, Scope& scope, Value& out) const {
   constexpr std::size_t kFew = 12;
   Value few[kFew];
   std::vector<Value> many;
@@ -214,13 +248,13 @@ bool GroupLogic::row(const GroupState& group, Scope& scope, Value& out) const {
     bool ok = true;
     switch (slots_[i]) {
       case -3:
-        ok = list_of(group.documents, scope, values[i]);
+        ok = list_of(group.extra->documents.rows(), documents_, scope, values[i]);
         break;
       case -2:
-        values[i] = group.key;
+        values[i] = Value(key);
         break;
       case -1:
-        ok = list_of(group.members, scope, values[i]);
+        ok = list_of(group.members.rows(), values_, scope, values[i]);
         break;
       default:
         ok = fold_value(group, spec_.aggregates[static_cast<std::size_t>(slots_[i])], scope,

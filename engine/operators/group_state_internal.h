@@ -1,8 +1,11 @@
 #pragma once
 
+#include <deque>
+
 #include "engine/exact_sum.h"
 #include "engine/operators/operators.h"
 #include "engine/ordered_bag.h"
+#include "engine/packed/positive_bag_internal.h"
 
 namespace dmm::engine::internal {
 
@@ -16,23 +19,24 @@ struct ElementNeeds {
 /// The folds of one element over one group.
 struct ElementState {
   ExactSum sum;
-  OrderedBag ordered;
+  PositiveBag ordered;
   OrderedBag texts{OrderedBag::Order::text};
   OrderedBag failed;      ///< values whose element cannot be evaluated
   OrderedBag not_number;  ///< values whose element is nothing that can be added
 };
 
-/// One group. Weights of members are those of the input; the folds count only what is positive.
-struct GroupState {
-  Value key;
-  OrderedBag members;  ///< when the order of the values is needed
-  Zset plain;          ///< else
-  OrderedBag documents;
-  std::int64_t count = 0;
-  std::uint32_t touched = 0;  ///< 1 + place in the list of groups of this step
+/// What only some groups need.
+struct GroupExtra {
+  PositiveBag documents;
   std::vector<ElementState> elements;
-  std::uint32_t hash() const noexcept { return engine::hash(key); }
-  bool clean() const noexcept { return members.clean() && plain.empty() && documents.clean(); }
+};
+
+/// One group, as the table of groups stores it. Weights of members are those of the input; the folds
+/// count only what is positive. Given back by GroupLogic::clear().
+struct GroupCell {
+  PositiveBag members;
+  std::int64_t count = 0;
+  GroupExtra* extra = nullptr;
 };
 
 /// How the states of one group operator are kept and read.
@@ -41,35 +45,49 @@ class GroupLogic {
   explicit GroupLogic(const GroupSpec& spec);
 
   /// Adds a member. returns false on overflow; the group is unchanged then.
-  [[nodiscard]] bool fold(GroupState& group, Scope& scope, const Value& value,
-                          const Value& document, Weight weight) const;
+  [[nodiscard]] bool fold(GroupCell& group, Scope& scope, const Value& value, ValueRef document,
+                          Weight weight);
+  /// The two parts of fold(): the value with its folds, and the document.
+  [[nodiscard]] bool fold_member(GroupCell& group, Scope& scope, const Value& value, Weight weight);
+  [[nodiscard]] bool add_document(GroupCell& group, ValueRef document, Weight weight);
   /// The row of a group that is not empty. returns false with the reason in the scope's failure.
-  bool row(const GroupState& group, Scope& scope, Value& out) const;
+  bool row(ValueRef key, const GroupCell& group, Scope& scope, Value& out) const;
   bool keeps_documents() const noexcept { return keep_documents_; }
-  bool ordered() const noexcept { return ordered_; }
+  bool clean(const GroupCell& group) const noexcept {
+    return group.members.clean() && (group.extra == nullptr || group.extra->documents.clean());
+  }
+  void clear(GroupCell& group) noexcept;
+  Batch members(const GroupCell& group) const { return group.members.all(values_); }
+  Batch documents(const GroupCell& group) const {
+    return group.extra == nullptr ? Batch() : group.extra->documents.all(documents_);
+  }
+  std::size_t rows() const noexcept { return values_.rows(); }
 
  private:
-  [[nodiscard]] bool fold_elements(GroupState& group, Scope& scope, const Value& value,
-                                   Weight change) const;
-  void refold(GroupState& group, Scope& scope) const;
+  GroupExtra& extra(GroupCell& group) const;
+  [[nodiscard]] bool fold_elements(GroupCell& group, Scope& scope, const Value& value,
+                                   Weight change);
+  void refold(GroupCell& group, Scope& scope);
   Weight effective(Weight weight) const noexcept {
     return weight <= 0 ? 0 : (spec_.distinct ? 1 : weight);
   }
-  bool fold_value(const GroupState& group, const AggregateSpec& aggregate, Scope& scope,
+  bool fold_value(const GroupCell& group, const AggregateSpec& aggregate, Scope& scope,
                   Value& out) const;
-  bool fold_order(const GroupState& group, const OrderedBag& bag, const AggregateSpec& aggregate,
+  bool fold_order(const PackedBag& bag, const RowStore& store, const AggregateSpec& aggregate,
                   Scope& scope, Value& out) const;
-  bool list_of(const OrderedBag& bag, Scope& scope, Value& out) const;
+  bool list_of(const PackedBag& bag, const RowStore& store, Scope& scope, Value& out) const;
   bool element(std::size_t index, Scope& scope, const Value& value, Value& out) const;
 
   const GroupSpec& spec_;
+  RowStore values_;
+  RowStore documents_;
+  std::deque<RowStore> elements_;  // what their `ordered` lie in
   std::vector<ElementNeeds> needs_;
-  bool ordered_ = false;
   bool keep_documents_ = false;
   bool has_elements_ = false;
   ShapePtr shape_;
-  std::vector<int>
-      slots_;  // for each member of the shape: -3 documents, -2 key, -1 values, else aggregate
+  // For each member of the shape: -3 documents, -2 key, -1 values, else the aggregate.
+  std::vector<int> slots_;
 };
 
 }  // namespace dmm::engine::internal

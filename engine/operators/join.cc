@@ -5,25 +5,32 @@ namespace {
 
 class Join final : public internal::JoinBase {
  public:
-  using JoinBase::JoinBase;
+  explicit Join(JoinSpec spec) : JoinBase(std::move(spec), kInnerBytes) {}
   std::string_view type() const noexcept override {
     return spec().left.keys.empty() ? "cartesian" : "equi_join";
   }
   OperatorPtr clone() const override { return copy_of(std::make_unique<Join>(spec())); }
 
  private:
-  bool fold(Entry& entry, const Row& row, bool left, Emit* emit) override {
-    if (emit != nullptr) {
-      const Zset& others = left ? entry.right : entry.left;
-      for (std::size_t i = 0; i < others.size(); ++i) {
-        const Row& other = others.row(i);
-        const bool ok = left ? emit_pair(*emit, row.value, other.value, row.weight, other.weight)
-                             : emit_pair(*emit, other.value, row.value, row.weight, other.weight);
-        if (!ok) return false;
-      }
-    }
-    if ((left ? entry.left : entry.right).add(row.value, row.weight)) return true;
+  bool fold(Cell& cell, const Row& row, bool left, Emit* emit) override {
+    if (emit != nullptr && !emit_matches(cell, row, left, *emit)) return false;
+    internal::RowStore& store = left ? left_rows_ : right_rows_;
+    Weight before;
+    store.look(row.value);
+    if ((left ? cell.left : cell.right).add(store, row.weight, before)) return true;
     return emit == nullptr || emit->context.overflow();
+  }
+
+  bool emit_matches(const Cell& cell, const Row& row, bool left, Emit& emit) const {
+    bool ok = true;
+    (left ? cell.right : cell.left)
+        .ascend(left ? right_rows_ : left_rows_, [&](const internal::PackedRow& other) {
+          const Value value = other.value();
+          ok = left ? emit_pair(emit, row.value, value, row.weight, other.weight())
+                    : emit_pair(emit, value, row.value, other.weight(), row.weight);
+          return ok;
+        });
+    return ok;
   }
 };
 

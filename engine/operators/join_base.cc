@@ -4,7 +4,8 @@
 
 namespace dmm::engine::internal {
 
-JoinBase::JoinBase(JoinSpec spec) : spec_(std::move(spec)) {
+JoinBase::JoinBase(JoinSpec&& spec, std::size_t cell_bytes)
+    : spec_(std::move(spec)), cell_bytes_(cell_bytes), index_(cell_bytes) {
   std::vector<Value> keys;
   for (const std::string& name : spec_.left.names) keys.push_back(Value::string(name));
   std::sort(keys.begin(), keys.end(),
@@ -56,8 +57,7 @@ bool JoinBase::matches(StepContext& context, const Value& pair, Weight weight) c
   return result;
 }
 
-bool JoinBase::emit_pair(Emit& emit, const Value& left, const Value& right, Weight a,
-                         Weight b) const {
+bool JoinBase::emit_pair(Emit& emit, ValueRef left, ValueRef right, Weight a, Weight b) const {
   Weight weight;
   if (!multiply_weights(a, b, weight)) return emit.context.overflow();
   Value pair = compound(left, right);
@@ -66,16 +66,17 @@ bool JoinBase::emit_pair(Emit& emit, const Value& left, const Value& right, Weig
 }
 
 // False when a part is missing or cannot be evaluated: the row then matches nothing.
-bool JoinBase::key_of(StepContext& context, const Row& row, bool left, Value& key) const {
+bool JoinBase::key_of(StepContext& context, const Row& row, bool left, Value& key) {
   const JoinSide& side = left ? spec_.left : spec_.right;
   if (side.keys.empty()) {
     key = Value();
     return true;
   }
-  std::vector<Value> parts(side.keys.size() > 1 ? side.keys.size() : 0);
+  const bool several = side.keys.size() > 1;
+  if (several) parts_.resize(side.keys.size());
   Value wrapped;
   for (std::size_t i = 0; i < side.keys.size(); ++i) {
-    Value& part = parts.empty() ? key : parts[i];
+    Value& part = several ? parts_[i] : key;
     if (side.on_document[i] || side.names.size() > 1) {
       ValueRef document = row.value;
       if (!side.inside.empty() && !row.value->find(side.inside, document)) return false;
@@ -91,101 +92,135 @@ bool JoinBase::key_of(StepContext& context, const Row& row, bool left, Value& ke
       return false;
     }
   }
-  key = parts.empty() ? key.canonical() : Value::list(parts);
+  key = several ? Value::list(parts_) : key.canonical();
   return true;
 }
 
-std::uint32_t JoinBase::entry_of(const Value& key) {
-  const std::uint32_t at =
-      index_.find(hash(key), [&](const Entry& entry) { return entry.key == key; });
-  if (at != DenseMap<Entry>::kNone) return at;
-  Entry entry;
-  entry.key = key;
-  return index_.insert(std::move(entry));
-}
-
-bool JoinBase::fold_batch(StepContext& context, const Batch& batch, bool left, Batch& out) {
-  Emit emit{context, out};
+void JoinBase::evaluate_keys(StepContext& context, const Batch& batch, bool left, Batch& out) {
   for (const Row& row : batch) {
-    Value key;
-    if (!key_of(context, row, left, key)) {
-      if (left) keyless(row, out);
-      continue;
+    Keyed keyed{{}, 0, row, left};
+    if (key_of(context, row, left, keyed.key)) {
+      keyed.hash = hash(keyed.key);
+      keyed_.push_back(std::move(keyed));
+    } else if (left) {
+      keyless(row, out);
     }
-    const std::uint32_t at = entry_of(key);
-    Entry& entry = index_[at];
-    const std::size_t before = entry.left.size() + entry.right.size();
-    const bool ok = fold(entry, row, left, &emit);
-    rows_ += entry.left.size() + entry.right.size() - before;
-    if (entry.empty()) index_.erase(at);
-    if (!ok) return false;
-    applied_.push_back(Applied{std::move(key), row, left});
   }
-  return true;
+}
+
+// Adds the row to the cell of its key. The cell is written back whatever happens: bags may have
+// moved before a failure.
+bool JoinBase::fold_one(const Keyed& keyed, Weight weight, Emit* emit) {
+  PackedTable::Place place = index_.find(keyed.key, keyed.hash);
+  if (!place) place = index_.insert(keyed.hash);
+  struct Held {
+    std::uint8_t* at;
+    std::size_t bytes;
+    Cell cell{};
+    Held(std::uint8_t* payload, std::size_t size) : at(payload), bytes(size) {
+      std::memcpy(static_cast<void*>(&cell), at, bytes);
+    }
+    ~Held() { std::memcpy(at, &cell, bytes); }
+  };
+  bool empty;
+  bool ok;
+  {
+    Held held(index_.payload(place), cell_bytes_);
+    ok = fold(held.cell, Row{keyed.row.value, weight}, keyed.left, emit);
+    empty = held.cell.empty();
+  }
+  if (empty) index_.erase(place);
+  return ok;
 }
 
 bool JoinBase::step(StepContext& context, std::span<const Batch* const> in, Batch& out) {
-  return fold_batch(context, *in[0], true, out) && fold_batch(context, *in[1], false, out);
+  Emit emit{context, out};
+  evaluate_keys(context, *in[0], true, out);
+  evaluate_keys(context, *in[1], false, out);
+  for (; applied_ < keyed_.size(); ++applied_) {
+    index_.prefetch_ahead(applied_, keyed_.size(), [this](std::size_t i) { return keyed_[i].hash; });
+    if (!fold_one(keyed_[applied_], keyed_[applied_].row.weight, &emit)) return false;
+  }
+  return true;
 }
 
 void JoinBase::rollback() noexcept {
-  for (auto applied = applied_.rbegin(); applied != applied_.rend(); ++applied) {
-    Row back = applied->row;
-    if (!negate_weight(back.weight, back.weight)) continue;
-    const std::uint32_t at = entry_of(applied->key);
-    Entry& entry = index_[at];
-    const std::size_t before = entry.left.size() + entry.right.size();
-    static_cast<void>(fold(entry, back, applied->left, nullptr));
-    rows_ += entry.left.size() + entry.right.size() - before;
-    if (entry.empty()) index_.erase(at);
+  for (; applied_ > 0; --applied_) {
+    const Keyed& keyed = keyed_[applied_ - 1];
+    Weight back;
+    if (negate_weight(keyed.row.weight, back)) static_cast<void>(fold_one(keyed, back, nullptr));
   }
-  applied_.clear();
+  keyed_.clear();
 }
 
 void JoinBase::commit() noexcept {
-  applied_.clear();
+  keyed_.clear();
+  applied_ = 0;
 }
 
 void JoinBase::reset() {
+  index_.each([this](const PackedRow&, const std::uint8_t* payload) {
+    Cell cell;
+    std::memcpy(static_cast<void*>(&cell), payload, cell_bytes_);
+    cell.left.clear(left_rows_);
+    cell.right.clear(right_rows_);
+    cell.matches.clear(match_rows_);
+  });
   index_.clear();
-  applied_.clear();
-  rows_ = 0;
+  keyed_.clear();
+  applied_ = 0;
 }
 
 std::size_t JoinBase::state_rows() const noexcept {
-  return rows_;
+  return left_rows_.rows() + right_rows_.rows();
+}
+
+Batch JoinBase::rows_of(const PackedBag& bag, const RowStore& store) const {
+  Batch rows;
+  bag.ascend(store, [&rows](const PackedRow& row) {
+    rows.push_back(Row{row.value(), row.weight()});
+    return true;
+  });
+  return rows;
 }
 
 void JoinBase::save(StateWriter& writer) const {
   writer.number(index_.size());
-  for (std::uint32_t i = 0; i < index_.size(); ++i) {
-    writer.value(index_[i].key);
-    writer.zset(index_[i].left);
-    writer.zset(index_[i].right);
-    writer.zset(index_[i].matches);
-    writer.integer(index_[i].positives);
-  }
+  index_.each([&](const PackedRow& key, const std::uint8_t* payload) {
+    Cell cell;
+    std::memcpy(static_cast<void*>(&cell), payload, cell_bytes_);
+    writer.value(key.value());
+    writer.batch(rows_of(cell.left, left_rows_));
+    writer.batch(rows_of(cell.right, right_rows_));
+    writer.batch(rows_of(cell.matches, match_rows_));
+    writer.integer(cell.positives);
+  });
 }
 
 bool JoinBase::load(StateReader& reader) {
   reset();
+  const auto fill = [&reader](PackedBag& bag, RowStore& store) {
+    for (const Row& row : reader.batch()) {
+      Weight before;
+      store.look(row.value);
+      if (row.weight == 0 || !bag.add(store, row.weight, before) || before != 0) return false;
+    }
+    return reader.ok();
+  };
   for (std::uint64_t i = 0, n = reader.number(); reader.ok() && i < n; ++i) {
-    Entry entry;
-    entry.key = reader.value();
-    if (!reader.zset(entry.left) || !reader.zset(entry.right) || !reader.zset(entry.matches))
-      return false;
-    entry.positives = reader.integer();
-    rows_ += entry.left.size() + entry.right.size();
-    const Value key = entry.key;
-    if (index_.find(hash(key), [&](const Entry& other) { return other.key == key; }) !=
-        DenseMap<Entry>::kNone)
-      return false;
-    if (left_slots_.size() > 1)
-      for (std::size_t r = 0; r < entry.left.size(); ++r)
-        if (entry.left.row(r).value.kind() != Kind::object ||
-            entry.left.row(r).value->size() != left_slots_.size())
-          return false;
-    index_.insert(std::move(entry));
+    const Value key = reader.value();
+    if (!reader.ok() || index_.find(key)) return false;
+    const PackedTable::Place place = index_.insert(hash(key));
+    Cell cell;
+    const bool ok = fill(cell.left, left_rows_) && fill(cell.right, right_rows_) &&
+                    fill(cell.matches, match_rows_);
+    cell.positives = reader.integer();
+    std::memcpy(index_.payload(place), &cell, cell_bytes_);
+    if (cell_bytes_ < sizeof(Cell)) cell.matches.clear(match_rows_);
+    if (!ok || !reader.ok() || cell.empty()) return false;
+    if (left_slots_.size() == 1) continue;
+    for (const Row& row : rows_of(cell.left, left_rows_))
+      if (row.value.kind() != Kind::object || row.value->size() != left_slots_.size()) return false;
   }
   return reader.ok();
 }

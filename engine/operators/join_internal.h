@@ -1,16 +1,19 @@
 #pragma once
 
+#include <cstddef>
 #include <utility>
 #include <vector>
 
 #include "engine/operators/operators.h"
+#include "engine/packed/packed_bag_internal.h"
+#include "engine/packed/packed_table_internal.h"
 
 namespace dmm::engine::internal {
 
 /// What the inner and the soft join share: keys, the index of both sides by key, and compounds.
 class JoinBase : public Operator {
  public:
-  explicit JoinBase(JoinSpec spec);
+  ~JoinBase() override { JoinBase::reset(); }
   std::size_t arity() const noexcept override { return 2; }
   Linearity linearity() const noexcept override { return Linearity::stateful; }
   nlohmann::json describe() const override;
@@ -23,49 +26,61 @@ class JoinBase : public Operator {
   bool load(StateReader& reader) override;
 
  protected:
-  struct Entry {
-    Value key;
-    Zset left;
-    Zset right;
-    Zset matches;                // soft join with a residual: left row -> matching right rows
-    std::int64_t positives = 0;  // soft join: right rows with a weight above 0
-    std::uint32_t hash() const noexcept { return engine::hash(key); }
+  /// What is kept for one key. The table stores only as much of it as the kind of join uses.
+  struct Cell {
+    PackedBag left;
+    PackedBag right;
+    std::int64_t positives = 0;  ///< soft join: right rows with a weight above 0
+    PackedBag matches;           ///< soft join with a residual: left row -> matching right rows
     bool empty() const noexcept { return left.empty() && right.empty(); }
   };
-  /// Where results go; without it (rollback, load) only the state is kept.
+  static constexpr std::size_t kInnerBytes = offsetof(Cell, positives);
+  static constexpr std::size_t kSoftBytes = offsetof(Cell, matches);
+
+  JoinBase(JoinSpec&& spec, std::size_t cell_bytes);
+
+  /// Where results go; without it (rollback) only the state is kept.
   struct Emit {
     StepContext& context;
     Batch& out;
   };
-  virtual bool fold(Entry& entry, const Row& row, bool left, Emit* emit) = 0;
+  virtual bool fold(Cell& cell, const Row& row, bool left, Emit* emit) = 0;
   /// A left row whose key is missing.
   virtual void keyless(const Row&, Batch&) const {}
 
   Value compound(ValueRef left, ValueRef right) const;
   /// False when the residual is not true of the pair; its failures are reported with `weight`.
   bool matches(StepContext& context, const Value& pair, Weight weight) const;
-  bool emit_pair(Emit& emit, const Value& left, const Value& right, Weight a, Weight b) const;
+  bool emit_pair(Emit& emit, ValueRef left, ValueRef right, Weight a, Weight b) const;
   const JoinSpec& spec() const noexcept { return spec_; }
 
- private:
-  bool key_of(StepContext& context, const Row& row, bool left, Value& key) const;
-  std::uint32_t entry_of(const Value& key);
-  bool fold_batch(StepContext& context, const Batch& batch, bool left, Batch& out);
+  RowStore left_rows_;
+  RowStore right_rows_;
+  RowStore match_rows_;
 
-  struct Applied {
+ private:
+  struct Keyed {
     Value key;
+    std::uint32_t hash;
     Row row;
     bool left;
   };
+  bool key_of(StepContext& context, const Row& row, bool left, Value& key);
+  void evaluate_keys(StepContext& context, const Batch& batch, bool left, Batch& out);
+  bool fold_one(const Keyed& keyed, Weight weight, Emit* emit);
+  Batch rows_of(const PackedBag& bag, const RowStore& store) const;
+
   JoinSpec spec_;
+  std::size_t cell_bytes_;
   ShapePtr shape_;
   std::vector<std::size_t> left_slots_;
   std::size_t right_slot_ = 0;
   ShapePtr left_shape_;  // of the wrapper that keys are evaluated on
   ShapePtr right_shape_;
-  DenseMap<Entry> index_;
-  std::vector<Applied> applied_;
-  std::size_t rows_ = 0;
+  PackedTable index_;
+  std::vector<Keyed> keyed_;  // the rows of this step that have a key, in the order of folding
+  std::size_t applied_ = 0;   // how many of them are folded in
+  std::vector<Value> parts_;
 };
 
 }  // namespace dmm::engine::internal

@@ -7,90 +7,118 @@ namespace {
 // there is no residual, else a count kept beside each left row.
 class SoftJoin final : public internal::JoinBase {
  public:
-  using JoinBase::JoinBase;
+  explicit SoftJoin(JoinSpec spec)
+      : JoinBase(std::move(spec), spec.residual ? sizeof(Cell) : kSoftBytes) {}
   std::string_view type() const noexcept override { return "soft_join"; }
   OperatorPtr clone() const override { return copy_of(std::make_unique<SoftJoin>(spec())); }
 
  private:
+  using PackedRow = internal::PackedRow;
+
   void keyless(const Row& row, Batch& out) const override {
     out.push_back(Row{compound(row.value, {}), row.weight});
   }
 
-  bool fold(Entry& entry, const Row& row, bool left, Emit* emit) override {
-    return left ? fold_left(entry, row, emit) : fold_right(entry, row, emit);
+  bool fold(Cell& cell, const Row& row, bool left, Emit* emit) override {
+    return left ? fold_left(cell, row, emit) : fold_right(cell, row, emit);
   }
 
-  bool pair_matches(const Value& left, const Value& right, Emit* emit) {
+  bool pair_matches(ValueRef left, ValueRef right, Emit* emit) const {
     if (!spec().residual) return true;
     static const StepTime kNoTime;
     StepContext quiet(emit != nullptr ? emit->context.scope.time() : kNoTime);
     return matches(quiet, compound(left, right), 0);
   }
 
-  bool fold_left(Entry& entry, const Row& row, Emit* emit) {
-    std::int64_t count = spec().residual ? 0 : entry.positives;
-    Weight held = entry.left.weight(row.value);
-    for (std::size_t i = 0; i < entry.right.size(); ++i) {
-      const Row& other = entry.right.row(i);
-      if (spec().residual && other.weight > 0 && pair_matches(row.value, other.value, emit))
-        ++count;
-      if (emit != nullptr && !emit_pair(*emit, row.value, other.value, row.weight, other.weight))
-        return false;
-    }
+  bool fold_left(Cell& cell, const Row& row, Emit* emit) {
+    std::int64_t count = spec().residual ? 0 : cell.positives;
+    bool ok = true;
+    if (emit != nullptr || spec().residual)
+      cell.right.ascend(right_rows_, [&](const PackedRow& other) {
+        const Value value = other.value();
+        if (spec().residual && other.weight() > 0 && pair_matches(row.value, value, emit)) ++count;
+        ok = emit == nullptr || emit_pair(*emit, row.value, value, row.weight, other.weight());
+        return ok;
+      });
+    if (!ok) return false;
     if (emit != nullptr && count == 0)
       emit->out.push_back(Row{compound(row.value, {}), row.weight});
-    if (!entry.left.add(row.value, row.weight)) return emit == nullptr || emit->context.overflow();
+    Weight held;
+    left_rows_.look(row.value);
+    if (!cell.left.add(left_rows_, row.weight, held))
+      return emit == nullptr || emit->context.overflow();
     if (!spec().residual) return true;
     const bool was = held != 0;
-    const bool is = entry.left.weight(row.value) != 0;
+    const bool is = held + row.weight != 0;
     if (was == is) return true;
-    return entry.matches.add(row.value, is ? count : -entry.matches.weight(row.value));
+    match_rows_.look(row.value);
+    Weight ignored;
+    return cell.matches.add(match_rows_, is ? count : -cell.matches.weight(match_rows_), ignored);
   }
 
-  bool fold_right(Entry& entry, const Row& row, Emit* emit) {
+  bool fold_right(Cell& cell, const Row& row, Emit* emit) {
     Weight before;
-    if (!entry.right.add(row.value, row.weight, &before))
+    right_rows_.look(row.value);
+    if (!cell.right.add(right_rows_, row.weight, before))
       return emit == nullptr || emit->context.overflow();
     const Weight after = before + row.weight;
     const int change = (after > 0 ? 1 : 0) - (before > 0 ? 1 : 0);
-    const std::int64_t positives = entry.positives;
-    entry.positives += change;
+    const std::int64_t positives = cell.positives;
+    cell.positives += change;
     if (emit == nullptr && !(spec().residual && change != 0)) return true;
-    for (std::size_t i = 0; i < entry.left.size(); ++i) {
-      const Row& other = entry.left.row(i);
-      if (emit != nullptr && !emit_pair(*emit, other.value, row.value, other.weight, row.weight)) {
-        undo_right(entry, row, change, i);
-        return false;
-      }
-      if (change == 0) continue;
+    std::size_t done = 0;  // left rows whose matches count this row
+    bool ok = true;
+    cell.left.ascend(left_rows_, [&](const PackedRow& other) {
+      const Value value = other.value();
+      ok = emit == nullptr || emit_pair(*emit, value, row.value, other.weight(), row.weight);
+      if (!ok) return false;
+      if (change == 0) return true;
       std::int64_t count = positives;
+      ++done;
       if (spec().residual) {
-        if (!pair_matches(other.value, row.value, emit)) continue;
-        count = entry.matches.weight(other.value);
-        static_cast<void>(
-            entry.matches.add(other.value, change));  // counts stay below the rows held
+        if (!pair_matches(value, row.value, emit)) return true;
+        count = count_match(cell, value, change);
       }
-      if (emit == nullptr) continue;
-      Weight pad = 0;
-      if (change > 0 && count == 0 && !negate_weight(other.weight, pad)) {
-        undo_right(entry, row, change, i + 1);
-        return emit->context.overflow();
-      }
-      if (change < 0 && count == 1) pad = other.weight;
-      if (pad != 0) emit->out.push_back(Row{compound(other.value, {}), pad});
-    }
+      if (emit != nullptr) ok = pad(value, other.weight(), change, count, *emit);
+      return ok;
+    });
+    if (!ok) undo_right(cell, row, change, done);
+    return ok;
+  }
+
+  // Changes the number of matches of a left row. returns what it was; it stays below the rows held.
+  std::int64_t count_match(Cell& cell, ValueRef left, int change) {
+    Weight before;
+    match_rows_.look(left);
+    static_cast<void>(cell.matches.add(match_rows_, change, before));
+    return before;
+  }
+
+  // The left row on its own goes with its first match and comes back with its last one.
+  bool pad(ValueRef left, Weight weight, int change, std::int64_t count, Emit& emit) const {
+    Weight padded = 0;
+    if (change > 0 && count == 0 && !negate_weight(weight, padded)) return emit.context.overflow();
+    if (change < 0 && count == 1) padded = weight;
+    if (padded != 0) emit.out.push_back(Row{compound(left, {}), padded});
     return true;
   }
 
-  // Takes back what fold_right did up to left row `end`: the caller will not know of this row.
-  void undo_right(Entry& entry, const Row& row, int change, std::size_t end) {
-    if (spec().residual && change != 0)
-      for (std::size_t i = 0; i < end; ++i)
-        if (pair_matches(entry.left.row(i).value, row.value, nullptr))
-          static_cast<void>(entry.matches.add(entry.left.row(i).value, -change));
-    entry.positives -= change;
+  // Takes back what fold_right did to the first `count` left rows: the caller will not know of the
+  // row.
+  void undo_right(Cell& cell, const Row& row, int change, std::size_t count) {
+    if (spec().residual)
+      cell.left.ascend(left_rows_, [&](const PackedRow& other) {
+        if (count == 0) return false;
+        --count;
+        const Value value = other.value();
+        if (pair_matches(value, row.value, nullptr)) count_match(cell, value, -change);
+        return true;
+      });
+    cell.positives -= change;
+    right_rows_.look(row.value);
+    Weight ignored;
     if (Weight back; negate_weight(row.weight, back))
-      static_cast<void>(entry.right.add(row.value, back));
+      static_cast<void>(cell.right.add(right_rows_, back, ignored));
   }
 };
 
