@@ -284,7 +284,8 @@ void Circuit::finish(bool ok, StepContext& context, StepResult& result) {
   }
   for (const std::size_t node : runtime_->ran) {
     runtime_->slots[node].result = nullptr;
-    runtime_->slots[node].out.clear();
+    clear_buffer(runtime_->slots[node].out);
+    for (Batch& joined : runtime_->slots[node].joined) clear_buffer(joined);
   }
   for (const auto& [name, node] : inputs_) runtime_->slots[node].result = nullptr;
   runtime_->ran.clear();

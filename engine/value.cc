@@ -9,6 +9,7 @@
 
 #include "engine/error.h"
 #include "engine/limits.h"
+#include "engine/node_cache_internal.h"
 
 namespace dmm::engine {
 namespace {
@@ -17,14 +18,15 @@ using internal::Node;
 using internal::SlotsNode;
 using internal::StringNode;
 
-void* allocate(std::size_t bytes) {
-  void* memory = std::malloc(bytes);
-  if (memory == nullptr) throw std::bad_alloc();
-  return memory;
+std::size_t bytes_of_string(std::size_t size) noexcept {
+  return sizeof(StringNode) + size;
+}
+std::size_t bytes_of_slots(std::size_t size) noexcept {
+  return sizeof(SlotsNode) + size * 9;
 }
 
 SlotsNode* new_slots(std::size_t size, std::uint64_t head) {
-  auto* node = static_cast<SlotsNode*>(allocate(sizeof(SlotsNode) + size * 9));
+  auto* node = static_cast<SlotsNode*>(internal::take_node(bytes_of_slots(size)));
   node->refs = 1;
   node->hash = 0;
   node->head = head;
@@ -138,12 +140,12 @@ std::string_view kind_name(Kind kind) noexcept {
 
 void internal::destroy(std::uint64_t bits, Kind kind) noexcept {
   auto* node = reinterpret_cast<Node*>(bits);
-  if (kind != Kind::string) {
-    const ValueRef ref = ref_of(node, kind);
-    for (std::size_t i = 0, n = ref.size(); i < n; ++i) Value::adopt(ref.at(i));
-    if (kind == Kind::object) ref.shape().release();
-  }
-  std::free(node);
+  const ValueRef ref = ref_of(node, kind);
+  if (kind == Kind::string) return give_node(node, bytes_of_string(ref.as_string().size()));
+  const std::size_t size = ref.size();
+  for (std::size_t i = 0; i < size; ++i) Value::adopt(ref.at(i));
+  if (kind == Kind::object) ref.shape().release();
+  give_node(node, bytes_of_slots(size));
 }
 
 bool ValueRef::find(std::string_view key, ValueRef& out) const noexcept {
@@ -156,7 +158,7 @@ bool ValueRef::find(std::string_view key, ValueRef& out) const noexcept {
 
 Value Value::string(std::string_view text) {
   if (text.size() > limits::kStringBytesMax) throw Error("string longer than the limit");
-  auto* node = static_cast<StringNode*>(allocate(sizeof(StringNode) + text.size()));
+  auto* node = static_cast<StringNode*>(internal::take_node(bytes_of_string(text.size())));
   node->refs = 1;
   node->hash = 0;
   node->size = static_cast<std::uint32_t>(text.size());

@@ -20,6 +20,17 @@ struct Row {
 /// A list of rows: the sum of its rows is the Z-set that it means. A value may occur repeatedly.
 using Batch = std::vector<Row>;
 
+/// Empties a buffer that the next step uses again. What an unusually large step made it hold is
+/// given back.
+template <class Item>
+void clear_buffer(std::vector<Item>& buffer) noexcept {
+  constexpr std::size_t kKept = 8192;
+  if (buffer.capacity() > kKept)
+    std::vector<Item>().swap(buffer);
+  else
+    buffer.clear();
+}
+
 /// Sums the weights of equal values and drops zeros; the order is that of the first occurrence.
 /// returns false when a weight overflows (the batch is then unspecified). O(rows).
 [[nodiscard]] bool consolidate(Batch& batch);

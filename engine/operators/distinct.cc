@@ -11,15 +11,13 @@ class Distinct final : public Operator {
   OperatorPtr clone() const override { return copy_of(std::make_unique<Distinct>()); }
   bool step(StepContext& context, std::span<const Batch* const> in, Batch& out) override {
     const Batch& rows = *in[0];
-    for (std::size_t i = 0; i < rows.size(); ++i) {
-      held_.prefetch_ahead(i, rows.size(), [&rows](std::size_t at) { return rows[at].hash(); });
-      const Row& row = rows[i];
-      undo_.push_back(row);
+    rows_ = &rows;
+    for (; applied_ < rows.size(); ++applied_) {
+      held_.prefetch_ahead(applied_, rows.size(),
+                           [&rows](std::size_t i) { return rows[i].hash(); });
+      const Row& row = rows[applied_];
       Weight before;
-      if (!held_.add(row.value, row.weight, before)) {
-        undo_.pop_back();
-        return context.overflow();
-      }
+      if (!held_.add(row.value, row.weight, before)) return context.overflow();
       const Weight after = before + row.weight;
       if (before <= 0 && after > 0) out.push_back(Row{row.value, 1});
       if (before > 0 && after <= 0) out.push_back(Row{row.value, -1});
@@ -28,15 +26,16 @@ class Distinct final : public Operator {
   }
   void rollback() noexcept override {
     // In reverse, so that each addition undoes one that has just been possible.
-    for (auto row = undo_.rbegin(); row != undo_.rend(); ++row)
-      if (Weight before, back; negate_weight(row->weight, back))
-        static_cast<void>(held_.add(row->value, back, before));
-    undo_.clear();
+    for (; applied_ > 0; --applied_) {
+      const Row& row = (*rows_)[applied_ - 1];
+      if (Weight before, back; negate_weight(row.weight, back))
+        static_cast<void>(held_.add(row.value, back, before));
+    }
   }
-  void commit() noexcept override { undo_.clear(); }
+  void commit() noexcept override { applied_ = 0; }
   void reset() override {
     held_.clear();
-    undo_.clear();
+    applied_ = 0;
   }
   std::size_t state_rows() const noexcept override { return held_.size(); }
   void save(StateWriter& writer) const override {
@@ -57,7 +56,8 @@ class Distinct final : public Operator {
 
  private:
   internal::PackedTable held_;
-  Batch undo_;
+  const Batch* rows_ = nullptr;  // of this step
+  std::size_t applied_ = 0;      // how many of them are in
 };
 
 }  // namespace

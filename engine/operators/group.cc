@@ -6,8 +6,8 @@
 namespace dmm::engine {
 namespace {
 
-using internal::GroupLogic;
 using internal::GroupCell;
+using internal::GroupLogic;
 
 class Group final : public Operator {
  public:
@@ -22,21 +22,16 @@ class Group final : public Operator {
 
   ~Group() override { Group::reset(); }
 
-  // Rows of one group are folded together: its row is made once before and once after them.
+  // The members of one group are folded together: its row is made once before and once after them.
   bool step(StepContext& context, std::span<const Batch* const> in, Batch& out) override {
     for (const Row& row : *in[0]) take(context, row);
     order_.resize(members_.size());
-    for (std::size_t i = 0; i < order_.size(); ++i) order_[i] = static_cast<std::uint32_t>(i);
-    std::sort(order_.begin(), order_.end(), [this](std::uint32_t a, std::uint32_t b) {
-      const Member& left = members_[a];
-      const Member& right = members_[b];
-      if (left.hash != right.hash) return left.hash < right.hash;
-      const int order = compare(left.key, right.key);
-      return order != 0 ? order < 0 : a < b;
-    });
+    for (std::size_t i = 0; i < order_.size(); ++i)
+      order_[i] = (std::uint64_t{members_[i].hash} << 32) | i;
+    std::sort(order_.begin(), order_.end());
     while (applied_ < order_.size()) {
       groups_.prefetch_ahead(applied_, order_.size(),
-                             [this](std::size_t i) { return members_[order_[i]].hash; });
+                             [this](std::size_t i) { return member(i).hash; });
       if (!fold_group(context, out)) return context.overflow();
     }
     return true;
@@ -46,16 +41,17 @@ class Group final : public Operator {
     static const StepTime kNoTime;
     Scope scope(kNoTime);
     for (; applied_ > 0; --applied_) {
-      const Member& member = members_[order_[applied_ - 1]];
+      const Member& last = member(applied_ - 1);
       Weight back;
-      if (!negate_weight(member.weight, back)) continue;
-      Held group(*this, member.key, member.hash);
-      static_cast<void>(logic_.fold(group.cell, scope, member.value, member.document, back));
+      if (!negate_weight(last.row->weight, back)) continue;
+      Held group(*this, last.key, last.hash);
+      static_cast<void>(logic_.fold(group.cell, scope, last.value, last.row->value, back));
     }
     commit();
   }
   void commit() noexcept override {
-    members_.clear();
+    clear_buffer(members_);
+    clear_buffer(order_);
     applied_ = 0;
   }
   void reset() override {
@@ -92,8 +88,7 @@ class Group final : public Operator {
   struct Member {
     Value key;
     Value value;
-    Value document;  // null when documents are not kept
-    Weight weight;
+    const Row* row;  // of the batch, which lives until the step is committed
     std::uint32_t hash;
   };
 
@@ -123,28 +118,44 @@ class Group final : public Operator {
     Scope& scope = context.scope;
     scope.reset(row.value);
     scope.set_subject(row.value);
-    Member member{{}, row.value, {}, row.weight, 0};
-    if (!spec_.key->eval(scope, member.key) ||
-        (spec_.value && !spec_.value->eval(scope, member.value))) {
+    Member made{{}, row.value, &row, 0};
+    if (!spec_.key->eval(scope, made.key) ||
+        (spec_.value && !spec_.value->eval(scope, made.value))) {
       context.report(row.value, scope.failure().message, row.weight);
       return;
     }
-    member.key = member.key.canonical();
-    member.hash = hash(member.key);
-    if (logic_.keeps_documents()) member.document = row.value;
-    members_.push_back(std::move(member));
+    made.key = made.key.canonical();
+    made.hash = hash(made.key);
+    members_.push_back(std::move(made));
   }
 
-  // Folds the members from applied_ on that have the same key.
+  const Member& member(std::size_t place) const noexcept {
+    return members_[order_[place] & 0xFFFFFFFFU];
+  }
+
+  // Brings the members of the key at `applied_` together; they are apart only where hashes collide.
+  // returns the place behind them.
+  std::size_t gather_group() {
+    const Member& first = member(applied_);
+    std::size_t end = applied_ + 1;
+    for (std::size_t i = end; i < order_.size() && member(i).hash == first.hash; ++i) {
+      if (!(member(i).key == first.key)) continue;
+      const auto at = order_.begin() + static_cast<std::ptrdiff_t>(i);
+      std::rotate(order_.begin() + static_cast<std::ptrdiff_t>(end++), at, at + 1);
+    }
+    return end;
+  }
+
+  // Folds all members of the key at `applied_`.
   bool fold_group(StepContext& context, Batch& out) {
-    const Member& first = members_[order_[applied_]];
+    const std::size_t end = gather_group();
+    const Member& first = member(applied_);
     Held group(*this, first.key, first.hash);
     Outcome before{group.cell.count > 0};
     if (before.exists) row_of(first.key, group.cell, context.scope, before);
-    for (; applied_ < order_.size(); ++applied_) {
-      const Member& member = members_[order_[applied_]];
-      if (member.hash != first.hash || !(member.key == first.key)) break;
-      if (!logic_.fold(group.cell, context.scope, member.value, member.document, member.weight))
+    for (; applied_ < end; ++applied_) {
+      const Member& next = member(applied_);
+      if (!logic_.fold(group.cell, context.scope, next.value, next.row->value, next.row->weight))
         return false;
     }
     Outcome after{group.cell.count > 0};
@@ -202,8 +213,8 @@ class Group final : public Operator {
   GroupLogic logic_;
   ShapePtr error_shape_;
   internal::PackedTable groups_{sizeof(GroupCell)};
-  std::vector<Member> members_;       // of this step
-  std::vector<std::uint32_t> order_;  // of the members, those of a group together
+  std::vector<Member> members_;       // of this step, in the order in which they came
+  std::vector<std::uint64_t> order_;  // hash and place of the members, those of a key together
   std::size_t applied_ = 0;           // how many of them, in this order, are folded in
 };
 

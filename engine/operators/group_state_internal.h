@@ -31,8 +31,8 @@ struct GroupExtra {
   std::vector<ElementState> elements;
 };
 
-/// One group, as the table of groups stores it. Weights of members are those of the input; the folds
-/// count only what is positive. Given back by GroupLogic::clear().
+/// One group, as the table of groups stores it. Weights of members are those of the input; the
+/// folds count only what is positive. Given back by GroupLogic::clear().
 struct GroupCell {
   PositiveBag members;
   std::int64_t count = 0;

@@ -12,22 +12,22 @@ class Join final : public internal::JoinBase {
   OperatorPtr clone() const override { return copy_of(std::make_unique<Join>(spec())); }
 
  private:
-  bool fold(Cell& cell, const Row& row, bool left, Emit* emit) override {
-    if (emit != nullptr && !emit_matches(cell, row, left, *emit)) return false;
+  bool fold(Cell& cell, ValueRef row, Weight weight, bool left, Emit* emit) override {
+    if (emit != nullptr && !emit_matches(cell, row, weight, left, *emit)) return false;
     internal::RowStore& store = left ? left_rows_ : right_rows_;
     Weight before;
-    store.look(row.value);
-    if ((left ? cell.left : cell.right).add(store, row.weight, before)) return true;
+    store.look(row);
+    if ((left ? cell.left : cell.right).add(store, weight, before)) return true;
     return emit == nullptr || emit->context.overflow();
   }
 
-  bool emit_matches(const Cell& cell, const Row& row, bool left, Emit& emit) const {
+  bool emit_matches(const Cell& cell, ValueRef row, Weight weight, bool left, Emit& emit) const {
     bool ok = true;
     (left ? cell.right : cell.left)
         .ascend(left ? right_rows_ : left_rows_, [&](const internal::PackedRow& other) {
           const Value value = other.value();
-          ok = left ? emit_pair(emit, row.value, value, row.weight, other.weight())
-                    : emit_pair(emit, value, row.value, other.weight(), row.weight);
+          ok = left ? emit_pair(emit, row, value, weight, other.weight())
+                    : emit_pair(emit, value, row, other.weight(), weight);
           return ok;
         });
     return ok;

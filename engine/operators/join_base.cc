@@ -98,7 +98,7 @@ bool JoinBase::key_of(StepContext& context, const Row& row, bool left, Value& ke
 
 void JoinBase::evaluate_keys(StepContext& context, const Batch& batch, bool left, Batch& out) {
   for (const Row& row : batch) {
-    Keyed keyed{{}, 0, row, left};
+    Keyed keyed{{}, 0, left, &row};
     if (key_of(context, row, left, keyed.key)) {
       keyed.hash = hash(keyed.key);
       keyed_.push_back(std::move(keyed));
@@ -126,7 +126,7 @@ bool JoinBase::fold_one(const Keyed& keyed, Weight weight, Emit* emit) {
   bool ok;
   {
     Held held(index_.payload(place), cell_bytes_);
-    ok = fold(held.cell, Row{keyed.row.value, weight}, keyed.left, emit);
+    ok = fold(held.cell, keyed.row->value, weight, keyed.left, emit);
     empty = held.cell.empty();
   }
   if (empty) index_.erase(place);
@@ -138,8 +138,9 @@ bool JoinBase::step(StepContext& context, std::span<const Batch* const> in, Batc
   evaluate_keys(context, *in[0], true, out);
   evaluate_keys(context, *in[1], false, out);
   for (; applied_ < keyed_.size(); ++applied_) {
-    index_.prefetch_ahead(applied_, keyed_.size(), [this](std::size_t i) { return keyed_[i].hash; });
-    if (!fold_one(keyed_[applied_], keyed_[applied_].row.weight, &emit)) return false;
+    index_.prefetch_ahead(applied_, keyed_.size(),
+                          [this](std::size_t i) { return keyed_[i].hash; });
+    if (!fold_one(keyed_[applied_], keyed_[applied_].row->weight, &emit)) return false;
   }
   return true;
 }
@@ -148,13 +149,13 @@ void JoinBase::rollback() noexcept {
   for (; applied_ > 0; --applied_) {
     const Keyed& keyed = keyed_[applied_ - 1];
     Weight back;
-    if (negate_weight(keyed.row.weight, back)) static_cast<void>(fold_one(keyed, back, nullptr));
+    if (negate_weight(keyed.row->weight, back)) static_cast<void>(fold_one(keyed, back, nullptr));
   }
-  keyed_.clear();
+  clear_buffer(keyed_);
 }
 
 void JoinBase::commit() noexcept {
-  keyed_.clear();
+  clear_buffer(keyed_);
   applied_ = 0;
 }
 
@@ -167,7 +168,7 @@ void JoinBase::reset() {
     cell.matches.clear(match_rows_);
   });
   index_.clear();
-  keyed_.clear();
+  clear_buffer(keyed_);
   applied_ = 0;
 }
 

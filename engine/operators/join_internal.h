@@ -44,7 +44,7 @@ class JoinBase : public Operator {
     StepContext& context;
     Batch& out;
   };
-  virtual bool fold(Cell& cell, const Row& row, bool left, Emit* emit) = 0;
+  virtual bool fold(Cell& cell, ValueRef row, Weight weight, bool left, Emit* emit) = 0;
   /// A left row whose key is missing.
   virtual void keyless(const Row&, Batch&) const {}
 
@@ -62,8 +62,8 @@ class JoinBase : public Operator {
   struct Keyed {
     Value key;
     std::uint32_t hash;
-    Row row;
     bool left;
+    const Row* row;  // of the batch, which lives until the step is committed
   };
   bool key_of(StepContext& context, const Row& row, bool left, Value& key);
   void evaluate_keys(StepContext& context, const Batch& batch, bool left, Batch& out);

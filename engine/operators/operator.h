@@ -63,7 +63,8 @@ class Operator {
   /// The same operator without its state.
   virtual std::unique_ptr<Operator> clone() const = 0;
 
-  /// Runs on the batches of its ports (never null) and appends to `out`.
+  /// Runs on the batches of its ports (never null, unchanged until commit() or rollback()) and
+  /// appends to `out`.
   ///
   /// returns false when the step cannot be done (overflow); the circuit then calls rollback() on
   /// this and every operator that ran before. Evaluation errors of single documents are reported to

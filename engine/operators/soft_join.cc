@@ -19,8 +19,8 @@ class SoftJoin final : public internal::JoinBase {
     out.push_back(Row{compound(row.value, {}), row.weight});
   }
 
-  bool fold(Cell& cell, const Row& row, bool left, Emit* emit) override {
-    return left ? fold_left(cell, row, emit) : fold_right(cell, row, emit);
+  bool fold(Cell& cell, ValueRef row, Weight weight, bool left, Emit* emit) override {
+    return left ? fold_left(cell, row, weight, emit) : fold_right(cell, row, weight, emit);
   }
 
   bool pair_matches(ValueRef left, ValueRef right, Emit* emit) const {
@@ -30,38 +30,37 @@ class SoftJoin final : public internal::JoinBase {
     return matches(quiet, compound(left, right), 0);
   }
 
-  bool fold_left(Cell& cell, const Row& row, Emit* emit) {
+  bool fold_left(Cell& cell, ValueRef row, Weight weight, Emit* emit) {
     std::int64_t count = spec().residual ? 0 : cell.positives;
     bool ok = true;
     if (emit != nullptr || spec().residual)
       cell.right.ascend(right_rows_, [&](const PackedRow& other) {
         const Value value = other.value();
-        if (spec().residual && other.weight() > 0 && pair_matches(row.value, value, emit)) ++count;
-        ok = emit == nullptr || emit_pair(*emit, row.value, value, row.weight, other.weight());
+        if (spec().residual && other.weight() > 0 && pair_matches(row, value, emit)) ++count;
+        ok = emit == nullptr || emit_pair(*emit, row, value, weight, other.weight());
         return ok;
       });
     if (!ok) return false;
-    if (emit != nullptr && count == 0)
-      emit->out.push_back(Row{compound(row.value, {}), row.weight});
+    if (emit != nullptr && count == 0) emit->out.push_back(Row{compound(row, {}), weight});
     Weight held;
-    left_rows_.look(row.value);
-    if (!cell.left.add(left_rows_, row.weight, held))
+    left_rows_.look(row);
+    if (!cell.left.add(left_rows_, weight, held))
       return emit == nullptr || emit->context.overflow();
     if (!spec().residual) return true;
     const bool was = held != 0;
-    const bool is = held + row.weight != 0;
+    const bool is = held + weight != 0;
     if (was == is) return true;
-    match_rows_.look(row.value);
+    match_rows_.look(row);
     Weight ignored;
     return cell.matches.add(match_rows_, is ? count : -cell.matches.weight(match_rows_), ignored);
   }
 
-  bool fold_right(Cell& cell, const Row& row, Emit* emit) {
+  bool fold_right(Cell& cell, ValueRef row, Weight weight, Emit* emit) {
     Weight before;
-    right_rows_.look(row.value);
-    if (!cell.right.add(right_rows_, row.weight, before))
+    right_rows_.look(row);
+    if (!cell.right.add(right_rows_, weight, before))
       return emit == nullptr || emit->context.overflow();
-    const Weight after = before + row.weight;
+    const Weight after = before + weight;
     const int change = (after > 0 ? 1 : 0) - (before > 0 ? 1 : 0);
     const std::int64_t positives = cell.positives;
     cell.positives += change;
@@ -70,19 +69,19 @@ class SoftJoin final : public internal::JoinBase {
     bool ok = true;
     cell.left.ascend(left_rows_, [&](const PackedRow& other) {
       const Value value = other.value();
-      ok = emit == nullptr || emit_pair(*emit, value, row.value, other.weight(), row.weight);
+      ok = emit == nullptr || emit_pair(*emit, value, row, other.weight(), weight);
       if (!ok) return false;
       if (change == 0) return true;
       std::int64_t count = positives;
       ++done;
       if (spec().residual) {
-        if (!pair_matches(value, row.value, emit)) return true;
+        if (!pair_matches(value, row, emit)) return true;
         count = count_match(cell, value, change);
       }
       if (emit != nullptr) ok = pad(value, other.weight(), change, count, *emit);
       return ok;
     });
-    if (!ok) undo_right(cell, row, change, done);
+    if (!ok) undo_right(cell, row, weight, change, done);
     return ok;
   }
 
@@ -105,19 +104,19 @@ class SoftJoin final : public internal::JoinBase {
 
   // Takes back what fold_right did to the first `count` left rows: the caller will not know of the
   // row.
-  void undo_right(Cell& cell, const Row& row, int change, std::size_t count) {
+  void undo_right(Cell& cell, ValueRef row, Weight weight, int change, std::size_t count) {
     if (spec().residual)
       cell.left.ascend(left_rows_, [&](const PackedRow& other) {
         if (count == 0) return false;
         --count;
         const Value value = other.value();
-        if (pair_matches(value, row.value, nullptr)) count_match(cell, value, -change);
+        if (pair_matches(value, row, nullptr)) count_match(cell, value, -change);
         return true;
       });
     cell.positives -= change;
-    right_rows_.look(row.value);
+    right_rows_.look(row);
     Weight ignored;
-    if (Weight back; negate_weight(row.weight, back))
+    if (Weight back; negate_weight(weight, back))
       static_cast<void>(cell.right.add(right_rows_, back, ignored));
   }
 };

@@ -1,9 +1,8 @@
 /// BlockPool: memory for many small blocks that grow and shrink.
 ///
 /// Blocks come in classes of 16, 24, 32, 48, 64, 96 … bytes. Small ones are cut from slabs and kept
-/// in a free list when they are given back; the slabs go when no block is left. Large ones come from
-/// malloc. Behind every block a few bytes may be read (kRecordSlack).
-/// Threads: one at a time.
+/// in a free list when they are given back; the slabs go when no block is left. Large ones come
+/// from malloc. Behind every block a few bytes may be read (kRecordSlack). Threads: one at a time.
 #pragma once
 
 #include <array>

@@ -62,9 +62,7 @@ class PackedBag {
     return {&chunk_, chunk_ == nullptr ? std::size_t{0} : std::size_t{1}};
   }
   std::size_t chunk_for(RowStore& store) const;
-  Chunk*& slot(std::size_t index) noexcept {
-    return many() ? list()[index] : chunk_;
-  }
+  Chunk*& slot(std::size_t index) noexcept { return many() ? list()[index] : chunk_; }
   void split(RowStore& store, std::size_t index);
   void drop(std::size_t index);
 

@@ -1,8 +1,8 @@
 /// PackedTable: rows found by hash, packed, each with a weight or with a payload.
 ///
 /// The rows of one make lie in buckets, each a chunk. Buckets are split one at a time as rows come
-/// and put together one at a time as they go (linear hashing), so no step ever pays for a rehash, and
-/// the hash of a row is stored nowhere. Identity is that of the whole row, never of its hash.
+/// and put together one at a time as they go (linear hashing), so no step ever pays for a rehash,
+/// and the hash of a row is stored nowhere. Identity is that of the whole row, never of its hash.
 #pragma once
 
 #include <array>
@@ -30,9 +30,7 @@ class BucketList {
     return (*this)[low < size_ ? low : low & (mask_ >> 1)];
   }
   /// The bucket that the last one was split from.
-  std::uint32_t origin_of_last() const noexcept {
-    return (size_ - 1) & (mask_for(size_) >> 1);
-  }
+  std::uint32_t origin_of_last() const noexcept { return (size_ - 1) & (mask_for(size_) >> 1); }
   /// Adds an empty bucket at the end. throws std::bad_alloc.
   void push();
   void pop() noexcept;
@@ -61,10 +59,12 @@ class PackedTable {
     explicit operator bool() const noexcept { return bucket != nullptr; }
   };
   std::size_t size() const noexcept { return size_; }
+  /// Bytes held for the rows.
+  std::size_t bytes() const noexcept { return store_.bytes(); }
   Place find(ValueRef row) { return find(row, hash(row)); }
   Place find(ValueRef row, std::uint32_t hash);
-  /// Adds the row that find() was just asked for and did not find, with a payload of zeros. O(1): at
-  /// most one bucket is split.
+  /// Adds the row that find() was just asked for and did not find, with a payload of zeros. O(1):
+  /// at most one bucket is split.
   Place insert(std::uint32_t hash, Weight weight = 1);
   void erase(const Place& place) noexcept;
   std::uint8_t* payload(const Place& place) const noexcept {

@@ -5,12 +5,12 @@
 
 namespace dmm::engine::internal {
 
-/// A bag whose rows of positive weight are kept in order, for min, max, top-k and sorted lists; rows
-/// that are owed (negative weight) wait aside. A handle of 16 bytes, as PackedBag is.
+/// A bag whose rows of positive weight are kept in order, for min, max, top-k and sorted lists;
+/// rows that are owed (negative weight) wait aside. A handle of 16 bytes, as PackedBag is.
 class PositiveBag {
  public:
-  /// Adds `weight` to the weight of the row that the store looks for; `before` receives its old one.
-  /// returns false on overflow, and changes nothing then. O(log n + chunk).
+  /// Adds `weight` to the weight of the row that the store looks for; `before` receives its old
+  /// one. returns false on overflow, and changes nothing then. O(log n + chunk).
   [[nodiscard]] bool add(RowStore& store, Weight weight, Weight& before);
   /// True when no row has a positive weight.
   bool empty() const noexcept { return rows_.empty(); }

@@ -361,8 +361,8 @@ const RowLayout* LayoutSet::find(const Known& known, std::uint8_t weight_bytes) 
   return nullptr;
 }
 
-// wanted_ says what the columns are to hold; it is rounded up to what some column does hold, so that
-// equal columns are found again.
+// wanted_ says what the columns are to hold; it is rounded up to what some column does hold, so
+// that equal columns are found again.
 const RowLayout& LayoutSet::find_or_make(std::uint16_t tree, std::uint8_t weight_bytes) {
   Known& known = *trees_[tree];
   for (std::size_t i = 0; i < wanted_.size(); ++i) {

@@ -1,8 +1,9 @@
 /// RowLayout: how rows of one make lie in memory, packed.
 ///
-/// Nobody declares types. What a row consists of is told by the row itself: the tree of its objects,
-/// whose leaves are the columns. A column is as wide as the values need that were put into the rows
-/// beside it; a value that does not fit leads to another, wider layout (LayoutSet::widened).
+/// Nobody declares types. What a row consists of is told by the row itself: the tree of its
+/// objects, whose leaves are the columns. A column is as wide as the values need that were put into
+/// the rows beside it; a value that does not fit leads to another, wider layout
+/// (LayoutSet::widened).
 ///
 /// Invariants:
 ///  1. Equal rows have equal bytes in one layout, unless it holds references (`flat()` is false).
@@ -47,8 +48,8 @@ struct Column {
 struct RowTree {
   enum class Make : std::uint8_t { leaf, object, tuple };
   Make make = Make::leaf;
-  ShapePtr shape;                 // of an object
-  mutable ShapePtr alias;         // an equal shape of another maker, met last
+  ShapePtr shape;          // of an object
+  mutable ShapePtr alias;  // an equal shape of another maker, met last
   std::vector<RowTree> parts;
 
   /// Appends the leaves of `value`. returns false when it is of another make.
@@ -147,7 +148,8 @@ class LayoutSet {
   /// The layout for new rows of these classes.
   const RowLayout& narrowest(std::uint16_t tree, std::span<const ColumnClasses> classes,
                              std::uint8_t weight_bytes);
-  /// A layout that holds what `layout` holds and these classes too; `classes` empty: only the weight.
+  /// A layout that holds what `layout` holds and these classes too; `classes` empty: only the
+  /// weight.
   const RowLayout& widened(const RowLayout& layout, std::span<const ColumnClasses> classes,
                            std::uint8_t weight_bytes);
 

@@ -105,8 +105,7 @@ void RowStore::free_block(Chunk*& chunk) noexcept {
 }
 
 Chunk* RowStore::make(Weight weight) {
-  Chunk* chunk =
-      new_chunk(layouts_.narrowest(tree_, classes_, RowLayout::bytes_of(weight)), 1);
+  Chunk* chunk = new_chunk(layouts_.narrowest(tree_, classes_, RowLayout::bytes_of(weight)), 1);
   insert(chunk, weight);
   return chunk;
 }
@@ -124,8 +123,7 @@ void RowStore::resize(Chunk*& chunk, unsigned block_class) {
 // move the others each time.
 void RowStore::fit(Chunk*& chunk) noexcept {
   const std::size_t needed = kHeader + chunk->count * layouts_.layout(chunk->layout).stride();
-  if (chunk->block_class >= 3 && needed <= BlockPool::bytes_of(chunk->block_class - 3U))
-    try {
+  if (chunk->block_class >= 3 && needed <= BlockPool::bytes_of(chunk->block_class - 3U)) try {
       resize(chunk, std::max(BlockPool::class_of(needed), chunk->block_class - 2U));
     } catch (const std::bad_alloc&) {
       // The chunk stays in the block that it has.
@@ -150,7 +148,8 @@ void RowStore::repack(Chunk*& chunk, const RowLayout& to) {
     std::uint8_t* fresh = guard.chunk->records() + i * to.stride();
     Value whole;
     if (from.tree_number() == to.tree_number()) {
-      for (std::size_t leaf = 0; leaf < leaves.size(); ++leaf) leaves[leaf] = from.leaf(record, leaf);
+      for (std::size_t leaf = 0; leaf < leaves.size(); ++leaf)
+        leaves[leaf] = from.leaf(record, leaf);
     } else {
       whole = from.value(record);
       leaves[0] = whole;
@@ -180,8 +179,10 @@ void RowStore::make_room(Chunk*& chunk, Weight weight) {
   if (weight_bytes > layout.weight_bytes())
     return repack(chunk, layouts_.widened(layout, {}, weight_bytes));
   if (chunk->count < capacity(*chunk, layout)) return;
-  const unsigned next = chunk->block_class + (BlockPool::bytes_of(chunk->block_class) < 64 ? 2U : 1U);
-  resize(chunk, std::max(next, BlockPool::class_of(kHeader + (chunk->count + 1) * layout.stride())));
+  const unsigned next =
+      chunk->block_class + (BlockPool::bytes_of(chunk->block_class) < 64 ? 2U : 1U);
+  resize(chunk,
+         std::max(next, BlockPool::class_of(kHeader + (chunk->count + 1) * layout.stride())));
 }
 
 std::uint32_t RowStore::insert(Chunk*& chunk, Weight weight) {

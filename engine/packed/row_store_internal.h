@@ -138,7 +138,7 @@ void RowStore::partition(Chunk*& chunk, Chunk*& other, const Goes& goes) {
   for (std::uint32_t i = 0; i < chunk->count; ++i) {
     const std::uint8_t* from = chunk->records() + i * stride;
     std::uint8_t* to = going_[i] ? upper->records() + (upper->count++) * stride
-                                : chunk->records() + (kept++) * stride;
+                                 : chunk->records() + (kept++) * stride;
     if (to != from) std::memcpy(to, from, stride);
   }
   chunk->count = kept;
