@@ -19,9 +19,10 @@ dmm_group_packages() {
     tools) printf '%s\n' libcli11-dev libcpp-httplib-dev ;;
     servers) printf '%s\n' nats-server postgresql ;;
     test) printf '%s\n' catch2 libsqlite3-dev openssl ;;
+    peers) printf '%s\n' redis-server nodejs npm ;;
     clients) printf '%s\n' mosquitto-clients nodejs npm ;;
     *) dmm_fail "there is no group of packages called '$1'" \
-      "Known: build, library, tools, servers, test, clients." ;;
+      "Known: build, library, tools, servers, test, peers, clients." ;;
   esac
 }
 

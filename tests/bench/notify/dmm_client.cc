@@ -4,6 +4,8 @@
 #include "dmm/testing/wait_for.h"
 #include "dmm/wire.h"
 
+#include <fmt/format.h>
+
 #include <atomic>
 #include <optional>
 #include <span>
@@ -43,7 +45,7 @@ struct Player {
 };
 
 std::string id_of(std::size_t identity) {
-  return "p" + std::to_string(identity);
+  return fmt::format("p{}", identity);
 }
 
 void require_all(const std::vector<BatchFailure>& failures) {

@@ -1,5 +1,6 @@
 // The area "notify" of scripts/bench: notify -> materialize beside a bare libnats client that does
-// the same durable operations. Both take turns, A B A B, on one server of their own.
+// the same durable operations, and beside job systems of other people. All take turns, A B A B, on
+// servers of their own.
 
 #include <fmt/format.h>
 #include <unistd.h>
@@ -9,6 +10,9 @@
 #include <cstdio>
 #include <cstring>
 #include <exception>
+#include <filesystem>
+#include <map>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -16,6 +20,7 @@
 #include "dmm/testing/nats_server.h"
 #include "tests/bench/notify/bare_client.h"
 #include "tests/bench/notify/dmm_client.h"
+#include "tests/bench/notify/peers.h"
 #include "tests/bench/support/cpu.h"
 #include "tests/bench/support/report.h"
 #include "tests/bench/support/statistics.h"
@@ -27,6 +32,8 @@ using Seconds = std::chrono::duration<double>;
 constexpr auto kInterval = std::chrono::milliseconds(20);  // 50 a second
 constexpr std::size_t kSteadyIdentities = 10'000;
 constexpr std::size_t kSongBytes = 100;
+/// Peers work this share of --count, because they are slower; they warm up before.
+constexpr std::size_t kPeerShare = 5;
 
 struct Arguments {
   std::size_t count = 50'000;
@@ -34,6 +41,7 @@ struct Arguments {
   int rounds = 3;
   bool check = false;
   std::string json;
+  std::filesystem::path peers;  // their directory; empty: without them
 };
 
 /// What one side did, a value for each round (latencies: for each notify).
@@ -53,6 +61,14 @@ void measure(pid_t server, std::size_t count, std::vector<double>& rates, std::v
   rates.push_back(static_cast<double>(count) / time.count());
   cpu.push_back(used.count() * 1e6 / static_cast<double>(count));
 }
+
+/// What a peer did, a value for each round.
+struct PeerSide {
+  std::string system;
+  std::vector<double> steady;                // 1/s
+  std::vector<double> client_us, server_us;  // CPU of each job
+};
+using PeerSides = std::map<std::string, PeerSide>;
 
 void require_empty(std::uint64_t tokens, const char* who) {
   if (tokens == 0) return;
@@ -106,6 +122,18 @@ void run_dmm(const Arguments& arguments, const testing::NatsServer& server, int 
   require_empty(client.tokens_left(), "dmm");
 }
 
+void run_peers(const Arguments& arguments, Peers& peers, PeerSides& sides) {
+  for (const std::string& name : peers.names()) {
+    fmt::print(stderr, "  {}\n", name);
+    const PeerRun run = peers.steady(name, (arguments.count + kPeerShare - 1) / kPeerShare);
+    PeerSide& side = sides[name];
+    side.system = run.system;
+    side.steady.push_back(run.rate);
+    side.client_us.push_back(run.client_us);
+    side.server_us.push_back(run.server_us);
+  }
+}
+
 Goal at_least(double ratio, double wanted) {
   return {fmt::format(">= {:.2f}", wanted), [=] { return ratio >= wanted; }};
 }
@@ -115,8 +143,9 @@ Goal at_most(double value, double wanted, std::string text) {
 }
 
 void add_rate(Report& report, const char* name, const std::vector<double>& dmm,
-              const std::vector<double>& bare, double floor, double aim) {
-  Figure figure{name, median(dmm), "1/s", "bare client", median(bare), {}, {}};
+              const std::string& against, const std::vector<double>& baseline, double floor,
+              double aim) {
+  Figure figure{name, median(dmm), "jobs/s", against, median(baseline), {}, {}};
   figure.floor = at_least(figure.ratio(), floor);
   figure.aim = at_least(figure.ratio(), aim);
   report.add(std::move(figure));
@@ -124,9 +153,10 @@ void add_rate(Report& report, const char* name, const std::vector<double>& dmm,
 
 Report make_report(const Side& dmm, const Side& bare, const std::vector<double>& round_trips) {
   Report report;
-  add_rate(report, "notify drain", dmm.drain, bare.drain, 0.4, 0.7);              // P10
-  add_rate(report, "notify drain cas", dmm.drain_cas, bare.drain_cas, 0.4, 0.6);  // P11
-  add_rate(report, "notify steady", dmm.steady, bare.steady, 0.4, 0.7);           // P12
+  add_rate(report, "notify drain", dmm.drain, "bare client", bare.drain, 0.4, 0.7);  // P10
+  add_rate(report, "notify drain cas", dmm.drain_cas, "bare client", bare.drain_cas, 0.4,
+           0.6);                                                                        // P11
+  add_rate(report, "notify steady", dmm.steady, "bare client", bare.steady, 0.4, 0.7);  // P12
   // P14
   const double p50 = quantile(dmm.latency, 0.5);
   const double bare50 = quantile(bare.latency, 0.5);
@@ -156,6 +186,31 @@ Report make_report(const Side& dmm, const Side& bare, const std::vector<double>&
   return report;
 }
 
+/// P12: at least twice the best of them, so at least twice each; aim four times.
+void add_peers(Report& report, const Side& dmm, const PeerSides& peers) {
+  for (const auto& [name, peer] : peers) {
+    add_rate(report, "notify steady peers", dmm.steady, peer.system, peer.steady, 2, 4);
+  }
+  for (const auto& [name, peer] : peers) {
+    report.add({"notify cpu peers",
+                median(dmm.steady_cpu),
+                "us",
+                peer.system,
+                median(peer.client_us) + median(peer.server_us),
+                {},
+                {}});
+  }
+}
+
+void print_peers(const PeerSides& peers) {
+  if (peers.empty()) return;
+  fmt::print("\npeers (cpu of each job, client + server)\n");
+  for (const auto& [name, peer] : peers) {
+    fmt::print("  {:>7.1f} + {:>7.1f} us  {}\n", median(peer.client_us), median(peer.server_us),
+               peer.system);
+  }
+}
+
 void print_beside(const Side& dmm, const Side& bare) {
   fmt::print("\nbeside (no goals)               dmm     baseline\n");
   const auto line = [](const char* name, const std::vector<double>& a, const std::vector<double>& b,
@@ -173,19 +228,28 @@ int run(const Arguments& arguments) {
              arguments.count, arguments.latencies, arguments.rounds, server.url());
   fmt::print("A, the bare client: {}\nB, dmm: Bucket, register_type, WorkStream with defaults\n",
              kBareClientIs);
+  std::optional<Peers> others;
+  if (!arguments.peers.empty()) others.emplace(arguments.peers, server);
   Side bare;
   Side dmm;
+  PeerSides peers;
   std::vector<double> round_trips;
   for (int round = 0; round < arguments.rounds; ++round) {
     fmt::print(stderr, "round {} of {}: bare client\n", round + 1, arguments.rounds);
     run_bare(arguments, server, round, bare, round_trips);
     fmt::print(stderr, "round {} of {}: dmm\n", round + 1, arguments.rounds);
     run_dmm(arguments, server, round, dmm);
+    if (others) {
+      fmt::print(stderr, "round {} of {}: peers\n", round + 1, arguments.rounds);
+      run_peers(arguments, *others, peers);
+    }
   }
-  const Report report = make_report(dmm, bare, round_trips);
+  Report report = make_report(dmm, bare, round_trips);
+  add_peers(report, dmm, peers);
   fmt::print("\n");
   report.print();
   print_beside(dmm, bare);
+  print_peers(peers);
   if (!arguments.json.empty()) report.append_json(arguments.json);
   const auto below = report.below_floor();
   return arguments.check && !below.empty() ? 3 : 0;
@@ -207,6 +271,8 @@ Arguments parse(int argc, char** argv) {
       arguments.count = std::stoul(value);
     } else if (option == "--latencies") {
       arguments.latencies = std::stoul(value);
+    } else if (option == "--peers") {
+      arguments.peers = value;
     } else if (option == "--rounds") {
       arguments.rounds = std::stoi(value);
     } else {
@@ -229,7 +295,7 @@ int main(int argc, char** argv) {
     fmt::print(stderr,
                "bench_notify: {}\n"
                "usage: bench_notify [--json FILE] [--count N] [--latencies N] [--rounds N] "
-               "[--check]\n",
+               "[--check] [--peers DIRECTORY]\n",
                e.what());
     return 2;
   } catch (const std::exception& e) {

@@ -1,0 +1,32 @@
+import { Queue, Worker } from "bullmq";
+import { Redis } from "ioredis";
+
+import { installed } from "./version.js";
+
+const CONCURRENCY = 64;
+
+export async function open(server, handle) {
+  const { hostname: host, port } = new URL(server);
+  const connect = () => new Redis({ host, port: Number(port), maxRetriesPerRequest: null });
+  const connections = [connect(), connect()];
+  const redis = /redis_version:(\S+)/.exec(await connections[0].info("server"))[1];
+  const queue = new Queue("jobs", {
+    connection: connections[0],
+    defaultJobOptions: { removeOnComplete: true, removeOnFail: true },
+  });
+  const worker = new Worker("jobs", async () => handle(), {
+    connection: connections[1],
+    concurrency: CONCURRENCY,
+  });
+  await worker.waitUntilReady();
+  return {
+    description: `${installed("bullmq")}, Redis ${redis}, concurrency ${CONCURRENCY}`,
+    enqueue: (payload) => queue.add("job", payload),
+    close: async () => {
+      await worker.close();
+      await queue.obliterate({ force: true });
+      await queue.close();
+      connections.forEach((connection) => connection.disconnect());
+    },
+  };
+}
