@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <charconv>
 #include <chrono>
 #include <cstddef>
 #include <cstdio>
@@ -15,6 +16,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "dmm/testing/nats_server.h"
@@ -38,7 +40,7 @@ constexpr std::size_t kPeerShare = 5;
 struct Arguments {
   std::size_t count = 50'000;
   std::size_t latencies = 250;
-  int rounds = 3;
+  std::size_t rounds = 3;
   bool check = false;
   std::string json;
   std::filesystem::path peers;  // their directory; empty: without them
@@ -79,8 +81,8 @@ void append_us(std::vector<double>& to, const std::vector<Seconds>& from) {
   for (const Seconds time : from) to.push_back(time.count() * 1e6);
 }
 
-void run_bare(const Arguments& arguments, const testing::NatsServer& server, int round, Side& side,
-              std::vector<double>& round_trips) {
+void run_bare(const Arguments& arguments, const testing::NatsServer& server, std::size_t round,
+              Side& side, std::vector<double>& round_trips) {
   // As long as what dmm sends for the same object.
   const std::string payload =
       fmt::format(R"({{"current_song":"{:*<{}}","id":"p12345","plays":0}})", "", kSongBytes);
@@ -101,7 +103,8 @@ void run_bare(const Arguments& arguments, const testing::NatsServer& server, int
   require_empty(client.tokens_left() - arguments.latencies, "the bare client");
 }
 
-void run_dmm(const Arguments& arguments, const testing::NatsServer& server, int round, Side& side) {
+void run_dmm(const Arguments& arguments, const testing::NatsServer& server, std::size_t round,
+             Side& side) {
   DmmClient client(server.url(), fmt::format("dmm{}", round), std::string(kSongBytes, '*'));
   const pid_t pid = server.pid();
   // Settles every identity, so that the entries of the measured runs exist.
@@ -234,7 +237,7 @@ int run(const Arguments& arguments) {
   Side dmm;
   PeerSides peers;
   std::vector<double> round_trips;
-  for (int round = 0; round < arguments.rounds; ++round) {
+  for (std::size_t round = 0; round < arguments.rounds; ++round) {
     fmt::print(stderr, "round {} of {}: bare client\n", round + 1, arguments.rounds);
     run_bare(arguments, server, round, bare, round_trips);
     fmt::print(stderr, "round {} of {}: dmm\n", round + 1, arguments.rounds);
@@ -255,6 +258,19 @@ int run(const Arguments& arguments) {
   return arguments.check && !below.empty() ? 3 : 0;
 }
 
+/// A number from 1 to 10 million, or std::invalid_argument.
+std::size_t number_from(const std::string& option, const std::string& text) {
+  constexpr std::size_t kMost = 10'000'000;
+  std::size_t value = 0;
+  const char* end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data(), end, value);
+  if (error != std::errc{} || rest != end || value < 1 || value > kMost) {
+    throw std::invalid_argument(
+        fmt::format("{} takes a number from 1 to {}, not \"{}\"", option, kMost, text));
+  }
+  return value;
+}
+
 Arguments parse(int argc, char** argv) {
   Arguments arguments;
   for (int i = 1; i < argc; ++i) {
@@ -268,19 +284,16 @@ Arguments parse(int argc, char** argv) {
     if (option == "--json") {
       arguments.json = value;
     } else if (option == "--count") {
-      arguments.count = std::stoul(value);
+      arguments.count = number_from(option, value);
     } else if (option == "--latencies") {
-      arguments.latencies = std::stoul(value);
+      arguments.latencies = number_from(option, value);
+    } else if (option == "--rounds") {
+      arguments.rounds = number_from(option, value);
     } else if (option == "--peers") {
       arguments.peers = value;
-    } else if (option == "--rounds") {
-      arguments.rounds = std::stoi(value);
     } else {
       throw std::invalid_argument(option + ": unknown");
     }
-  }
-  if (arguments.count < 1 || arguments.latencies < 1 || arguments.rounds < 1) {
-    throw std::invalid_argument("--count, --latencies and --rounds are at least 1");
   }
   return arguments;
 }

@@ -68,6 +68,13 @@ testing::PostgresServerOptions postgres_options() {
   return options;
 }
 
+std::filesystem::path installed(std::filesystem::path directory) {
+  if (std::filesystem::exists(directory / "node_modules")) return directory;
+  throw std::invalid_argument(fmt::format(
+      "there are no installed peers in \"{}\"; scripts/bench notify --peers installs them",
+      directory.string()));
+}
+
 }  // namespace
 
 struct Peers::Impl {
@@ -83,7 +90,7 @@ struct Peers::Impl {
 };
 
 Peers::Peers(std::filesystem::path directory, const testing::NatsServer& nats)
-    : impl_(new Impl{std::move(directory)}) {
+    : impl_(new Impl{installed(std::move(directory))}) {
   const std::string postgres =
       fmt::format("postgresql://dmm@127.0.0.1:{}/postgres", impl_->postgres.port());
   impl_->servers = {{"bullmq", {impl_->redis.url(), impl_->redis.pid()}},

@@ -27,7 +27,8 @@ class Peers final {
   /// Starts the servers that they need, besides `nats`, on free loopback ports.
   ///
   /// directory   peers/ with its npm packages installed.
-  /// throws      dmm::Error{not_found} that names the package to install.
+  /// throws      dmm::Error{not_found} that names the package to install; std::invalid_argument
+  ///             there are no packages in `directory`.
   Peers(std::filesystem::path directory, const testing::NatsServer& nats);
   /// Ends the servers.
   ~Peers();

@@ -1,6 +1,6 @@
 import { Logger, makeWorkerUtils, run } from "graphile-worker";
 
-import { serverVersion } from "./postgres.js";
+import { describe } from "./postgres.js";
 import { installed } from "./version.js";
 
 const CONCURRENCY = 24;
@@ -32,7 +32,7 @@ export async function open(server, handle) {
   });
   return {
     description:
-      `${installed("graphile-worker")}, ${await serverVersion(server)}, ` +
+      `${installed("graphile-worker")}, ${await describe(server)}, ` +
       `local queue ${LOCAL_QUEUE}, batched complete, concurrency ${CONCURRENCY}`,
     enqueue: (payload) => utils.addJob("job", payload),
     close: async () => {

@@ -1,6 +1,6 @@
 import PgBoss from "pg-boss";
 
-import { serverVersion } from "./postgres.js";
+import { describe } from "./postgres.js";
 import { installed } from "./version.js";
 
 const WORKERS = 4;
@@ -19,7 +19,7 @@ export async function open(server, handle) {
   }
   return {
     description:
-      `${installed("pg-boss")}, ${await serverVersion(server)}, ` +
+      `${installed("pg-boss")}, ${await describe(server)}, ` +
       `batch ${BATCH} x ${WORKERS} workers, poll ${POLLING_SECONDS} s`,
     enqueue: (payload) => boss.send("jobs", payload),
     close: () => boss.stop({ graceful: false, wait: true }),
