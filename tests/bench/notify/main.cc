@@ -3,6 +3,7 @@
 // servers of their own.
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <charconv>
@@ -125,10 +126,14 @@ void run_dmm(const Arguments& arguments, const testing::NatsServer& server, std:
   require_empty(client.tokens_left(), "dmm");
 }
 
+std::size_t peer_count(const Arguments& arguments) {
+  return (arguments.count + kPeerShare - 1) / kPeerShare;
+}
+
 void run_peers(const Arguments& arguments, Peers& peers, PeerSides& sides) {
   for (const std::string& name : peers.names()) {
     fmt::print(stderr, "  {}\n", name);
-    const PeerRun run = peers.steady(name, (arguments.count + kPeerShare - 1) / kPeerShare);
+    const PeerRun run = peers.steady(name, peer_count(arguments));
     PeerSide& side = sides[name];
     side.system = run.system;
     side.steady.push_back(run.rate);
@@ -227,12 +232,16 @@ void print_beside(const Side& dmm, const Side& bare) {
 
 int run(const Arguments& arguments) {
   const testing::NatsServer server;
-  fmt::print("notify: {} tokens, {} notifies at 50/s, {} rounds A B A B, nats-server at {}\n",
+  fmt::print("notify: {} tokens, {} notifies at 50/s, {} rounds in turns, nats-server at {}\n",
              arguments.count, arguments.latencies, arguments.rounds, server.url());
   fmt::print("A, the bare client: {}\nB, dmm: Bucket, register_type, WorkStream with defaults\n",
              kBareClientIs);
   std::optional<Peers> others;
-  if (!arguments.peers.empty()) others.emplace(arguments.peers, server);
+  if (!arguments.peers.empty()) {
+    others.emplace(arguments.peers, server);
+    fmt::print("C, peers: {}, {} jobs each\n", fmt::join(others->names(), ", "),
+               peer_count(arguments));
+  }
   Side bare;
   Side dmm;
   PeerSides peers;
