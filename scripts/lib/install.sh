@@ -16,7 +16,7 @@ dmm_group_packages() {
     library)
       printf "%s\n" libnats-dev libssl-dev libpqxx-dev nlohmann-json3-dev libfmt-dev \
         libtomlplusplus-dev libsimdjson-dev ;;
-    tools) printf '%s\n' libcli11-dev libcpp-httplib-dev ;;
+    tools) printf '%s\n' libcli11-dev libcpp-httplib-dev libyaml-cpp-dev ;;
     servers) printf '%s\n' nats-server postgresql ;;
     test) printf '%s\n' catch2 libsqlite3-dev openssl ;;
     peers) printf '%s\n' redis-server nodejs npm ;;
