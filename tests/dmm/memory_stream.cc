@@ -59,19 +59,20 @@ class MemoryStream::MemoryReader final : public transport::Reader {
       return
           [this, reason = *std::exchange(lost_, std::nullopt)] { sink_.on_history_lost(reason); };
     }
+    if (granted_ == 0) return {};
     auto next = stream_.messages_.upper_bound(cursor_);
-    for (; next != stream_.messages_.end() && granted_ > 0; ++next) {
-      cursor_ = next->first;
-      if (!matches(options_.filter, next->second.subject)) continue;
-      transport::Message message = next->second;
-      if (options_.headers_only) message.payload.clear();
-      --granted_;
-      return [this, message] { sink_.on_message(message); };
+    const auto end = stream_.messages_.end();
+    while (next != end && !matches(options_.filter, next->second.subject)) ++next;
+    if (!caught_up_ && (next == end || next->first > caught_up_at_)) {
+      caught_up_ = true;
+      return [this] { sink_.on_caught_up(); };
     }
-    const bool all = next == stream_.messages_.end();
-    if (caught_up_ || (!all && cursor_ < caught_up_at_)) return {};
-    caught_up_ = true;
-    return [this] { sink_.on_caught_up(); };
+    if (next == end) return {};
+    cursor_ = next->first;
+    --granted_;
+    transport::Message message = next->second;
+    if (options_.headers_only) message.payload.clear();
+    return [this, message] { sink_.on_message(message); };
   }
 
   /// Under the stream's mutex.

@@ -66,7 +66,10 @@ struct Worker : testing::MemoryNamespace {
     thread = std::jthread([this](const std::stop_token& stop) { loop->work(stop); });
     wait_for("the lease", [&] { return loop->stats().holds_lease; });
   }
-  ~Worker() { release(); }
+  ~Worker() {
+    release();
+    cache->let_go(MemoryStream::Call::last);
+  }
   Outcome handle(Context& context, nlohmann::json& value) {
     const int now = ++inside;
     if (now > inside_most) inside_most = now;
@@ -156,13 +159,19 @@ TEST_CASE("run loop: what came before a loss of history is void and what came af
   Worker worker;
   worker.start();
   for (int round = 1; round <= 20; ++round) {
+    const std::size_t runs = worker.runs();
+    worker.holding = true;
     worker.put_token(R"({"song":"void"})");
+    wait_for("its run", [&] { return worker.runs() == runs + 1; });
     worker.work->lose_history(std::to_string(2024 + round) + "-01-01T00:00:00Z");
     const std::string news = R"({"song":")" + std::to_string(round) + R"("})";
     worker.put_token(news);
+    const auto losses = static_cast<std::uint64_t>(round);
+    wait_for("the loss", [&] { return worker.loop->stats().history_losses == losses; });
+    worker.release();
     wait_for("the news", [&] { return worker.done() && worker.entry() == news; });
   }
-  CHECK(worker.loop->stats().history_losses == 20);
+  CHECK(worker.runs() == 40);
 }
 
 TEST_CASE("run loop: at shutdown what waits for its entry is given back without a run",
