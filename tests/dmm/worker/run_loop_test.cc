@@ -85,6 +85,11 @@ struct Worker : testing::MemoryNamespace {
     holding = false;
     changed.notify_all();
   }
+  // Lets a time go by in which something must not happen.
+  void wait_past(std::chrono::milliseconds time) {
+    const auto until = std::chrono::steady_clock::now() + time;
+    wait_for("the time", [&] { return std::chrono::steady_clock::now() > until; });
+  }
   std::size_t runs() {
     const std::lock_guard lock(mutex);
     return seen.size();
@@ -142,8 +147,7 @@ TEST_CASE("run loop: history that is lost during a run ends neither the run nor 
   worker.put_token(R"({"song":"new"})");
   wait_for("the loss to be seen", [&] { return worker.loop->stats().history_losses == 1; });
   // Past the deadline of the run that belongs to what is lost: its timer must be gone.
-  const auto begun = std::chrono::steady_clock::now();
-  wait_for("the deadline", [&] { return std::chrono::steady_clock::now() > begun + 400ms; });
+  worker.wait_past(400ms);
   CHECK(worker.runs() == 1);  // not beside the one that still runs
   worker.release();
   wait_for("the news of the new stream", [&] { return worker.done(); });
@@ -182,6 +186,7 @@ TEST_CASE("run loop: at shutdown what waits for its entry is given back without 
   const Sequence token = worker.put_token("");  // a poke: it needs the entry first
   wait_for("the question", [&] { return worker.cache->held(MemoryStream::Call::last) == 1; });
   worker.thread.request_stop();
+  worker.wait_past(300ms);  // so that the owner has seen it
   worker.cache->let_go(MemoryStream::Call::last);
   worker.thread.join();
   CHECK(worker.runs() == 0);
