@@ -5,7 +5,7 @@
 import { readFileSync } from "node:fs";
 
 const IN_FLIGHT = 64;
-const WARM_UP_SHARE = 0.2; // of COUNT, not measured: V8 compiles, servers open their files
+const WARM_UP = 2000; // jobs, not measured: V8 compiles, servers open their files
 const TICKS_PER_SECOND = 100; // of /proc, the same on all that Debian runs on
 
 // CPU time of a process, of its children, and of those that it has waited for: PostgreSQL has a
@@ -55,24 +55,23 @@ async function enqueue(system, count) {
 async function main() {
   const [name, server, serverPid, countText] = process.argv.slice(2);
   const count = Number(countText);
-  const warmUp = Math.ceil(count * WARM_UP_SHARE);
   const { open } = await import(`./systems/${name}.js`);
   const handled = new Handled();
   const system = await open(server, handled.one);
 
-  await Promise.all([enqueue(system, warmUp), handled.reach(warmUp)]);
+  await Promise.all([enqueue(system, WARM_UP), handled.reach(WARM_UP)]);
 
   const clientBefore = process.cpuUsage();
   const serverBefore = cpuMicroseconds(serverPid);
   const begin = performance.now();
-  await Promise.all([enqueue(system, count), handled.reach(warmUp + count)]);
+  await Promise.all([enqueue(system, count), handled.reach(WARM_UP + count)]);
   const seconds = (performance.now() - begin) / 1000;
   const client = process.cpuUsage(clientBefore);
   const serverMicroseconds = cpuMicroseconds(serverPid) - serverBefore;
 
   await system.close();
-  if (handled.count !== warmUp + count) {
-    throw new Error(`${name} handled ${handled.count} jobs of ${warmUp + count}: no figure`);
+  if (handled.count !== WARM_UP + count) {
+    throw new Error(`${name} handled ${handled.count} jobs of ${WARM_UP + count}: no figure`);
   }
   console.log(
     JSON.stringify({
