@@ -152,7 +152,9 @@ void add_run(Program& program, CLI::App& family) {
 
 void add_pipeline_commands(Program& program) {
   CLI::App* family = program.add_family(
-      "pipeline", "Develop a pipeline: check, explain and run it without a server", "Start");
+      "pipeline", "Develop a pipeline: check, explain and run it without a server", "Start",
+      {"dmm pipeline check songs.yaml", "dmm pipeline explain songs.yaml",
+       "dmm pipeline run songs.yaml changes.jsonl --snapshot"});
   auto checked = std::make_shared<std::string>();
   add_file(program.add_verb_to(
                *family, "check", "Say whether a pipeline compiles, and what it reads and writes",

@@ -28,31 +28,40 @@ using nlohmann::json;
 
 constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 
-// "line 3, column 7" of the byte that a message of parse_json names ("at byte 40: ...").
-std::string place_of(std::string_view text, std::string_view message) {
+// "line 3, column 7: " of a byte of a text, counted from 0.
+std::string place_of(std::string_view text, std::size_t byte) {
+  const std::string_view before = text.substr(0, std::min(byte, text.size()));
+  const std::size_t line_end = before.rfind('\n');
+  const std::size_t column =
+      before.size() - (line_end == std::string_view::npos ? 0 : line_end + 1);
+  return fmt::format("line {}, column {}: ", std::count(before.begin(), before.end(), '\n') + 1,
+                     column + 1);
+}
+
+// The same of the byte that a message of the JSON parser names, counted from 1: "at byte 40: ...".
+std::string place_in(std::string_view text, std::string_view message) {
   constexpr std::string_view kMark = "at byte ";
   const std::size_t mark = message.find(kMark);
   if (mark == std::string_view::npos) return {};
   std::size_t byte = 0;
   const std::string_view digits = message.substr(mark + kMark.size());
-  if (std::from_chars(digits.data(), digits.data() + digits.size(), byte).ec != std::errc{}) {
-    return {};
-  }
-  const std::string_view before = text.substr(0, std::min(byte == 0 ? 0 : byte - 1, text.size()));
-  const std::size_t line_start = before.rfind('\n');
-  const std::size_t column =
-      line_start == std::string_view::npos ? before.size() + 1 : before.size() - line_start;
-  return fmt::format("line {}, column {}: ", std::count(before.begin(), before.end(), '\n') + 1,
-                     column);
+  const auto parsed = std::from_chars(digits.data(), digits.data() + digits.size(), byte);
+  if (parsed.ec != std::errc{} || byte == 0) return {};
+  return place_of(text, byte - 1);
 }
 
 json parse_program(std::string_view text, bool yaml) {
+  if (const auto bad = find_bad_byte(text)) {
+    throw Error(code::bad_text,
+                fmt::format("{}byte 0x{:02X} is no UTF-8 text; is it a pipeline?",
+                            place_of(text, *bad), static_cast<unsigned char>(text[*bad])));
+  }
   if (yaml) return parse_yaml(text);
   auto parsed = parse_json(text, {.bytes_max = engine::limits::kProgramBytesMax,
                                   .depth_max = engine::limits::kDepthMax});
   if (parsed) return std::move(parsed).value();
   const Error& error = parsed.error();
-  throw Error(error.code(), place_of(text, error.message()) + error.message());
+  throw Error(error.code(), place_in(text, error.message()) + error.message());
 }
 
 bool is_yaml(std::string_view path, std::string_view text) {

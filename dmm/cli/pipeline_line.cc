@@ -81,8 +81,8 @@ std::string PipelineLineParser::input_of(ValueRef name) const {
   if (name.kind != Kind::string) refuse("the input is named by a text");
   const std::string text(name.as_string());
   if (std::find(inputs_.begin(), inputs_.end(), text) != inputs_.end()) return text;
-  refuse(fmt::format("there is no input {}{}; there {} {}", in_quotes(text), suggestion(text, inputs_),
-                     inputs_.size() == 1 ? "is" : "are",
+  refuse(fmt::format("there is no input {}{}; there {} {}", in_quotes(text),
+                     suggestion(text, inputs_), inputs_.size() == 1 ? "is" : "are",
                      printable(fmt::format("{}", fmt::join(inputs_, ", ")))));
 }
 

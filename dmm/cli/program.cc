@@ -120,9 +120,10 @@ CLI::App* Program::add_verb(const std::string& name, const std::string& descript
 }
 
 CLI::App* Program::add_family(const std::string& name, const std::string& description,
-                              const std::string& group) {
+                              const std::string& group, const std::vector<std::string>& examples) {
   CLI::App* family = root_->add_subcommand(name, description);
   family->group(group);
+  family->footer(footer_of(examples));
   family->require_subcommand(1);
   return family;
 }

@@ -34,7 +34,7 @@ class Program final {
                      const std::string& group, const std::vector<std::string>& examples, Run run);
   /// Adds a verb that only holds further ones, and returns it.
   CLI::App* add_family(const std::string& name, const std::string& description,
-                       const std::string& group);
+                       const std::string& group, const std::vector<std::string>& examples);
   /// Adds a verb to such a one: `dmm FAMILY NAME`.
   CLI::App* add_verb_to(CLI::App& family, const std::string& name, const std::string& description,
                         const std::vector<std::string>& examples, Run run);

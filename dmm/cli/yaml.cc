@@ -215,7 +215,8 @@ class Builder final : public YAML::EventHandler {
     if (!tag.empty() && tag != "?" && tag != "!") {
       refuse(at, fmt::format("the tag {} is not supported; leave it out", in_quotes(tag)));
     }
-    if (expects_key()) refuse(at, "a key is a text, not a list or an object");
+    if (expects_key())
+      refuse(at, "a key is a text, not a list or an object; is a bracket left open?");
     check_depth(at, open_.size() + 1);
     open_.push_back(Open{at, anchor, Sized{std::move(value)}, std::nullopt});
   }
@@ -287,27 +288,25 @@ class Builder final : public YAML::EventHandler {
   std::map<anchor_t, Sized> anchors_;
 };
 
-// What is at the place of an error, to explain the most frequent ones.
-char character_at(std::string_view text, const Mark& at) noexcept {
+// The line of an error, to explain the most frequent ones.
+std::string_view line_at(std::string_view text, const Mark& at) noexcept {
   for (int line = 0; line < at.line; ++line) {
     const std::size_t end = text.find('\n');
-    if (end == std::string_view::npos) return '\0';
+    if (end == std::string_view::npos) return {};
     text.remove_prefix(end + 1);
   }
-  const auto column = static_cast<std::size_t>(std::max(at.column, 0));
-  return column < text.size() ? text[column] : '\0';
+  return text.substr(0, text.find('\n'));
 }
 
 std::string reason_of(std::string_view text, const YAML::Exception& error) {
-  switch (character_at(text, error.mark)) {
-    case '@':
-    case '`':
-      return "a text that begins with @ stands in quotes: \"@select\"";
-    case '\t':
-      return "a tab cannot indent; use spaces";
-    default:
-      return printable(error.msg, kQuotedBytesMax * 4);
+  const std::string_view line = line_at(text, error.mark);
+  const auto column = static_cast<std::size_t>(std::max(error.mark.column, 0));
+  if (column < line.size() && (line[column] == '@' || line[column] == '`')) {
+    return "a text that begins with @ stands in quotes: \"@select\"";
   }
+  const std::string_view indent = line.substr(0, line.find_first_not_of(" \t"));
+  if (indent.find('\t') != std::string_view::npos) return "a tab cannot indent; use spaces";
+  return printable(error.msg, kQuotedBytesMax * 4);
 }
 
 }  // namespace
