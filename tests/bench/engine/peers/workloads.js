@@ -175,7 +175,7 @@ const pipelines = {
       map(([id, [, address]]) => [id, address]),
       reduce((values) => {
         const list = values.flatMap(([address, times]) => Array(times).fill(address))
-        return [[list.sort((a, b) => a - b), 1]]
+        return list.length > 0 ? [[list.sort((a, b) => a - b), 1]] : []
       }),
       map(([id, list]) => [id, list.length, ...list])
     ),
