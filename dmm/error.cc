@@ -93,6 +93,21 @@ const Code bad_option{"DMM-0404", Kind::invalid, "an option has a value that is 
 const Code not_found{"DMM-0405", Kind::not_found, "it does not exist",
                      "List what exists with `dmm ls`."};
 const Code bug{"DMM-0406", Kind::bug, "a defect of dmm", "Please report it with the message."};
+
+const Code bad_yaml{"DMM-0501", Kind::invalid, "a text is not YAML that dmm accepts",
+                    "Mend the place that the message names; quote texts that begin with @ or $."};
+const Code bad_pipeline{"DMM-0502", Kind::invalid, "a pipeline cannot be compiled",
+                        "Mend what the message names and see with `dmm pipeline check FILE`; the "
+                        "language: docs/reference/pipeline-language.md."};
+const Code not_evaluated{"DMM-0503", Kind::invalid, "a document cannot be evaluated",
+                         "Mend the document, or let the pipeline expect it: @exists, @definedOr, a "
+                         "@select before."};
+const Code step_failed{"DMM-0504", Kind::invalid, "a step of a pipeline failed",
+                       "Look at the weights of the step; nothing of it has happened."};
+const Code bad_state{"DMM-0505", Kind::corrupt, "a saved state cannot be loaded",
+                     "Run the pipeline from the start of its input, without --load-state."};
+const Code modes_differ{"DMM-0506", Kind::bug, "changes and whole collections give different rows",
+                        "Please report it with the pipeline and the input up to this step."};
 }  // namespace code
 
 namespace {
@@ -111,6 +126,8 @@ constexpr const Code* kCatalogue[] = {
     &code::worker_crashed,
     &code::type_unknown,      &code::type_taken,            &code::bad_namespace,
     &code::bad_option,        &code::not_found,             &code::bug,
+    &code::bad_yaml,          &code::bad_pipeline,          &code::not_evaluated,
+    &code::step_failed,       &code::bad_state,             &code::modes_differ,
 };
 
 }  // namespace

@@ -80,6 +80,13 @@ extern const Code bad_namespace;
 extern const Code bad_option;
 extern const Code not_found;
 extern const Code bug;
+// 05xx: pipelines.
+extern const Code bad_yaml;
+extern const Code bad_pipeline;
+extern const Code not_evaluated;
+extern const Code step_failed;
+extern const Code bad_state;
+extern const Code modes_differ;
 }  // namespace code
 
 /// Every code there is, in the order of their ids.

@@ -38,16 +38,6 @@ Glyph glyph_at(std::string_view text, std::size_t at) noexcept {
   return {value, bytes};
 }
 
-// Where the first byte is that is not UTF-8, or that is NUL; npos if there is none.
-std::size_t find_bad_byte(std::string_view text) noexcept {
-  for (std::size_t i = 0; i < text.size();) {
-    const Glyph glyph = glyph_at(text, i);
-    if (glyph.bytes == 0 || glyph.value == 0) return i;
-    i += glyph.bytes;
-  }
-  return std::string_view::npos;
-}
-
 // What moves the cursor, reorders a line or breaks it: not to be shown as it is.
 constexpr bool is_control(char32_t c) noexcept {
   return c < 0x20 || (c >= 0x7F && c < 0xA0) ||  // C0, DEL, C1
@@ -173,6 +163,15 @@ class Builder final : public nlohmann::json_sax<nlohmann::json> {
 
 }  // namespace
 
+std::optional<std::size_t> find_bad_byte(std::string_view text) noexcept {
+  for (std::size_t i = 0; i < text.size();) {
+    const Glyph glyph = glyph_at(text, i);
+    if (glyph.bytes == 0 || glyph.value == 0) return i;
+    i += glyph.bytes;
+  }
+  return std::nullopt;
+}
+
 Result<nlohmann::json> parse_json(std::string_view text, const JsonLimits& limits) {
   if (text.size() > limits.bytes_max) {
     return Error(code::too_large,
@@ -182,12 +181,12 @@ Result<nlohmann::json> parse_json(std::string_view text, const JsonLimits& limit
   if (text.starts_with("\xEF\xBB\xBF")) {
     return Error(code::not_json, "the text begins with a byte order mark");
   }
-  if (const std::size_t at = find_bad_byte(text); at != std::string_view::npos) {
+  if (const auto at = find_bad_byte(text)) {
     return Error(code::bad_text,
-                 text[at] == '\0'
-                     ? fmt::format("NUL at byte {}", at)
-                     : fmt::format("invalid UTF-8 at byte {}: 0x{:02X}", at,
-                                   static_cast<unsigned>(static_cast<unsigned char>(text[at]))));
+                 text[*at] == '\0'
+                     ? fmt::format("NUL at byte {}", *at)
+                     : fmt::format("invalid UTF-8 at byte {}: 0x{:02X}", *at,
+                                   static_cast<unsigned>(static_cast<unsigned char>(text[*at]))));
   }
   Builder builder(limits.depth_max);
   nlohmann::json::sax_parse(text.begin(), text.end(), &builder);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -21,6 +22,9 @@ struct JsonLimits {
 /// errors   DMM-0202 too large, 0203 not JSON (with the byte), 0204 too deep, 0205 invalid UTF-8 or
 ///          U+0000, 0206 number out of range, 0213 key named twice.
 Result<nlohmann::json> parse_json(std::string_view text, const JsonLimits& limits = {});
+
+/// Where the first byte is that is not UTF-8 (shortest form, no surrogates), or that is NUL.
+std::optional<std::size_t> find_bad_byte(std::string_view text) noexcept;
 
 /// Throws Error{invalid} DMM-0204 if `value` is nested deeper than `depth_max`: what could not be read
 /// back must not be written.

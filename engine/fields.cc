@@ -3,7 +3,7 @@
 namespace dmm::engine {
 
 void Fields::add(const std::vector<std::string>& path) {
-  plan_.reset();
+  memo_.plan.reset();
   Fields* at = this;
   for (const std::string& name : path) {
     if (at->whole_) return;
@@ -14,7 +14,7 @@ void Fields::add(const std::vector<std::string>& path) {
 }
 
 void Fields::add(const Fields& other) {
-  plan_.reset();
+  memo_.plan.reset();
   if (whole_) return;
   if (other.whole_) {
     whole_ = true;
@@ -49,7 +49,7 @@ std::string Fields::text() const {
 
 Value Fields::pick(ValueRef document) const {
   if (whole_ || document.kind != Kind::object) return Value(document);
-  if (!plan_ || plan_->from.get() != &document.shape()) {
+  if (!memo_.plan || memo_.plan->from.get() != &document.shape()) {
     auto plan = std::make_shared<Plan>();
     plan->from = ShapePtr::share(document.shape());
     std::vector<Value> keys;
@@ -61,9 +61,9 @@ Value Fields::pick(ValueRef document) const {
     }
     const bool all = keys.size() == document.size();
     plan->to = all ? plan->from : ShapePtr(Shape::make(std::move(keys)));
-    plan_ = std::move(plan);
+    memo_.plan = std::move(plan);
   }
-  const std::shared_ptr<Plan> plan = plan_;
+  const std::shared_ptr<Plan> plan = memo_.plan;
   std::vector<Value> values;
   values.reserve(plan->kept.size());
   for (const auto& [index, below] : plan->kept) values.push_back(below->pick(document.at(index)));

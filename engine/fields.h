@@ -43,7 +43,19 @@ class Fields {
     ShapePtr to;
     std::vector<std::pair<std::size_t, const Fields*>> kept;
   };
-  mutable std::shared_ptr<Plan> plan_;
+  // It names members of this object by their address, so a copy begins without one.
+  struct Memo {
+    Memo() = default;
+    Memo(const Memo&) noexcept {}
+    Memo(Memo&&) noexcept = default;
+    Memo& operator=(Memo other) noexcept {
+      plan = std::move(other.plan);
+      return *this;
+    }
+    ~Memo() = default;
+    std::shared_ptr<Plan> plan;
+  };
+  mutable Memo memo_;
 };
 
 }  // namespace dmm::engine

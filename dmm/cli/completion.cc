@@ -17,6 +17,7 @@ struct Word {
   std::vector<std::string> choices;  ///< of the value
   bool file = false;
   bool directory = false;
+  bool many = false;  ///< a positional that may be repeated
 };
 
 // CLI11 shows the members of a set in the name of the type: "FORMAT:{table,json}".
@@ -37,6 +38,7 @@ Word word_of(const CLI::Option& option) {
   word.choices = choices_of(type);
   word.file = type.starts_with("FILE");
   word.directory = type.starts_with("DIR");
+  word.many = option.get_items_expected_max() > 1;
   return word;
 }
 
@@ -71,14 +73,31 @@ std::string all_names(const std::vector<Word>& words) {
   return joined(names, " ");
 }
 
-std::vector<const CLI::App*> verbs_of(const CLI::App& root) {
-  return root.get_subcommands([](const CLI::App*) { return true; });
+std::vector<const CLI::App*> verbs_of(const CLI::App& app) {
+  return app.get_subcommands([](const CLI::App*) { return true; });
 }
 
-std::string all_verbs(const CLI::App& root) {
+std::string all_verbs(const CLI::App& app) {
   std::vector<std::string> names;
-  for (const CLI::App* verb : verbs_of(root)) names.push_back(verb->get_name());
+  for (const CLI::App* verb : verbs_of(app)) names.push_back(verb->get_name());
   return joined(names, " ");
+}
+
+/// A verb with what the user types to reach it: "pipeline run".
+struct Verb {
+  std::string call;
+  const CLI::App* app;
+};
+
+// All verbs below `app`, families before their members.
+std::vector<Verb> tree_of(const CLI::App& app, const std::string& before = {}) {
+  std::vector<Verb> verbs;
+  for (const CLI::App* verb : verbs_of(app)) {
+    const std::string call = before.empty() ? verb->get_name() : before + " " + verb->get_name();
+    verbs.push_back({call, verb});
+    for (Verb& member : tree_of(*verb, call)) verbs.push_back(std::move(member));
+  }
+  return verbs;
 }
 
 // The cases of "the word before is an option that takes a value".
@@ -127,65 +146,104 @@ std::string zsh_argument(const Word& word) {
 
 std::string bash_completion(const CLI::App& root) {
   const std::vector<Word> globals = words_of(root, false);
-  std::string verbs;
-  for (const CLI::App* verb : verbs_of(root)) {
-    std::vector<std::string> choices;
-    for (const Word& word : words_of(*verb, true)) {
-      choices.insert(choices.end(), word.choices.begin(), word.choices.end());
-    }
-    verbs += fmt::format("    {}) options={}; values={} ;;\n", verb->get_name(),
-                         shell_quoted(all_names(words_of(*verb, false))),
-                         shell_quoted(joined(choices, " ")));
-  }
+  std::string families;
+  std::string cases;
   std::string values = bash_values(globals);
-  for (const CLI::App* verb : verbs_of(root)) values += bash_values(words_of(*verb, false));
+  for (const Verb& verb : tree_of(root)) {
+    values += bash_values(words_of(*verb.app, false));
+    std::string members = all_verbs(*verb.app);
+    if (!members.empty()) {
+      families +=
+          fmt::format("      {}) verbs={} ;;\n", shell_quoted(verb.call), shell_quoted(members));
+    }
+    std::string files;
+    for (const Word& word : words_of(*verb.app, true)) {
+      for (const std::string& choice : word.choices) members += " " + choice;
+      if (word.file) files = " files=-f";
+    }
+    const std::size_t begin = members.find_first_not_of(' ');
+    cases +=
+        fmt::format("    {}) options={}; values={}{} ;;\n", shell_quoted(verb.call),
+                    shell_quoted(all_names(words_of(*verb.app, false))),
+                    shell_quoted(begin == std::string::npos ? "" : members.substr(begin)), files);
+  }
   return fmt::format(
       R"(# bash completion of dmm; load it with: source <(dmm completion bash)
 _dmm() {{
-  local cur=${{COMP_WORDS[COMP_CWORD]}} prev=${{COMP_WORDS[COMP_CWORD-1]}} verb= options= values= i
+  local cur=${{COMP_WORDS[COMP_CWORD]}} prev=${{COMP_WORDS[COMP_CWORD-1]}}
+  local verb= verbs={verbs} options= values= files= i
   COMPREPLY=()
   case $prev in
 {values}  esac
   for ((i = 1; i < COMP_CWORD; i++)); do
-    case " {verbs} " in
-      *" ${{COMP_WORDS[i]}} "*) verb=${{COMP_WORDS[i]}}; break ;;
+    case " $verbs " in
+      *" ${{COMP_WORDS[i]}} "*) verb="${{verb:+$verb }}${{COMP_WORDS[i]}}" ;;
+      *) continue ;;
+    esac
+    case $verb in
+{families}      *) break ;;
     esac
   done
   case $verb in
-    '') values={quoted_verbs} ;;
+    '') values={verbs} ;;
 {cases}  esac
   if [[ $cur == -* ]]; then
     COMPREPLY=($(compgen -W "$options "{globals} -- "$cur"))
+  elif [[ -n $files ]]; then
+    compopt -o filenames 2>/dev/null
+    COMPREPLY=($(compgen -f -- "$cur"))
   else
     COMPREPLY=($(compgen -W "$values" -- "$cur"))
   fi
 }}
 complete -F _dmm dmm
 )",
-      fmt::arg("values", values), fmt::arg("verbs", all_verbs(root)),
-      fmt::arg("quoted_verbs", shell_quoted(all_verbs(root))), fmt::arg("cases", verbs),
+      fmt::arg("values", values), fmt::arg("verbs", shell_quoted(all_verbs(root))),
+      fmt::arg("families", families), fmt::arg("cases", cases),
       fmt::arg("globals", shell_quoted(all_names(globals))));
 }
+
+namespace {
+
+// The list of verbs and the case of each, for the root and for a family within it.
+void add_zsh_verbs(const CLI::App& app, std::string& verbs, std::string& cases) {
+  for (const CLI::App* verb : verbs_of(app)) {
+    verbs += fmt::format(
+        "    {}\n", shell_quoted(fmt::format("{}:{}", verb->get_name(), verb->get_description())));
+    if (!verbs_of(*verb).empty()) {
+      std::string members;
+      std::string member_cases;
+      add_zsh_verbs(*verb, members, member_cases);
+      cases += fmt::format(
+          "    {})\n  verbs=(\n{}  )\n  _arguments -C $globals '1: :->verb' '*:: :->rest'\n"
+          "  case $state in\n    verb) _describe verb verbs; return ;;\n  esac\n"
+          "  case $line[1] in\n{}  esac ;;\n",
+          verb->get_name(), members, member_cases);
+      continue;
+    }
+    std::string arguments;
+    for (const Word& word : words_of(*verb, false)) arguments += zsh_argument(word);
+    std::string positionals;
+    for (const Word& word : words_of(*verb, true)) {
+      std::string action =
+          word.choices.empty() ? "" : fmt::format("({})", joined(word.choices, " "));
+      if (word.file) action = "_files";
+      positionals += fmt::format(" \\\n        {}",
+                                 shell_quoted((word.many ? "*:argument:" : ":argument:") + action));
+    }
+    cases += fmt::format("    {})\n      _arguments -s $globals{}{} ;;\n", verb->get_name(),
+                         arguments, positionals);
+  }
+}
+
+}  // namespace
 
 std::string zsh_completion(const CLI::App& root) {
   std::string globals;
   for (const Word& word : words_of(root, false)) globals += zsh_argument(word);
   std::string verbs;
   std::string cases;
-  for (const CLI::App* verb : verbs_of(root)) {
-    verbs += fmt::format(
-        "    {}\n", shell_quoted(fmt::format("{}:{}", verb->get_name(), verb->get_description())));
-    std::string arguments;
-    for (const Word& word : words_of(*verb, false)) arguments += zsh_argument(word);
-    std::string choices;
-    for (const Word& word : words_of(*verb, true)) {
-      const std::string action =
-          word.choices.empty() ? "" : fmt::format("({})", joined(word.choices, " "));
-      choices += fmt::format(" \\\n        {}", shell_quoted(":argument:" + action));
-    }
-    cases += fmt::format("    {})\n      _arguments -s $globals{}{} ;;\n", verb->get_name(),
-                         arguments, choices);
-  }
+  add_zsh_verbs(root, verbs, cases);
   return fmt::format(R"(#compdef dmm
 # zsh completion of dmm; save it as _dmm in a directory of $fpath, or: source <(dmm completion zsh)
 _dmm() {{
@@ -224,14 +282,21 @@ std::string fish_completion(const CLI::App& root) {
     text += line + " -d " + shell_quoted(word.description) + "\n";
   };
   for (const Word& word : words_of(root, false)) add(word, "");
-  for (const CLI::App* verb : verbs_of(root)) {
-    text +=
-        fmt::format("complete -c dmm -n {} -a {} -d {}\n", shell_quoted("__fish_use_subcommand"),
-                    verb->get_name(), shell_quoted(verb->get_description()));
-    const std::string condition = "__fish_seen_subcommand_from " + verb->get_name();
-    for (const Word& word : words_of(*verb, false)) add(word, condition);
-    for (const Word& word : words_of(*verb, true)) {
-      if (!word.choices.empty()) add(word, condition);
+  for (const Verb& verb : tree_of(root)) {
+    const std::size_t cut = verb.call.rfind(' ');
+    std::string place = "__fish_use_subcommand";
+    std::string condition = "__fish_seen_subcommand_from " + verb.app->get_name();
+    if (cut != std::string::npos) {
+      const std::string family = "__fish_seen_subcommand_from " + verb.call.substr(0, cut);
+      place = fmt::format("{}; and not __fish_seen_subcommand_from {}", family,
+                          all_verbs(*verb.app->get_parent()));
+      condition = family + "; and " + condition;
+    }
+    text += fmt::format("complete -c dmm -n {} -a {} -d {}\n", shell_quoted(place),
+                        verb.app->get_name(), shell_quoted(verb.app->get_description()));
+    for (const Word& word : words_of(*verb.app, false)) add(word, condition);
+    for (const Word& word : words_of(*verb.app, true)) {
+      if (!word.choices.empty() || word.file) add(word, condition);
     }
   }
   return text;

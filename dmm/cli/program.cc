@@ -5,9 +5,9 @@
 
 #include <algorithm>
 #include <new>
-#include <numeric>
 
 #include "dmm/cli/exit_code.h"
+#include "dmm/cli/nearest.h"
 #include "dmm/json.h"
 
 namespace dmm::cli {
@@ -17,20 +17,24 @@ namespace {
 constexpr const char* kConnection = "Connection";
 constexpr std::size_t kQuotedBytesMax = 100;
 
-// How many single-character edits lie between two words.
-std::size_t distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), std::size_t{0});
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = row[0];
-    row[0] = i;
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t above = row[j];
-      row[j] = std::min({above + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1] ? 1u : 0u)});
-      diagonal = above;
-    }
-  }
-  return row.back();
+// Verbs that stand directly in `app`.
+std::vector<const CLI::App*> verbs_in(const CLI::App& app) {
+  return app.get_subcommands([](const CLI::App*) { return true; });
+}
+
+// "pipeline run": what the user types behind "dmm".
+std::string call_of(const CLI::App& verb) {
+  const CLI::App* parent = verb.get_parent();
+  if (parent == nullptr) return {};
+  const std::string before = call_of(*parent);
+  return before.empty() ? verb.get_name() : before + " " + verb.get_name();
+}
+
+std::string footer_of(const std::vector<std::string>& examples) {
+  std::string footer = "Examples:\n";
+  for (const std::string& example : examples) footer += fmt::format("  {}\n", example);
+  return footer +
+         "\nOptions of every verb, among them -n NAMESPACE, --server URL and -o json: dmm --help";
 }
 
 int tell_usage(std::string_view what, std::string_view verb) {
@@ -64,6 +68,7 @@ Program::Program()
   add_report_commands(*this);
   add_watch_commands(*this);
   add_namespace_commands(*this);
+  add_pipeline_commands(*this);
   add_dev_commands(*this);
   add_help_commands(*this);
 }
@@ -109,47 +114,59 @@ void Program::add_globals() {
 CLI::App* Program::add_verb(const std::string& name, const std::string& description,
                             const std::string& group, const std::vector<std::string>& examples,
                             Run run) {
-  CLI::App* verb = root_->add_subcommand(name, description);
+  CLI::App* verb = add_verb_to(*root_, name, description, examples, std::move(run));
   verb->group(group);
-  std::string footer = "Examples:\n";
-  for (const std::string& example : examples) footer += fmt::format("  {}\n", example);
-  verb->footer(footer +
-               "\nOptions of every verb, among them -n NAMESPACE, --server URL and "
-               "-o json: dmm --help");
+  return verb;
+}
+
+CLI::App* Program::add_family(const std::string& name, const std::string& description,
+                              const std::string& group, const std::vector<std::string>& examples) {
+  CLI::App* family = root_->add_subcommand(name, description);
+  family->group(group);
+  family->footer(footer_of(examples));
+  family->require_subcommand(1);
+  return family;
+}
+
+CLI::App* Program::add_verb_to(CLI::App& family, const std::string& name,
+                               const std::string& description,
+                               const std::vector<std::string>& examples, Run run) {
+  CLI::App* verb = family.add_subcommand(name, description);
+  verb->footer(footer_of(examples));
   verbs_.emplace_back(verb, std::move(run));
   return verb;
 }
 
-int Program::refuse_unknown(const std::vector<std::string>& arguments,
+int Program::refuse_unknown(const CLI::App& family, const std::vector<std::string>& arguments,
                             const std::string& what) const {
+  const std::string call = call_of(family);
+  std::vector<std::string> names;
+  for (const CLI::App* verb : verbs_in(family)) names.push_back(verb->get_name());
+  // The first word that is no option: behind the family's name, or named by the message.
+  bool behind = call.empty();
   std::string_view word;
   for (const std::string& argument : arguments) {
-    const bool option = !argument.empty() && argument.front() == '-';
-    if (!option && what.find(argument) != std::string::npos && !argument.empty()) {
-      word = argument;
-      break;
-    }
+    const bool option = argument.empty() || argument.front() == '-';
+    const bool meant = call.empty() ? what.find(argument) != std::string::npos : behind;
+    if (!option && meant && word.empty()) word = argument;
+    if (argument == family.get_name()) behind = true;
   }
-  if (word.empty() || word.size() > kQuotedBytesMax) return tell_usage(printable(what, 500), "");
-  std::string nearest;
-  std::size_t least = 3;
-  for (const auto& [verb, run] : verbs_) {
-    const std::size_t edits = distance(word, verb->get_name());
-    if (edits >= least) continue;
-    least = edits;
-    nearest = verb->get_name();
+  if (word.empty() && !call.empty()) {
+    return tell_usage(fmt::format("{} needs one of: {}", call, fmt::join(names, ", ")), call);
   }
-  return tell_usage(fmt::format("there is no verb {}{}", printable(word),
-                                nearest.empty() ? "" : fmt::format("; did you mean {}?", nearest)),
-                    "");
+  if (word.empty() || word.size() > kQuotedBytesMax) return tell_usage(printable(what, 500), call);
+  return tell_usage(fmt::format("there is no verb {}{}{}{}", call, call.empty() ? "" : " ",
+                                printable(word), suggestion(word, names)),
+                    call);
 }
 
 int Program::parse_and_run(std::vector<std::string> arguments, Output& output) {
   const std::vector<std::string> given = arguments;
   std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants them
-  const auto chosen = [this] {
-    const auto parsed = root_->get_subcommands();
-    return parsed.empty() ? nullptr : parsed.front();
+  const auto chosen = [this]() -> const CLI::App* {
+    const CLI::App* verb = root_.get();
+    while (!verb->get_subcommands().empty()) verb = verb->get_subcommands().front();
+    return verb;
   };
   try {
     root_->parse(std::move(arguments));
@@ -158,10 +175,10 @@ int Program::parse_and_run(std::vector<std::string> arguments, Output& output) {
     output.flush();
     return exit_code::ok;
   } catch (const CLI::ParseError& error) {
-    if (chosen() == nullptr) return refuse_unknown(given, error.what());
-    return tell_usage(printable(error.what(), 500), chosen()->get_name());
+    if (!verbs_in(*chosen()).empty()) return refuse_unknown(*chosen(), given, error.what());
+    return tell_usage(printable(error.what(), 500), call_of(*chosen()));
   }
-  if (chosen() == nullptr) {
+  if (chosen() == root_.get()) {
     write_error(root_->help());
     return exit_code::usage;
   }
@@ -173,7 +190,7 @@ int Program::parse_and_run(std::vector<std::string> arguments, Output& output) {
       output.flush();
       return result;
     } catch (const UsageError& error) {
-      return tell_usage(printable(error.what()), verb->get_name());
+      return tell_usage(printable(error.what()), call_of(*verb));
     }
   }
   throw Error(code::bug, fmt::format("the verb {} does nothing", chosen()->get_name()));

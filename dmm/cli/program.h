@@ -32,6 +32,12 @@ class Program final {
   /// examples   lines of "command   what it does", each a real call.
   CLI::App* add_verb(const std::string& name, const std::string& description,
                      const std::string& group, const std::vector<std::string>& examples, Run run);
+  /// Adds a verb that only holds further ones, and returns it.
+  CLI::App* add_family(const std::string& name, const std::string& description,
+                       const std::string& group, const std::vector<std::string>& examples);
+  /// Adds a verb to such a one: `dmm FAMILY NAME`.
+  CLI::App* add_verb_to(CLI::App& family, const std::string& name, const std::string& description,
+                        const std::vector<std::string>& examples, Run run);
 
   /// The whole tree, for help and completion.
   CLI::App& root() noexcept { return *root_; }
@@ -43,7 +49,8 @@ class Program final {
  private:
   void add_globals();
   int parse_and_run(std::vector<std::string> arguments, Output& output);
-  int refuse_unknown(const std::vector<std::string>& arguments, const std::string& what) const;
+  int refuse_unknown(const CLI::App& family, const std::vector<std::string>& arguments,
+                     const std::string& what) const;
 
   Globals globals_;
   std::unique_ptr<CLI::App> root_;
@@ -56,6 +63,7 @@ void add_change_commands(Program& program);     // put rm notify
 void add_report_commands(Program& program);     // report
 void add_watch_commands(Program& program);      // watch
 void add_namespace_commands(Program& program);  // init leases doctor
+void add_pipeline_commands(Program& program);   // pipeline check|explain|run
 void add_dev_commands(Program& program);        // dev
 void add_help_commands(Program& program);       // help completion version
 

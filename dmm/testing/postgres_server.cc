@@ -143,6 +143,10 @@ bool PostgresServer::running() {
   return process_ && process_->running();
 }
 
+pid_t PostgresServer::pid() const noexcept {
+  return process_ ? process_->pid() : 0;
+}
+
 std::string PostgresServer::connection_string() const {
   return fmt::format("host=127.0.0.1 port={} user=dmm dbname=postgres", options_.port);
 }

@@ -45,6 +45,8 @@ class PostgresServer final {
   void kill();
 
   bool running();
+  /// Of the process that is the parent of all others of the server; 0 while it is not running.
+  pid_t pid() const noexcept;
   std::uint16_t port() const noexcept { return options_.port; }
   /// For libpq, without a password: "host=127.0.0.1 port=... user=dmm dbname=postgres".
   std::string connection_string() const;

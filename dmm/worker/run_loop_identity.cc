@@ -215,10 +215,12 @@ void RunLoop::begin_loaded(const ItemPtr& item) {
       item->entry_known = true;
     }
   }
-  if (!item->entry_known) load_entry(item);
-  // Whole news do not depend on the entry, so the run need not wait for it; an inherited token may
-  // have been done by the owner before, which only the entry tells.
-  if (item->entry_known || (!poke && !token.of_view && !token.inherited)) prepare(item);
+  if (item->entry_known) return prepare(item);
+  // Whole news do not depend on the entry, so the run begins first and the entry is read beside it;
+  // an inherited token may have been done by the owner before, which only the entry tells.
+  const bool independent = !poke && !token.of_view && !token.inherited;
+  if (independent) prepare(item);
+  if (!independent || item->state == State::running) load_entry(item);
 }
 
 void RunLoop::load_entry(const ItemPtr& item) {

@@ -16,12 +16,15 @@ dmm_group_packages() {
     library)
       printf "%s\n" libnats-dev libssl-dev libpqxx-dev nlohmann-json3-dev libfmt-dev \
         libtomlplusplus-dev libsimdjson-dev ;;
-    tools) printf '%s\n' libcli11-dev libcpp-httplib-dev ;;
+    tools) printf '%s\n' libcli11-dev libcpp-httplib-dev libyaml-cpp-dev ;;
     servers) printf '%s\n' nats-server postgresql ;;
-    test) printf '%s\n' catch2 libsqlite3-dev openssl ;;
+    test) printf '%s\n' catch2 libsqlite3-dev libabsl-dev openssl ;;
+    bench) printf '%s\n' libabsl-dev libsqlite3-dev valgrind ;;
+    node) printf '%s\n' nodejs npm ;;
+    peers) printf '%s\n' redis-server nodejs npm ;;
     clients) printf '%s\n' mosquitto-clients nodejs npm ;;
     *) dmm_fail "there is no group of packages called '$1'" \
-      "Known: build, library, tools, servers, test, clients." ;;
+      "Known: build, library, tools, servers, test, bench, node, peers, clients." ;;
   esac
 }
 

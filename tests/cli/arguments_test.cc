@@ -97,7 +97,7 @@ TEST_CASE("arguments: without a server every verb says so and ends with 3",
 TEST_CASE("arguments: every verb has help with examples", "[cli][arguments][unit]") {
   for (const std::string verb :
        {"dev", "init", "ls", "get", "put", "rm", "notify", "report", "reports", "parked", "watch",
-        "leases", "doctor", "help", "completion", "version"}) {
+        "leases", "doctor", "pipeline", "help", "completion", "version"}) {
     const Result result = without_server({verb, "--help"});
     INFO(verb);
     CHECK(result.code == 0);
@@ -136,6 +136,9 @@ TEST_CASE("arguments: whatever is typed never ends the tool by a signal",
                                           "completion",
                                           "version",
                                           "init",
+                                          "pipeline",
+                                          "check",
+                                          "run",
                                           "dev",
                                           "player",
                                           "a",

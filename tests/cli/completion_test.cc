@@ -29,6 +29,12 @@ TEST_CASE("completion: bash loads the script and finds verbs and options",
   CHECK(offered(site, "dmm ls --pa") == "--parked\n--password-file\n");
   CHECK(offered(site, "dmm -n music rm --pu") == "--purge\n");
   CHECK(offered(site, "dmm completion f") == "fish\n");
+  CHECK(offered(site, "dmm pipe") == "pipeline\n");
+  CHECK(offered(site, "dmm pipeline ''") == "check\nexplain\nrun\n");
+  CHECK(offered(site, "dmm -n music pipeline run --sna") == "--snapshot\n");
+  CHECK(offered(site, "dmm pipeline run /etc/host") ==
+        offered(site, "dmm pipeline check /etc/host"));
+  CHECK(offered(site, "dmm pipeline run /etc/hostn") == "/etc/hostname\n");
 }
 
 TEST_CASE("completion: zsh and fish know every verb", "[cli][completion][integration]") {
@@ -39,7 +45,7 @@ TEST_CASE("completion: zsh and fish know every verb", "[cli][completion][integra
     REQUIRE(script.code == 0);
     for (const std::string verb :
          {"dev", "init", "ls", "get", "put", "rm", "notify", "report", "reports", "parked", "watch",
-          "leases", "doctor", "help", "completion", "version"}) {
+          "leases", "doctor", "pipeline", "explain", "help", "completion", "version"}) {
       INFO(verb);
       CHECK(script.out.find(verb) != std::string::npos);
     }

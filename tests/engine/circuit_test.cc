@@ -119,6 +119,22 @@ TEST_CASE("circuit: a cycle without a delay is refused by name", "[circuit][unit
                     Catch::Contains("cycle without a delay: p -> q -> p"));
 }
 
+TEST_CASE("state: a circuit that has run takes an image and goes on", "[state][unit]") {
+  Program program = Program::parse(R"({"inputs": ["a", "b"], "pipeline": [
+    {"@join": {"@eq": ["$.a.k", "$.b.x.k"]}}, {"@project": {"n": "$.a.n", "x": "$.b.x.n"}}]})");
+  const std::string empty = program.circuit().save();
+  StepInput input;
+  input.batches["a"] = {{program.value(R"({"k":1,"n":2,"z":0})"), 1}};
+  input.batches["b"] = {{program.value(R"({"x":{"k":1,"n":3,"z":0}})"), 1}};
+  for (int round = 0; round < 2; ++round) {
+    program.circuit().load(empty);
+    StepResult result;
+    REQUIRE(program.step(input, result));
+    REQUIRE(result.outputs["output"].size() == 1);
+    CHECK(to_text(result.outputs["output"][0].value) == R"({"n":2,"x":3})");
+  }
+}
+
 TEST_CASE("state: every flipped byte of an image is detected", "[state][unit]") {
   const char* text =
       R"({"inputs":["a","b"],"pipeline":[{"@join":{"@eq":["$.a.k","$.b.k"]}},{"@groupBy":["$.a.k","$.b.n"]}]})";

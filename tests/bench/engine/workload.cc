@@ -1,61 +1,249 @@
 #include "tests/bench/engine/workload.h"
 
 #include <algorithm>
-#include <set>
-#include <tuple>
+#include <stdexcept>
 
 namespace dmm::bench {
+namespace {
 
 using u32 = std::uint32_t;
 
-Shape shape_of(const std::string& workload) {
-  if (workload == "w1")
-    return {R"({"inputs":["in"],"pipeline":[{"@select":{"@eq":["$.st",0]}},
-      {"@project":{"id":"$.id","v":{"@add":[{"@mul":["$.val",2]},1]}}}]})",
-            {"in"},
-            {{"id", "site", "st", "val"}}};
-  if (workload == "w2")
-    return {R"({"inputs":["svc","pod"],"pipeline":[
-      {"@join":{"@and":[{"@eq":["$.svc.id","$.pod.app"]},{"@eq":["$.pod.run",1]}]}},
-      {"@groupBy":["$.svc.id","$.pod.ip"]},{"@project":{"id":"$.key","ips":"$.values"}}]})",
-            {"svc", "pod"},
-            {{"id"}, {"id", "app", "run", "ip"}}};
-  if (workload == "w3" || workload == "w3h")
-    return {R"({"inputs":["in"],"pipeline":[{"@groupBy":["$.g","$.v"]},{"@project":{"g":"$.key",
-      "c":{"@len":"$.values"},"s":{"@sum":"$.values"},"lo":{"@min":"$.values"},"hi":{"@max":"$.values"}}}]})",
-            {"in"},
-            {{"id", "g", "v"}}};
-  if (workload == "w4")
-    return {R"({"inputs":["des","obs"],"pipeline":[
-      [{"@inputs":["des"]},{"@project":{"d":"$.d","k":"$.k","v":"$.v"}},"@distinct",{"@output":"want"}],
-      [{"@inputs":["des"]},{"@project":{"d":"$.d","k":"$.k"}},"@distinct",{"@output":"keys"}],
-      [{"@inputs":["want","obs"]},{"@join":[{"@and":[{"@eq":["$.want.d","$.obs.d"]},{"@eq":["$.want.k","$.obs.k"]},
-         {"@eq":["$.want.v","$.obs.v"]}]},{"soft":["obs"]}]},{"@select":{"@isnil":"$.obs"}},
-         {"@project":{"t":0,"d":"$.want.d","k":"$.want.k","v":"$.want.v"}},{"@output":"output"}],
-      [{"@inputs":["obs","keys"]},{"@join":[{"@and":[{"@eq":["$.obs.d","$.keys.d"]},{"@eq":["$.obs.k","$.keys.k"]}]},
-         {"soft":["keys"]}]},{"@select":{"@isnil":"$.keys"}},
-         {"@project":{"t":1,"d":"$.obs.d","k":"$.obs.k"}},{"@output":"output"}]]})",
-            {"des", "obs"},
-            {{"src", "d", "k", "v"}, {"d", "k", "v"}}};
-  if (workload == "q3")
-    return {R"({"inputs":["person","auction","bid"],"pipeline":[
-      {"@join":[{"@and":[{"@eq":["$.auction.seller","$.person.id"]},{"@eq":["$.auction.cat",10]},{"@in":["$.person.st",[0,1,2]]}]},
-         {"inputs":["person","auction"]}]},
-      {"@project":{"a":"$.auction.id","p":"$.person.id","st":"$.person.st"}}]})",
-            {"person", "auction", "bid"},
-            {{"id", "st"}, {"id", "seller", "cat", "ts", "ex"}, {"auction", "price", "ts"}}};
-  return {R"({"inputs":["person","auction","bid"],"pipeline":[
-      [{"@inputs":["auction","bid"]},{"@join":{"@and":[{"@eq":["$.auction.id","$.bid.auction"]},
-         {"@gte":["$.bid.ts","$.auction.ts"]},{"@lte":["$.bid.ts","$.auction.ex"]}]}},
-       {"@groupBy":[{"a":"$.auction.id","cat":"$.auction.cat"},"$.bid.price"]},
-       {"@project":{"cat":"$.key.cat","top":{"@max":"$.values"}}},{"@output":"tops"}],
-      [{"@inputs":["tops"]},{"@groupBy":["$.cat","$.top"]},
-       {"@project":{"cat":"$.key","avg":{"@div":[{"@sum":"$.values"},{"@len":"$.values"}]}}},{"@output":"output"}]]})",
-          {"person", "auction", "bid"},
-          {{"id", "st"}, {"id", "seller", "cat", "ts", "ex"}, {"auction", "price", "ts"}}};
-}
+constexpr u32 kValues = 1'000'000;  // values lie below
 
-u32 Generator::draw() {
+// All rows first, then a row that is replaced: columns that change are kept beside.
+class FilterGenerator final : public Generator {
+ public:
+  explicit FilterGenerator(u32 size) : statuses_(size), values_(size) {}
+
+  bool load(Events& out) override {
+    if (next_ == statuses_.size()) return false;
+    statuses_[next_] = random_() & 3;
+    values_[next_] = random_() % kValues;
+    out.push_back(row(next_++, 1));
+    return true;
+  }
+  void update(Events& out) override {
+    const u32 id = random_() % static_cast<u32>(statuses_.size());
+    out.push_back(row(id, -1));
+    statuses_[id] = random_() & 3;
+    values_[id] = random_() % kValues;
+    out.push_back(row(id, 1));
+  }
+
+ private:
+  Event row(u32 id, std::int32_t weight) const {
+    return {0, {id, id % 1'000, statuses_[id], values_[id]}, weight};
+  }
+  Mulberry32 random_;
+  std::vector<u32> statuses_;
+  std::vector<u32> values_;
+  u32 next_ = 0;
+};
+
+// A pod changes phase and address; one of ten moves to another service, too.
+class EndpointsGenerator final : public Generator {
+ public:
+  explicit EndpointsGenerator(u32 size)
+      : services_(std::max<u32>(1, size / 10)), service_of_(size), running_(size), address_(size) {}
+
+  bool load(Events& out) override {
+    if (next_service_ < services_) {
+      out.push_back({0, {next_service_++}, 1});
+      return true;
+    }
+    if (next_pod_ == running_.size()) return false;
+    service_of_[next_pod_] = random_() % services_;
+    running_[next_pod_] = random_() % 10 != 0 ? 1 : 0;
+    address_[next_pod_] = random_();
+    out.push_back(pod(next_pod_++, 1));
+    return true;
+  }
+  void update(Events& out) override {
+    const u32 id = random_() % static_cast<u32>(running_.size());
+    const bool moves = random_() % 10 == 0;
+    const u32 running = random_() % 10 != 0 ? 1 : 0;
+    const u32 address = random_();
+    out.push_back(pod(id, -1));
+    if (moves) service_of_[id] = random_() % services_;
+    running_[id] = running;
+    address_[id] = address;
+    out.push_back(pod(id, 1));
+  }
+
+ private:
+  Event pod(u32 id, std::int32_t weight) const {
+    return {1, {id, service_of_[id], running_[id], address_[id]}, weight};
+  }
+  Mulberry32 random_;
+  u32 services_;
+  std::vector<u32> service_of_;
+  std::vector<u32> running_;
+  std::vector<u32> address_;
+  u32 next_service_ = 0;
+  u32 next_pod_ = 0;
+};
+
+// A row moves to another group with another value.
+class GroupsGenerator final : public Generator {
+ public:
+  GroupsGenerator(u32 size, u32 groups) : groups_(groups), group_of_(size), value_of_(size) {}
+
+  bool load(Events& out) override {
+    if (next_ == group_of_.size()) return false;
+    group_of_[next_] = random_() % groups_;
+    value_of_[next_] = random_() % kValues;
+    out.push_back(row(next_++, 1));
+    return true;
+  }
+  void update(Events& out) override {
+    const u32 id = random_() % static_cast<u32>(group_of_.size());
+    out.push_back(row(id, -1));
+    group_of_[id] = random_() % groups_;
+    value_of_[id] = random_() % kValues;
+    out.push_back(row(id, 1));
+  }
+
+ private:
+  Event row(u32 id, std::int32_t weight) const {
+    return {0, {id, group_of_[id], value_of_[id]}, weight};
+  }
+  Mulberry32 random_;
+  u32 groups_;
+  std::vector<u32> group_of_;
+  std::vector<u32> value_of_;
+  u32 next_ = 0;
+};
+
+// Devices of 50 keys. One desired row of ten has a duplicate of another source; one device key of a
+// hundred is observed with another value, and beside one of a hundred lies a key nobody desires.
+class ReconciliationGenerator final : public Generator {
+ public:
+  explicit ReconciliationGenerator(u32 size) : desired_(size / 2), observed_(size / 2) {}
+
+  bool load(Events& out) override {
+    if (next_ == desired_.size()) return false;
+    const u32 i = next_++;
+    desired_[i] = random_() % 1'000;
+    push_desired(out, i, 1);
+    const u32 fate = random_() % 100;
+    observed_[i] = fate == 0 ? random_() % 1'000 : desired_[i];
+    push_observed(out, i, 1);
+    if (fate == 1) out.push_back({1, {i / 50, 1'000 + i % 50, 0}, 1});
+    return true;
+  }
+  void update(Events& out) override {
+    const bool observation = random_() % 10 < 9;
+    const u32 i = random_() % static_cast<u32>(desired_.size());
+    if (observation) {
+      const u32 value = random_() % 2 == 0 ? desired_[i] : random_() % 1'000;
+      push_observed(out, i, -1);
+      observed_[i] = value;
+      push_observed(out, i, 1);
+    } else {
+      const u32 value = random_() % 1'000;
+      push_desired(out, i, -1);
+      desired_[i] = value;
+      push_desired(out, i, 1);
+    }
+  }
+
+ private:
+  void push_desired(Events& out, u32 i, std::int32_t weight) const {
+    out.push_back({0, {1, i / 50, i % 50, desired_[i]}, weight});
+    if (i % 10 == 0) out.push_back({0, {2, i / 50, i % 50, desired_[i]}, weight});
+  }
+  void push_observed(Events& out, u32 i, std::int32_t weight) const {
+    out.push_back({1, {i / 50, i % 50, observed_[i]}, weight});
+  }
+  Mulberry32 random_;
+  std::vector<u32> desired_;
+  std::vector<u32> observed_;
+  u32 next_ = 0;
+};
+
+// In 50 events: 1 person, 3 auctions, 46 bids. Sellers and auctions are recent ones.
+class AuctionsGenerator final : public Generator {
+ public:
+  explicit AuctionsGenerator(u32 size) : size_(size) {}
+
+  bool load(Events& out) override {
+    if (time_ == size_) return false;
+    update(out);
+    return true;
+  }
+  void update(Events& out) override {
+    const u32 now = time_++;
+    const u32 place = now % 50;
+    if (place == 0) {
+      out.push_back({0, {now / 50, random_() % 6}, 1});
+      people_ = now / 50 + 1;
+    } else if (place <= 3) {
+      const u32 seller = recent(1'000, people_);
+      const u32 category = 10 + random_() % 5;
+      const u32 expires = now + 1 + random_() % 2'000;
+      out.push_back({1, {auctions_++, seller, category, now, expires}, 1});
+    } else {
+      const u32 auction = recent(100, auctions_);
+      const u32 price = 1 + random_() % 10'000;
+      out.push_back({2, {auction, price, now}, 1});
+    }
+  }
+
+ private:
+  u32 recent(u32 span, u32 count) {
+    const u32 back = random_() % span;
+    return back > count - 1 ? 0 : count - 1 - back;
+  }
+  Mulberry32 random_;
+  u32 size_;
+  u32 time_ = 0;
+  u32 people_ = 0;
+  u32 auctions_ = 0;
+};
+
+// Reports at first what is desired.
+class ReportsGenerator final : public Generator {
+ public:
+  enum class Changed { one, none, all };
+  ReportsGenerator(u32 size, Changed changed)
+      : devices_(size / kReportKeys), values_(devices_ * kReportKeys), changed_(changed) {}
+
+  bool load(Events& out) override {
+    if (next_ == devices_) return false;
+    for (u32 key = 0; key < kReportKeys; ++key) value(next_, key) = random_() % 1'000;
+    push(out, 0, next_);
+    push(out, 1, next_);
+    ++next_;
+    return true;
+  }
+  void update(Events& out) override {
+    const u32 device = random_() % devices_;
+    if (changed_ == Changed::one) {
+      const u32 key = random_() % kReportKeys;
+      value(device, key) = random_() % 1'000;
+    } else if (changed_ == Changed::all) {
+      for (u32 key = 0; key < kReportKeys; ++key) value(device, key) = random_() % 1'000;
+    }
+    push(out, 1, device);
+  }
+
+ private:
+  u32& value(u32 device, u32 key) { return values_[device * kReportKeys + key]; }
+  void push(Events& out, u32 input, u32 device) {
+    for (u32 key = 0; key < kReportKeys; ++key) {
+      out.push_back({input, {device, key, value(device, key)}, 1});
+    }
+  }
+  Mulberry32 random_;
+  u32 devices_;
+  std::vector<u32> values_;
+  Changed changed_;
+  u32 next_ = 0;
+};
+
+}  // namespace
+
+u32 Mulberry32::operator()() {
   state_ += 0x6D2B79F5U;
   u32 t = state_;
   t = (t ^ (t >> 15)) * (t | 1);
@@ -63,216 +251,57 @@ u32 Generator::draw() {
   return t ^ (t >> 14);
 }
 
-// 1 person : 3 auctions : 46 bids in every 50 events.
-void Generator::next_auction_event(Events& out) {
-  const u32 n = events_++;
-  const u32 place = n % 50;
-  if (place == 0) {
-    out.push_back({0, {n / 50, draw() % 6}, 1});
-    people_ = n / 50 + 1;
-  } else if (place <= 3) {
-    const u32 back = draw() % 1000;
-    const u32 last = people_ - 1;
-    const u32 seller = back > last ? 0 : last - back;
-    const u32 category = 10 + draw() % 5;
-    const u32 expires = n + 1 + draw() % 2000;
-    out.push_back({1, {auctions_++, seller, category, n, expires}, 1});
-  } else {
-    const u32 back = draw() % 100;
-    const u32 last = auctions_ - 1;
-    const u32 auction = back > last ? 0 : last - back;
-    out.push_back({2, {auction, 1 + draw() % 10000, n}, 1});
-  }
+const std::vector<std::string>& workloads() {
+  static const std::vector<std::string> names{
+      "W1",        "W2", "W3",           "W3h",           "W4", "Q3", "Q4",
+      "endpoints", "W6", "W6-unchanged", "W6-all-changed"};
+  return names;
 }
 
-void Generator::load(Events& out) {
-  if (workload_ == "w1") {
-    for (u32 i = 0; i < size_; ++i) {
-      a_.push_back(draw() & 3);
-      b_.push_back(draw() % 1000000);
-      out.push_back({0, {i, i % 1000, a_[i], b_[i]}, 1});
-    }
-  } else if (workload_ == "w2") {
-    groups_ = std::max<u32>(1, size_ / 10);
-    for (u32 i = 0; i < groups_; ++i) out.push_back({0, {i}, 1});
-    for (u32 i = 0; i < size_; ++i) {
-      a_.push_back(draw() % groups_);
-      b_.push_back(draw() % 10 != 0 ? 1 : 0);
-      c_.push_back(draw());
-      out.push_back({1, {i, a_[i], b_[i], c_[i]}, 1});
-    }
-  } else if (workload_ == "w3" || workload_ == "w3h") {
-    groups_ = workload_ == "w3" ? std::max<u32>(1, size_ / 100) : 10;
-    for (u32 i = 0; i < size_; ++i) {
-      a_.push_back(draw() % groups_);
-      b_.push_back(draw() % 1000000);
-      out.push_back({0, {i, a_[i], b_[i]}, 1});
-    }
-  } else if (workload_ == "w4") {
-    for (u32 i = 0; i < size_ / 2; ++i) {
-      const u32 d = i / 50;
-      const u32 k = i % 50;
-      const u32 v = draw() % 1000;
-      a_.push_back(v);
-      out.push_back({0, {1, d, k, v}, 1});
-      if (i % 10 == 0) out.push_back({0, {2, d, k, v}, 1});
-      const u32 x = draw() % 100;
-      b_.push_back(x == 0 ? draw() % 1000 : v);
-      out.push_back({1, {d, k, b_[i]}, 1});
-      if (x == 1) out.push_back({1, {d, 1000 + k, 0}, 1});
-    }
-  } else {
-    for (u32 i = 0; i < size_; ++i) next_auction_event(out);
-  }
+bool is_reports(const std::string& workload) {
+  return workload.starts_with("W6");
 }
 
-void Generator::update(Events& out) {
-  if (workload_ == "w1") {
-    const u32 i = draw() % size_;
-    const u32 status = draw() & 3;
-    const u32 value = draw() % 1000000;
-    out.push_back({0, {i, i % 1000, a_[i], b_[i]}, -1});
-    a_[i] = status;
-    b_[i] = value;
-    out.push_back({0, {i, i % 1000, status, value}, 1});
-  } else if (workload_ == "w2") {
-    const u32 i = draw() % size_;
-    const u32 moves = draw() % 10;
-    const u32 running = draw() % 10 != 0 ? 1 : 0;
-    const u32 ip = draw();
-    out.push_back({1, {i, a_[i], b_[i], c_[i]}, -1});
-    if (moves == 0) a_[i] = draw() % groups_;
-    b_[i] = running;
-    c_[i] = ip;
-    out.push_back({1, {i, a_[i], running, ip}, 1});
-  } else if (workload_ == "w3" || workload_ == "w3h") {
-    const u32 i = draw() % size_;
-    const u32 group = draw() % groups_;
-    const u32 value = draw() % 1000000;
-    out.push_back({0, {i, a_[i], b_[i]}, -1});
-    a_[i] = group;
-    b_[i] = value;
-    out.push_back({0, {i, group, value}, 1});
-  } else if (workload_ == "w4") {
-    const u32 type = draw() % 10;
-    const u32 i = draw() % (size_ / 2);
-    const u32 d = i / 50;
-    const u32 k = i % 50;
-    if (type < 9) {
-      const u32 observed = draw() % 2 == 0 ? a_[i] : draw() % 1000;
-      out.push_back({1, {d, k, b_[i]}, -1});
-      b_[i] = observed;
-      out.push_back({1, {d, k, observed}, 1});
-      return;
-    }
-    const u32 value = draw() % 1000;
-    out.push_back({0, {1, d, k, a_[i]}, -1});
-    if (i % 10 == 0) out.push_back({0, {2, d, k, a_[i]}, -1});
-    a_[i] = value;
-    out.push_back({0, {1, d, k, value}, 1});
-    if (i % 10 == 0) out.push_back({0, {2, d, k, value}, 1});
-  } else {
-    next_auction_event(out);
+std::unique_ptr<Generator> make_generator(const std::string& workload, u32 size) {
+  if (size < 100) throw std::invalid_argument("a workload has at least 100 rows");
+  if (workload == "W1") return std::make_unique<FilterGenerator>(size);
+  if (workload == "W2" || workload == "endpoints") {
+    return std::make_unique<EndpointsGenerator>(size);
   }
+  if (workload == "W3") return std::make_unique<GroupsGenerator>(size, size / 100);
+  if (workload == "W3h") return std::make_unique<GroupsGenerator>(size, 10);
+  if (workload == "W4") return std::make_unique<ReconciliationGenerator>(size);
+  if (workload == "Q3" || workload == "Q4") return std::make_unique<AuctionsGenerator>(size);
+  using Changed = ReportsGenerator::Changed;
+  if (workload == "W6") return std::make_unique<ReportsGenerator>(size, Changed::one);
+  if (workload == "W6-unchanged") return std::make_unique<ReportsGenerator>(size, Changed::none);
+  if (workload == "W6-all-changed") return std::make_unique<ReportsGenerator>(size, Changed::all);
+  throw std::invalid_argument("there is no workload " + workload);
 }
 
-namespace {
-
-using Rows = std::map<std::vector<u32>, std::int64_t>;
-
-std::vector<Rows> collections(const Events& events) {
-  std::vector<Rows> result(3);
-  for (const Event& event : events) {
-    const std::vector<u32> row(event.row, event.row + 6);
-    if ((result[event.input][row] += event.weight) == 0) result[event.input].erase(row);
-  }
-  return result;
+void Changes::clear() {
+  words_.clear();
+  rows_.clear();
 }
 
-void reconcile(const std::vector<Rows>& in, Result& out) {
-  std::set<std::tuple<u32, u32, u32>> want;
-  std::set<std::pair<u32, u32>> keys;
-  std::set<std::tuple<u32, u32, u32>> observed;
-  for (const auto& [r, w] : in[0]) {
-    want.emplace(r[1], r[2], r[3]);
-    keys.emplace(r[1], r[2]);
-  }
-  for (const auto& [r, w] : in[1]) {
-    observed.emplace(r[0], r[1], r[2]);
-    if (!keys.contains({r[0], r[1]})) out[{1, r[0], r[1]}] += w;
-  }
-  for (const auto& [d, k, v] : want)
-    if (!observed.contains({d, k, v})) out[{0, d, k, v}] += 1;
+void Changes::add(std::int64_t weight, std::span<const u32> head, std::span<const u32> tail) {
+  words_.insert(words_.end(), head.begin(), head.end());
+  words_.insert(words_.end(), tail.begin(), tail.end());
+  rows_.push_back({words_.size(), weight});
 }
 
-void winning_bids(const std::vector<Rows>& in, Result& out) {
-  std::map<u32, std::vector<u32>> auctions;
-  for (const auto& [r, w] : in[1]) auctions[r[0]] = r;
-  std::map<u32, u32> top;
-  for (const auto& [r, w] : in[2]) {
-    const auto it = auctions.find(r[0]);
-    if (it == auctions.end() || r[2] < it->second[3] || r[2] > it->second[4]) continue;
-    top[r[0]] = std::max(top[r[0]], r[1]);
-  }
-  std::map<u32, std::pair<std::uint64_t, std::uint64_t>> categories;
-  for (const auto& [auction, price] : top) {
-    auto& [sum, count] = categories[auctions[auction][2]];
-    sum += price;
-    ++count;
-  }
-  for (const auto& [category, total] : categories)
-    out[{category, static_cast<u32>(total.first / total.second)}] += 1;
+std::span<const u32> Changes::words(std::size_t index) const {
+  const std::size_t begin = index == 0 ? 0 : rows_[index - 1].end;
+  return std::span(words_).subspan(begin, rows_[index].end - begin);
 }
 
-}  // namespace
-
-Result recompute(const std::string& workload, const Events& events) {
-  const std::vector<Rows> in = collections(events);
-  Result out;
-  if (workload == "w1") {
-    for (const auto& [r, w] : in[0])
-      if (r[2] == 0) out[{r[0], r[3] * 2 + 1}] += w;
-  } else if (workload == "w2") {
-    std::map<u32, std::vector<u32>> addresses;
-    for (const auto& [r, w] : in[1])
-      if (r[2] == 1) addresses[r[1]].push_back(r[3]);
-    for (const auto& [r, w] : in[0]) {
-      const auto it = addresses.find(r[0]);
-      if (it == addresses.end()) continue;
-      std::vector<u32> words = {r[0], static_cast<u32>(it->second.size())};
-      std::sort(it->second.begin(), it->second.end());
-      words.insert(words.end(), it->second.begin(), it->second.end());
-      out[words] += 1;
-    }
-  } else if (workload == "w3" || workload == "w3h") {
-    std::map<u32, std::vector<u32>> groups;
-    for (const auto& [r, w] : in[0]) groups[r[1]].push_back(r[2]);
-    for (const auto& [group, values] : groups) {
-      std::uint64_t sum = 0;
-      for (const u32 value : values) sum += value;
-      const auto [low, high] = std::minmax_element(values.begin(), values.end());
-      out[{group, static_cast<u32>(values.size()), static_cast<u32>(sum),
-           static_cast<u32>(sum >> 32), *low, *high}] += 1;
-    }
-  } else if (workload == "w4") {
-    reconcile(in, out);
-  } else if (workload == "q3") {
-    std::map<u32, u32> people;
-    for (const auto& [r, w] : in[0])
-      if (r[1] < 3) people[r[0]] = r[1];
-    for (const auto& [r, w] : in[1])
-      if (r[2] == 10 && people.contains(r[1])) out[{r[0], r[1], people[r[1]]}] += w;
-  } else {
-    winning_bids(in, out);
+void Checksum::add(const Changes& changes) {
+  for (std::size_t i = 0; i < changes.size(); ++i) {
+    u32 hash = 0x811c9dc5U;
+    for (const u32 word : changes.words(i)) hash = (hash ^ word) * 0x01000193U;
+    rows += changes.weight(i);
+    sum += hash * static_cast<u32>(changes.weight(i));
   }
-  return out;
-}
-
-void Checksum::add(const std::vector<u32>& words, std::int64_t weight) {
-  u32 hash = 0x811c9dc5U;
-  for (const u32 word : words) hash = (hash ^ word) * 0x01000193U;
-  rows += weight;
-  sum += hash * static_cast<u32>(weight);
 }
 
 }  // namespace dmm::bench

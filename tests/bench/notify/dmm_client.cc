@@ -4,7 +4,11 @@
 #include "dmm/testing/wait_for.h"
 #include "dmm/wire.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <atomic>
+#include <future>
 #include <optional>
 #include <span>
 #include <stdexcept>
@@ -22,7 +26,9 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr auto kPatience = std::chrono::seconds(120);
-constexpr std::size_t kInFlight = 64;
+/// Two threads notify a batch each, so that 64 are in flight and one batch is on its way while the
+/// other is answered.
+constexpr std::size_t kSteadyBatch = 32;
 constexpr std::size_t kNotifyChunk = 10'000;
 
 /// What the runs tell: a materializer has no other way to reach its surroundings.
@@ -43,7 +49,7 @@ struct Player {
 };
 
 std::string id_of(std::size_t identity) {
-  return "p" + std::to_string(identity);
+  return fmt::format("p{}", identity);
 }
 
 void require_all(const std::vector<BatchFailure>& failures) {
@@ -177,18 +183,23 @@ DmmClient::Seconds DmmClient::drain(std::size_t count, bool write) {
 
 DmmClient::Seconds DmmClient::steady(std::size_t count, std::size_t identities) {
   std::vector<Player> players;
-  for (std::size_t i = 0; i < identities; ++i) players.push_back(impl_->player(i));
+  for (std::size_t i = 0; i < identities + kSteadyBatch; ++i) {
+    players.push_back(impl_->player(i % identities));
+  }
   Working working(impl_->open(), false);
   working.start();
   testing::wait_for("the lease of the type", [&] { return working.stats().holds_lease; });
   const auto begin = Clock::now();
-  for (std::size_t sent = 0; sent < count;) {
-    const std::size_t first = sent % identities;
-    const std::size_t some = std::min({kInFlight, count - sent, identities - first});
-    require_all(
-        impl_->publisher->notify_all(std::span<const Player>(players).subspan(first, some)));
-    sent += some;
-  }
+  std::atomic<std::size_t> next{0};
+  const auto notify_in_batches = [&] {
+    for (std::size_t first = 0; (first = next.fetch_add(kSteadyBatch)) < count;) {
+      require_all(impl_->publisher->notify_all(std::span<const Player>(players).subspan(
+          first % identities, std::min(kSteadyBatch, count - first))));
+    }
+  };
+  auto other = std::async(std::launch::async, notify_in_batches);
+  notify_in_batches();
+  other.get();
   impl_->wait_until_done(working, count);
   return Clock::now() - begin;
 }

@@ -1,21 +1,29 @@
 // The area "notify" of scripts/bench: notify -> materialize beside a bare libnats client that does
-// the same durable operations. Both take turns, A B A B, on one server of their own.
+// the same durable operations, and beside job systems of other people. All take turns, A B A B, on
+// servers of their own.
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
 
+#include <charconv>
 #include <chrono>
 #include <cstddef>
 #include <cstdio>
 #include <cstring>
 #include <exception>
+#include <filesystem>
+#include <map>
+#include <optional>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "dmm/testing/nats_server.h"
 #include "tests/bench/notify/bare_client.h"
 #include "tests/bench/notify/dmm_client.h"
+#include "tests/bench/notify/peers.h"
 #include "tests/bench/support/cpu.h"
 #include "tests/bench/support/report.h"
 #include "tests/bench/support/statistics.h"
@@ -27,13 +35,16 @@ using Seconds = std::chrono::duration<double>;
 constexpr auto kInterval = std::chrono::milliseconds(20);  // 50 a second
 constexpr std::size_t kSteadyIdentities = 10'000;
 constexpr std::size_t kSongBytes = 100;
+/// Peers work this share of --count, because they are slower; they warm up before.
+constexpr std::size_t kPeerShare = 5;
 
 struct Arguments {
   std::size_t count = 50'000;
   std::size_t latencies = 250;
-  int rounds = 3;
+  std::size_t rounds = 3;
   bool check = false;
   std::string json;
+  std::filesystem::path peers;  // their directory; empty: without them
 };
 
 /// What one side did, a value for each round (latencies: for each notify).
@@ -54,6 +65,14 @@ void measure(pid_t server, std::size_t count, std::vector<double>& rates, std::v
   cpu.push_back(used.count() * 1e6 / static_cast<double>(count));
 }
 
+/// What a peer did, a value for each round.
+struct PeerSide {
+  std::string system;
+  std::vector<double> steady;                // 1/s
+  std::vector<double> client_us, server_us;  // CPU of each job
+};
+using PeerSides = std::map<std::string, PeerSide>;
+
 void require_empty(std::uint64_t tokens, const char* who) {
   if (tokens == 0) return;
   throw std::runtime_error(fmt::format("{} left {} tokens behind: no figure", who, tokens));
@@ -63,8 +82,8 @@ void append_us(std::vector<double>& to, const std::vector<Seconds>& from) {
   for (const Seconds time : from) to.push_back(time.count() * 1e6);
 }
 
-void run_bare(const Arguments& arguments, const testing::NatsServer& server, int round, Side& side,
-              std::vector<double>& round_trips) {
+void run_bare(const Arguments& arguments, const testing::NatsServer& server, std::size_t round,
+              Side& side, std::vector<double>& round_trips) {
   // As long as what dmm sends for the same object.
   const std::string payload =
       fmt::format(R"({{"current_song":"{:*<{}}","id":"p12345","plays":0}})", "", kSongBytes);
@@ -85,7 +104,8 @@ void run_bare(const Arguments& arguments, const testing::NatsServer& server, int
   require_empty(client.tokens_left() - arguments.latencies, "the bare client");
 }
 
-void run_dmm(const Arguments& arguments, const testing::NatsServer& server, int round, Side& side) {
+void run_dmm(const Arguments& arguments, const testing::NatsServer& server, std::size_t round,
+             Side& side) {
   DmmClient client(server.url(), fmt::format("dmm{}", round), std::string(kSongBytes, '*'));
   const pid_t pid = server.pid();
   // Settles every identity, so that the entries of the measured runs exist.
@@ -106,6 +126,22 @@ void run_dmm(const Arguments& arguments, const testing::NatsServer& server, int 
   require_empty(client.tokens_left(), "dmm");
 }
 
+std::size_t peer_count(const Arguments& arguments) {
+  return (arguments.count + kPeerShare - 1) / kPeerShare;
+}
+
+void run_peers(const Arguments& arguments, Peers& peers, PeerSides& sides) {
+  for (const std::string& name : peers.names()) {
+    fmt::print(stderr, "  {}\n", name);
+    const PeerRun run = peers.steady(name, peer_count(arguments));
+    PeerSide& side = sides[name];
+    side.system = run.system;
+    side.steady.push_back(run.rate);
+    side.client_us.push_back(run.client_us);
+    side.server_us.push_back(run.server_us);
+  }
+}
+
 Goal at_least(double ratio, double wanted) {
   return {fmt::format(">= {:.2f}", wanted), [=] { return ratio >= wanted; }};
 }
@@ -115,8 +151,9 @@ Goal at_most(double value, double wanted, std::string text) {
 }
 
 void add_rate(Report& report, const char* name, const std::vector<double>& dmm,
-              const std::vector<double>& bare, double floor, double aim) {
-  Figure figure{name, median(dmm), "1/s", "bare client", median(bare), {}, {}};
+              const std::string& against, const std::vector<double>& baseline, double floor,
+              double aim) {
+  Figure figure{name, median(dmm), "jobs/s", against, median(baseline), {}, {}};
   figure.floor = at_least(figure.ratio(), floor);
   figure.aim = at_least(figure.ratio(), aim);
   report.add(std::move(figure));
@@ -124,9 +161,10 @@ void add_rate(Report& report, const char* name, const std::vector<double>& dmm,
 
 Report make_report(const Side& dmm, const Side& bare, const std::vector<double>& round_trips) {
   Report report;
-  add_rate(report, "notify drain", dmm.drain, bare.drain, 0.4, 0.7);              // P10
-  add_rate(report, "notify drain cas", dmm.drain_cas, bare.drain_cas, 0.4, 0.6);  // P11
-  add_rate(report, "notify steady", dmm.steady, bare.steady, 0.4, 0.7);           // P12
+  add_rate(report, "notify drain", dmm.drain, "bare client", bare.drain, 0.4, 0.7);  // P10
+  add_rate(report, "notify drain cas", dmm.drain_cas, "bare client", bare.drain_cas, 0.4,
+           0.6);                                                                        // P11
+  add_rate(report, "notify steady", dmm.steady, "bare client", bare.steady, 0.4, 0.7);  // P12
   // P14
   const double p50 = quantile(dmm.latency, 0.5);
   const double bare50 = quantile(bare.latency, 0.5);
@@ -156,6 +194,31 @@ Report make_report(const Side& dmm, const Side& bare, const std::vector<double>&
   return report;
 }
 
+/// P12: at least twice the best of them, so at least twice each; aim four times.
+void add_peers(Report& report, const Side& dmm, const PeerSides& peers) {
+  for (const auto& [name, peer] : peers) {
+    add_rate(report, "notify steady peers", dmm.steady, peer.system, peer.steady, 2, 4);
+  }
+  for (const auto& [name, peer] : peers) {
+    report.add({"notify cpu peers",
+                median(dmm.steady_cpu),
+                "us",
+                peer.system,
+                median(peer.client_us) + median(peer.server_us),
+                {},
+                {}});
+  }
+}
+
+void print_peers(const PeerSides& peers) {
+  if (peers.empty()) return;
+  fmt::print("\npeers (cpu of each job, client + server)\n");
+  for (const auto& [name, peer] : peers) {
+    fmt::print("  {:>7.1f} + {:>7.1f} us  {}\n", median(peer.client_us), median(peer.server_us),
+               peer.system);
+  }
+}
+
 void print_beside(const Side& dmm, const Side& bare) {
   fmt::print("\nbeside (no goals)               dmm     baseline\n");
   const auto line = [](const char* name, const std::vector<double>& a, const std::vector<double>& b,
@@ -169,26 +232,52 @@ void print_beside(const Side& dmm, const Side& bare) {
 
 int run(const Arguments& arguments) {
   const testing::NatsServer server;
-  fmt::print("notify: {} tokens, {} notifies at 50/s, {} rounds A B A B, nats-server at {}\n",
+  fmt::print("notify: {} tokens, {} notifies at 50/s, {} rounds in turns, nats-server at {}\n",
              arguments.count, arguments.latencies, arguments.rounds, server.url());
   fmt::print("A, the bare client: {}\nB, dmm: Bucket, register_type, WorkStream with defaults\n",
              kBareClientIs);
+  std::optional<Peers> others;
+  if (!arguments.peers.empty()) {
+    others.emplace(arguments.peers, server);
+    fmt::print("C, peers: {}, {} jobs each\n", fmt::join(others->names(), ", "),
+               peer_count(arguments));
+  }
   Side bare;
   Side dmm;
+  PeerSides peers;
   std::vector<double> round_trips;
-  for (int round = 0; round < arguments.rounds; ++round) {
+  for (std::size_t round = 0; round < arguments.rounds; ++round) {
     fmt::print(stderr, "round {} of {}: bare client\n", round + 1, arguments.rounds);
     run_bare(arguments, server, round, bare, round_trips);
     fmt::print(stderr, "round {} of {}: dmm\n", round + 1, arguments.rounds);
     run_dmm(arguments, server, round, dmm);
+    if (others) {
+      fmt::print(stderr, "round {} of {}: peers\n", round + 1, arguments.rounds);
+      run_peers(arguments, *others, peers);
+    }
   }
-  const Report report = make_report(dmm, bare, round_trips);
+  Report report = make_report(dmm, bare, round_trips);
+  add_peers(report, dmm, peers);
   fmt::print("\n");
   report.print();
   print_beside(dmm, bare);
+  print_peers(peers);
   if (!arguments.json.empty()) report.append_json(arguments.json);
   const auto below = report.below_floor();
   return arguments.check && !below.empty() ? 3 : 0;
+}
+
+/// A number from 1 to 10 million, or std::invalid_argument.
+std::size_t number_from(const std::string& option, const std::string& text) {
+  constexpr std::size_t kMost = 10'000'000;
+  std::size_t value = 0;
+  const char* end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data(), end, value);
+  if (error != std::errc{} || rest != end || value < 1 || value > kMost) {
+    throw std::invalid_argument(
+        fmt::format("{} takes a number from 1 to {}, not \"{}\"", option, kMost, text));
+  }
+  return value;
 }
 
 Arguments parse(int argc, char** argv) {
@@ -204,17 +293,16 @@ Arguments parse(int argc, char** argv) {
     if (option == "--json") {
       arguments.json = value;
     } else if (option == "--count") {
-      arguments.count = std::stoul(value);
+      arguments.count = number_from(option, value);
     } else if (option == "--latencies") {
-      arguments.latencies = std::stoul(value);
+      arguments.latencies = number_from(option, value);
     } else if (option == "--rounds") {
-      arguments.rounds = std::stoi(value);
+      arguments.rounds = number_from(option, value);
+    } else if (option == "--peers") {
+      arguments.peers = value;
     } else {
       throw std::invalid_argument(option + ": unknown");
     }
-  }
-  if (arguments.count < 1 || arguments.latencies < 1 || arguments.rounds < 1) {
-    throw std::invalid_argument("--count, --latencies and --rounds are at least 1");
   }
   return arguments;
 }
@@ -229,7 +317,7 @@ int main(int argc, char** argv) {
     fmt::print(stderr,
                "bench_notify: {}\n"
                "usage: bench_notify [--json FILE] [--count N] [--latencies N] [--rounds N] "
-               "[--check]\n",
+               "[--check] [--peers DIRECTORY]\n",
                e.what());
     return 2;
   } catch (const std::exception& e) {

@@ -26,15 +26,20 @@ std::string verdict(const Figure& figure) {
   return reached(figure.aim) ? "aim reached" : "floor reached";
 }
 
+/// "bullmq 6.7.0" of "bullmq 6.7.0, Redis 7.0.15, concurrency 64", which would not fit a table.
+std::string name_of_baseline(const Figure& figure) {
+  return figure.against.substr(0, figure.against.find(','));
+}
+
 }  // namespace
 
 void Report::print() const {
-  fmt::print("{:<20} {:>12} {:>12}  {:<4} {:>6}  {:<12} {:<16} {}\n", "figure", "dmm", "baseline",
-             "unit", "ratio", "floor", "aim", "");
+  fmt::print("{:<20} {:>10} {:>10}  {:<6} {:>6}  {:<11} {:<15} {:<14} {}\n", "figure", "dmm",
+             "baseline", "unit", "ratio", "floor", "aim", "", "baseline is");
   for (const Figure& figure : figures_) {
-    fmt::print("{:<20} {:>12} {:>12}  {:<4} {:>6.2f}  {:<12} {:<16} {}\n", figure.name,
+    fmt::print("{:<20} {:>10} {:>10}  {:<6} {:>6.2f}  {:<11} {:<15} {:<14} {}\n", figure.name,
                number(figure.value), number(figure.baseline), figure.unit, figure.ratio(),
-               figure.floor.text, figure.aim.text, verdict(figure));
+               figure.floor.text, figure.aim.text, verdict(figure), name_of_baseline(figure));
   }
   std::fflush(stdout);
 }

@@ -19,7 +19,7 @@ struct Figure {
   std::string name;     ///< words in a fixed order: "notify drain"
   double value = 0;     ///< of dmm
   std::string unit;     ///< "1/s", "us"
-  std::string against;  ///< what the baseline is: "bare client"
+  std::string against;  ///< what the baseline is: "bare client"; a name, then after a comma details
   double baseline = 0;  ///< in the same unit
   Goal floor;           ///< to ship
   Goal aim;

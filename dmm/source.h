@@ -1,0 +1,68 @@
+#pragma once
+
+// Where the inputs of a view come from: anything that holds rows by key, can tell them all, and
+// then tells what changes. dmm brings report streams, KV buckets, the caches of other views
+// (dmm/view.h) and PostgreSQL tables (dmm/postgres/table.h).
+
+#include <chrono>
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include <nlohmann/json.hpp>
+
+namespace dmm {
+
+/// A row of a source as it is now.
+struct SourceRow {
+  std::string key;                      ///< names the row within its source
+  std::optional<std::string> document;  ///< a JSON object as text; none: it was said to be deleted
+  /// Grows with every change that the source tells; for freshness and for people, for example the
+  /// sequence of a message or a PostgreSQL snapshot.
+  std::string position;
+  std::chrono::system_clock::time_point changed_at;  ///< by the source's clock
+};
+
+/// What a reading tells its owner; called in order, by one thread at a time, which is not the
+/// owner's. It copies what it needs, hands it over and returns.
+class SourceSink {
+ public:
+  virtual ~SourceSink() = default;
+  virtual void on_row(SourceRow row) noexcept = 0;
+  /// Every row that was there when reading began has been told.
+  virtual void on_loaded() noexcept = 0;
+  /// Rows may be missing that nobody deleted one by one: history was lost, the table was truncated,
+  /// fewer rows are there than should be. Nothing is removed on the strength of their absence until
+  /// a person approves. Reading goes on.
+  virtual void on_doubt(std::string reason) noexcept = 0;
+  /// The source begins anew, because it cannot tell what changed since: all that was told is void.
+  /// Every row is told again, then on_loaded(). Comes with a doubt of its own where there is one.
+  virtual void on_restart(std::string reason) noexcept = 0;
+};
+
+/// A source that is being read. Destroying it stops it; nothing is told after.
+class SourceReading {
+ public:
+  virtual ~SourceReading() = default;
+  /// Allows `rows` more rows to be told. None is told before the first grant.
+  virtual void grant(std::size_t rows) = 0;
+  /// What the next reading has to know to find out whether rows were lost meanwhile; kept by the
+  /// view, a few hundred bytes. null: not known yet. Any thread.
+  virtual nlohmann::json baseline() const = 0;
+};
+
+class Source {
+ public:
+  virtual ~Source() = default;
+  /// For people: "reports of player", "table songs".
+  virtual std::string description() const = 0;
+  /// Begins to read. Survives the loss and return of the server behind it.
+  /// baseline   of the last reading that was fully loaded, or null.
+  /// sink       outlives the reading.
+  /// Throws Error{retry} if the server cannot be reached now; {invalid} for what cannot heal.
+  virtual std::unique_ptr<SourceReading> read(const nlohmann::json& baseline,
+                                              SourceSink& sink) = 0;
+};
+
+}  // namespace dmm

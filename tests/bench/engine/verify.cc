@@ -1,0 +1,83 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <map>
+#include <stdexcept>
+
+#include "tests/bench/engine/measure.h"
+
+namespace dmm::bench {
+namespace {
+
+using Rows = std::map<std::vector<std::uint32_t>, std::int64_t>;
+
+void add(const Changes& changes, Rows& rows) {
+  for (std::size_t i = 0; i < changes.size(); ++i) {
+    const auto words = changes.words(i);
+    const auto at = rows.try_emplace({words.begin(), words.end()}).first;
+    if ((at->second += changes.weight(i)) == 0) rows.erase(at);
+  }
+}
+
+std::string first_difference(const Rows& rows, const Rows& expected) {
+  for (const auto& [words, weight] : expected) {
+    const auto at = rows.find(words);
+    if (at == rows.end()) return fmt::format("{} is missing", words);
+    if (at->second != weight) return fmt::format("{} is there {} times", words, at->second);
+  }
+  for (const auto& [words, weight] : rows) {
+    if (!expected.contains(words)) return fmt::format("{} is too many", words);
+  }
+  return {};
+}
+
+struct Contestant {
+  const char* name;
+  std::unique_ptr<Subject> subject;
+  Rows rows;
+};
+
+}  // namespace
+
+void verify(const std::string& workload, std::uint32_t size) {
+  const auto generator = make_generator(workload, size);
+  const auto judge = make_sqlite(workload);
+  std::vector<Contestant> contestants;
+  for (const char* name : {"dmm", "dmm-json", "ceiling", "ceiling-json", "sqlite"}) {
+    contestants.push_back({name, make_subject(name, workload), {}});
+  }
+  Events events;
+  Changes changes;
+  const auto step = [&](const std::string& point) {
+    judge->prepare(events);
+    judge->step();
+    Rows expected;
+    changes.clear();
+    judge->recompute(changes);
+    add(changes, expected);
+    for (Contestant& contestant : contestants) {
+      contestant.subject->prepare(events);
+      contestant.subject->step();
+      changes.clear();
+      contestant.subject->changes(changes);
+      add(changes, contestant.rows);
+      const std::string difference = first_difference(contestant.rows, expected);
+      if (difference.empty()) continue;
+      throw std::runtime_error(fmt::format("{} {}: {} is wrong after {}: {}", workload, size,
+                                           contestant.name, point, difference));
+    }
+    events.clear();
+  };
+  while (generator->load(events)) continue;
+  step("the load");
+  for (int i = 1; i <= 100; ++i) {
+    generator->update(events);
+    step(fmt::format("update {}", i));
+  }
+  for (int i = 1; i <= 5; ++i) {
+    for (std::size_t j = 0; j < kBatchReports; ++j) generator->update(events);
+    step(fmt::format("batch {}", i));
+  }
+}
+
+}  // namespace dmm::bench

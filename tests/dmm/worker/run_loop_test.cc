@@ -1,0 +1,261 @@
+// Goal: the run loop keeps its invariants when answers are late, history is lost, the lease goes or
+// the work is stopped half-way. Real servers seldom do these at the right moment; streams in memory
+// do.
+
+#include "dmm/worker/run_loop.h"
+
+#include <catch2/catch.hpp>
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
+#include "dmm/json.h"
+#include "dmm/testing/wait_for.h"
+#include "tests/dmm/memory_stream.h"
+
+namespace dmm::worker {
+
+namespace {
+
+using namespace std::chrono_literals;
+using testing::MemoryStream;
+using testing::wait_for;
+
+const Identity kPlayer{"player", "kitchen"};
+
+// Matters that no test here needs.
+class NoMatters final : public Matters {
+ public:
+  nlohmann::json matter(const Identity&) override { return nullptr; }
+  void notify(const Identity&, const nlohmann::json&) override {}
+  void poke(const Identity&) override {}
+  const std::string& type_name(std::type_index) const override { return name_; }
+
+ private:
+  const std::string name_ = "player";
+};
+
+// What a handler saw when it ran.
+struct Seen {
+  std::string id;
+  std::string cache;
+  bool deleted = false;
+};
+
+// A run loop at work on streams in memory.
+struct Worker : testing::MemoryNamespace {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::vector<Seen> seen;
+  std::atomic<bool> holding = false;  // handlers wait while this is set
+  std::atomic<int> inside = 0;
+  std::atomic<int> inside_most = 0;
+  std::function<Outcome(Context&, nlohmann::json&)> then = [](Context&, nlohmann::json&) {
+    return Outcome::done();
+  };
+  NoMatters matters;
+  std::unique_ptr<RunLoop> loop;
+  std::jthread thread;
+
+  void start(WorkOptions options = {}) {
+    const AnyMaterializer materializer{
+        [this](Context& context, nlohmann::json& value) { return handle(context, value); }};
+    loop = std::make_unique<RunLoop>(streams, matters, "player", materializer, options);
+    thread = std::jthread([this](const std::stop_token& stop) { loop->work(stop); });
+    wait_for("the lease", [&] { return loop->stats().holds_lease; });
+  }
+  ~Worker() {
+    release();
+    cache->let_go(MemoryStream::Call::last);
+  }
+  Outcome handle(Context& context, nlohmann::json& value) {
+    const int now = ++inside;
+    if (now > inside_most) inside_most = now;
+    std::unique_lock lock(mutex);
+    seen.push_back({context.identity().id, value.dump(), context.deleted()});
+    changed.wait(lock, [&] { return !holding; });
+    lock.unlock();
+    --inside;
+    return then(context, value);
+  }
+  void release() {
+    const std::lock_guard lock(mutex);
+    holding = false;
+    changed.notify_all();
+  }
+  // Lets a time go by in which something must not happen.
+  void wait_past(std::chrono::milliseconds time) {
+    const auto until = std::chrono::steady_clock::now() + time;
+    wait_for("the time", [&] { return std::chrono::steady_clock::now() > until; });
+  }
+  std::size_t runs() {
+    const std::lock_guard lock(mutex);
+    return seen.size();
+  }
+  Seen run(std::size_t number) {
+    const std::lock_guard lock(mutex);
+    return seen.at(number);
+  }
+
+  std::string token_subject() const { return streams.names.token_subject(kPlayer); }
+  std::string entry_subject() const { return streams.names.entry_subject(key_of(kPlayer)); }
+  Sequence put_token(std::string news, transport::Headers headers = {}) {
+    return work->put(token_subject(), std::move(news), std::move(headers));
+  }
+  bool done() const { return !work->look(token_subject()); }
+  std::string entry() const {
+    const auto message = cache->look(entry_subject());
+    return message ? message->payload : "";
+  }
+};
+
+}  // namespace
+
+TEST_CASE("run loop: an answer to an earlier round touches no later one", "[run_loop][unit]") {
+  Worker worker;
+  worker.cache->put(worker.entry_subject(), R"({"song":"stored"})");
+  // The first round asks for the entry and never hears; what it asked for is answered much later.
+  worker.cache->hold(MemoryStream::Call::last);
+  worker.start({.timeout = 100ms, .backoff_first = 1ms, .backoff_max = 1ms});
+  worker.holding = true;
+  worker.put_token(R"({"song":"first"})");
+  wait_for("the first run", [&] { return worker.runs() == 1; });
+  wait_for("its question", [&] { return worker.cache->held(MemoryStream::Call::last) == 1; });
+  // Someone writes the entry, so that the answer on its way is out of date.
+  worker.cache->put(worker.entry_subject(), R"({"song":"of someone else"})");
+  wait_for("its time to be over", [&] { return worker.loop->stats().retrying == 1; });
+  worker.release();
+  wait_for("the next run", [&] { return worker.runs() >= 2; });
+  wait_for("its question", [&] { return worker.cache->held(MemoryStream::Call::last) >= 2; });
+  worker.cache->let_go(MemoryStream::Call::last);
+  wait_for("the token to go", [&] { return worker.done(); });
+  CHECK(worker.entry() == R"({"song":"first"})");
+  CHECK(worker.loop->stats().conflicts == 0);
+  CHECK(worker.inside_most == 1);
+}
+
+TEST_CASE("run loop: history that is lost during a run ends neither the run nor the worker",
+          "[run_loop][unit]") {
+  Worker worker;
+  worker.start({.timeout = 200ms});
+  worker.holding = true;
+  worker.put_token(R"({"song":"old"})");
+  wait_for("the run", [&] { return worker.runs() == 1; });
+  worker.work->lose_history("2025-01-01T00:00:00Z");
+  worker.put_token(R"({"song":"new"})");
+  wait_for("the loss to be seen", [&] { return worker.loop->stats().history_losses == 1; });
+  // Past the deadline of the run that belongs to what is lost: its timer must be gone.
+  worker.wait_past(400ms);
+  CHECK(worker.runs() == 1);  // not beside the one that still runs
+  worker.release();
+  wait_for("the news of the new stream", [&] { return worker.done(); });
+  CHECK(worker.entry() == R"({"song":"new"})");
+  CHECK(worker.inside_most == 1);
+  const auto stored = worker.cache->look(worker.entry_subject());
+  REQUIRE(stored);
+  CHECK(std::string(*stored->header(wire::kDone)).find("2025") != std::string::npos);
+}
+
+TEST_CASE("run loop: what came before a loss of history is void and what came after is not",
+          "[run_loop][unit]") {
+  Worker worker;
+  worker.start();
+  for (int round = 1; round <= 20; ++round) {
+    const std::size_t runs = worker.runs();
+    worker.holding = true;
+    worker.put_token(R"({"song":"void"})");
+    wait_for("its run", [&] { return worker.runs() == runs + 1; });
+    worker.work->lose_history(std::to_string(2024 + round) + "-01-01T00:00:00Z");
+    const std::string news = R"({"song":")" + std::to_string(round) + R"("})";
+    worker.put_token(news);
+    const auto losses = static_cast<std::uint64_t>(round);
+    wait_for("the loss", [&] { return worker.loop->stats().history_losses == losses; });
+    worker.release();
+    wait_for("the news", [&] { return worker.done() && worker.entry() == news; });
+  }
+  CHECK(worker.runs() == 40);
+}
+
+TEST_CASE("run loop: at shutdown what waits for its entry is given back without a run",
+          "[run_loop][unit]") {
+  Worker worker;
+  worker.cache->hold(MemoryStream::Call::last);
+  worker.start();
+  const Sequence token = worker.put_token("");  // a poke: it needs the entry first
+  wait_for("the question", [&] { return worker.cache->held(MemoryStream::Call::last) == 1; });
+  worker.thread.request_stop();
+  worker.wait_past(300ms);  // so that the owner has seen it
+  worker.cache->let_go(MemoryStream::Call::last);
+  worker.thread.join();
+  CHECK(worker.runs() == 0);
+  REQUIRE(worker.work->look(worker.token_subject()));
+  CHECK(worker.work->look(worker.token_subject())->sequence == token);
+}
+
+TEST_CASE("run loop: a lease that someone else took is noticed at the next beat",
+          "[run_loop][unit]") {
+  Worker worker;
+  worker.start();
+  const Epoch next{2};
+  worker.leases->put(worker.streams.names.lease_subject("work.player.all", next),
+                     R"({"holder":"someone else"})");
+  wait_for(
+      "the loss", [&] { return worker.loop->stats().lease_losses == 1; }, 2s);
+  const Sequence token = worker.put_token(R"({"song":"for someone else"})");
+  CHECK_FALSE(worker.loop->stats().holds_lease);
+  CHECK(worker.runs() == 0);
+  CHECK(worker.work->look(worker.token_subject())->sequence == token);
+}
+
+TEST_CASE("run loop: a result that is ready after the lease was lost is not stored",
+          "[run_loop][unit]") {
+  Worker worker;
+  worker.start();
+  worker.holding = true;
+  const Sequence token = worker.put_token(R"({"song":"late"})");
+  wait_for("the run", [&] { return worker.runs() == 1; });
+  worker.leases->put(worker.streams.names.lease_subject("work.player.all", Epoch{2}),
+                     R"({"holder":"someone else"})");
+  wait_for(
+      "the loss", [&] { return worker.loop->stats().lease_losses == 1; }, 2s);
+  worker.release();
+  wait_for("the run to end", [&] { return worker.inside == 0; });
+  worker.thread.request_stop();
+  worker.thread.join();
+  CHECK(worker.entry().empty());
+  CHECK(worker.work->look(worker.token_subject())->sequence == token);
+}
+
+TEST_CASE("run loop: a tombstone that asks for another run stays one", "[run_loop][unit]") {
+  Worker worker;
+  worker.cache->put(worker.entry_subject(), R"({"song":"last"})");
+  std::atomic<int> rounds = 0;
+  worker.then = [&](Context& context, nlohmann::json&) {
+    if (context.deleted() && ++rounds < 3) return Outcome::requeue_after(1ms);
+    return Outcome::done();
+  };
+  worker.start();
+  worker.put_token(R"({"song":"last"})", {{std::string(wire::kDeleted), "1"}});
+  wait_for("the end of it", [&] { return worker.done() && worker.runs() == 3; });
+  for (std::size_t i = 0; i < 3; ++i) CHECK(worker.run(i).deleted);
+  const auto entry = worker.cache->look(worker.entry_subject());
+  REQUIRE(entry);
+  CHECK(wire::is_removed(*entry));
+}
+
+TEST_CASE("run loop: news begin to run before their entry is read", "[run_loop][unit]") {
+  Worker worker;
+  worker.cache->put(worker.entry_subject(), R"({"song":"stored"})");
+  worker.cache->hold(MemoryStream::Call::last);
+  worker.start();
+  worker.put_token(R"({"song":"news"})");
+  wait_for("the run", [&] { return worker.runs() == 1 && worker.inside == 0; });
+  CHECK(worker.entry() == R"({"song":"stored"})");
+  worker.cache->let_go(MemoryStream::Call::last);
+  wait_for("the token to go", [&] { return worker.done(); });
+  CHECK(worker.entry() == R"({"song":"news"})");
+}
+
+}  // namespace dmm::worker
