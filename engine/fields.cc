@@ -60,14 +60,18 @@ Value Fields::pick(ValueRef document) const {
       plan->kept.emplace_back(i, below);
     }
     const bool all = keys.size() == document.size();
+    plan->everything = all;
+    for (const auto& [index, below] : plan->kept)
+      plan->everything = plan->everything && below->whole_;
     plan->to = all ? plan->from : ShapePtr(Shape::make(std::move(keys)));
     memo_.plan = std::move(plan);
   }
+  if (memo_.plan->everything) return Value(document);
   const std::shared_ptr<Plan> plan = memo_.plan;
-  std::vector<Value> values;
-  values.reserve(plan->kept.size());
-  for (const auto& [index, below] : plan->kept) values.push_back(below->pick(document.at(index)));
-  return Value::object(*plan->to, values);
+  return Value::object_of(*plan->to, [&](std::size_t i) {
+    const auto& [index, below] = plan->kept[i];
+    return below->pick(document.at(index));
+  });
 }
 
 }  // namespace dmm::engine

@@ -42,6 +42,7 @@ class Fields {
     ShapePtr from;
     ShapePtr to;
     std::vector<std::pair<std::size_t, const Fields*>> kept;
+    bool everything = false;  // nothing is left out, at any depth
   };
   // It names members of this object by their address, so a copy begins without one.
   struct Memo {

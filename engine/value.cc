@@ -33,16 +33,6 @@ SlotsNode* new_slots(std::size_t size, std::uint64_t head) {
   return node;
 }
 
-void fill(SlotsNode* node, std::span<const Value> values) noexcept {
-  std::uint64_t* slots = node->slots();
-  auto* kinds = reinterpret_cast<std::uint8_t*>(slots + values.size());
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    const ValueRef ref = values[i].canonical().release_ref();
-    slots[i] = ref.bits;
-    kinds[i] = static_cast<std::uint8_t>(ref.kind);
-  }
-}
-
 ValueRef ref_of(const Node* node, Kind kind) noexcept {
   return {reinterpret_cast<std::uint64_t>(node), kind};
 }
@@ -166,17 +156,32 @@ Value Value::string(std::string_view text) {
   return adopt(ref_of(node, Kind::string));
 }
 
+internal::SlotsBuilder::SlotsBuilder(std::size_t size)
+    : node_(new_slots(size, size)), size_(size), kind_(Kind::list) {}
+
+internal::SlotsBuilder::SlotsBuilder(const Shape& shape)
+    : node_(new_slots(shape.size(), reinterpret_cast<std::uint64_t>(&shape))),
+      size_(shape.size()),
+      kind_(Kind::object) {
+  shape.retain();
+}
+
+// The slots that are not filled become null, and the value is destroyed as a whole.
+void internal::SlotsBuilder::abandon() noexcept {
+  while (filled_ < size_) add({});
+  finish();
+}
+
 Value Value::list(std::span<const Value> items) {
-  SlotsNode* node = new_slots(items.size(), items.size());
-  fill(node, items);
-  return adopt(ref_of(node, Kind::list));
+  internal::SlotsBuilder builder(items.size());
+  for (const Value& item : items) builder.add(item);
+  return builder.finish();
 }
 
 Value Value::object(const Shape& shape, std::span<const Value> values) {
-  SlotsNode* node = new_slots(values.size(), reinterpret_cast<std::uint64_t>(&shape));
-  shape.retain();
-  fill(node, values);
-  return adopt(ref_of(node, Kind::object));
+  internal::SlotsBuilder builder(shape);
+  for (const Value& value : values) builder.add(value);
+  return builder.finish();
 }
 
 Value Value::canonical() const noexcept {

@@ -130,6 +130,9 @@ class Value {
   static Value list(std::span<const Value> items);
   /// An object of `shape`; `values` in the order of the shape's keys.
   static Value object(const Shape& shape, std::span<const Value> values);
+  /// An object of `shape` whose member i is what part(i) gives; called in order.
+  template <class Part>
+  static Value object_of(const Shape& shape, const Part& part);
   /// Takes over a reference that the caller already owns.
   static Value adopt(ValueRef ref) noexcept {
     Value result;
@@ -214,6 +217,47 @@ class ShapePtr {
  private:
   Shape* shape_ = nullptr;
 };
+
+namespace internal {
+
+/// A new list or object whose slots are filled one after the other.
+class SlotsBuilder {
+ public:
+  explicit SlotsBuilder(std::size_t size);
+  explicit SlotsBuilder(const Shape& shape);
+  SlotsBuilder(const SlotsBuilder&) = delete;
+  SlotsBuilder& operator=(const SlotsBuilder&) = delete;
+  ~SlotsBuilder() {
+    if (node_ != nullptr) abandon();
+  }
+  void add(Value value) noexcept {
+    if (value.kind() == Kind::real) value = value.canonical();
+    const ValueRef ref = value.release_ref();
+    node_->slots()[filled_] = ref.bits;
+    reinterpret_cast<std::uint8_t*>(node_->slots() + size_)[filled_++] =
+        static_cast<std::uint8_t>(ref.kind);
+  }
+  /// The value; all slots must be filled.
+  Value finish() noexcept {
+    return Value::adopt({reinterpret_cast<std::uint64_t>(std::exchange(node_, nullptr)), kind_});
+  }
+
+ private:
+  void abandon() noexcept;
+  SlotsNode* node_;
+  std::size_t size_;
+  std::size_t filled_ = 0;
+  Kind kind_;
+};
+
+}  // namespace internal
+
+template <class Part>
+Value Value::object_of(const Shape& shape, const Part& part) {
+  internal::SlotsBuilder builder(shape);
+  for (std::size_t i = 0, n = shape.size(); i < n; ++i) builder.add(part(i));
+  return builder.finish();
+}
 
 inline std::size_t ValueRef::size() const noexcept {
   const auto* node = reinterpret_cast<const internal::SlotsNode*>(bits);

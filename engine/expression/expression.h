@@ -93,6 +93,11 @@ class Expression {
   virtual const class Path* as_path() const noexcept { return nullptr; }
   /// The value, when it is the same for every document.
   virtual const Value* as_constant() const noexcept { return nullptr; }
+  /// The shape, and the expression of each member in its order, when it makes an object of such.
+  virtual const Shape* as_object(
+      std::span<const std::shared_ptr<const Expression>>& /*members*/) const noexcept {
+    return nullptr;
+  }
 };
 using ExpressionPtr = std::shared_ptr<const Expression>;
 

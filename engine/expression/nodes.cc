@@ -137,16 +137,24 @@ bool DefinedOrNode::eval(Scope& scope, Value& out) const {
 }
 
 bool ListNode::eval(Scope& scope, Value& out) const {
-  Evaluated items;
-  if (!items.eval(items_, scope)) return false;
-  out = Value::list(items.values());
+  SlotsBuilder builder(items_.size());
+  for (const ExpressionPtr& item : items_) {
+    Value value;
+    if (!item->eval(scope, value)) return false;
+    builder.add(std::move(value));
+  }
+  out = builder.finish();
   return true;
 }
 
 bool DictNode::eval(Scope& scope, Value& out) const {
-  Evaluated members;
-  if (!members.eval(members_, scope)) return false;
-  out = Value::object(*shape_, members.values());
+  SlotsBuilder builder(*shape_);
+  for (const ExpressionPtr& member : members_) {
+    Value value;
+    if (!member->eval(scope, value)) return false;
+    builder.add(std::move(value));
+  }
+  out = builder.finish();
   return true;
 }
 

@@ -130,6 +130,10 @@ class DictNode final : public Expression {
   DictNode(ShapePtr shape, Expressions members)
       : shape_(std::move(shape)), members_(std::move(members)) {}
   bool eval(Scope& scope, Value& out) const override;
+  const Shape* as_object(std::span<const ExpressionPtr>& members) const noexcept override {
+    members = members_;
+    return shape_.get();
+  }
 
  private:
   ShapePtr shape_;

@@ -60,6 +60,7 @@ struct PlanNode {
   std::vector<KeyPair> keys;
   nlohmann::json residual;  ///< null: nothing
   bool soft = false;
+  bool only_unmatched = false;  ///< of a soft join: what comes next drops all pairs
   // group
   nlohmann::json key;
   nlohmann::json value;

@@ -115,6 +115,7 @@ class Lowering {
     }
     if (!node.residual.is_null()) spec.residual = compile(node.residual);
     spec.source = describe_join(node);
+    spec.only_unmatched = node.only_unmatched;
     return node.soft ? make_soft_join(std::move(spec)) : make_join(std::move(spec));
   }
 

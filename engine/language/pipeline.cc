@@ -313,12 +313,28 @@ class Planner {
       if (parts.size() > 1) stage.predicate = {{"@and", parts}};
       std::map<std::string, PlanPtr> sources;
       for (const std::string& name : branch.inputs) sources[name] = stream(name);
-      return internal::plan_join(stage, sources, used_after(branch, at), prefix + "_join",
-                                 options_.optimise);
+      PlanPtr join = internal::plan_join(stage, sources, used_after(branch, at), prefix + "_join",
+                                         options_.optimise);
+      join->only_unmatched = options_.optimise && join->soft && keeps_unmatched(branch, at, *join);
+      return join;
     } catch (const Error& error) {
       if (std::string_view(error.what()).starts_with("pipeline parse error")) throw;
       fail_stage(first, error.what());
     }
+  }
+
+  // True when the stage at `at` keeps only rows to which the soft join found nothing.
+  static bool keeps_unmatched(const Branch& branch, std::size_t at, const PlanNode& join) {
+    if (at >= branch.stages.size() || branch.stages[at].op != "@select") return false;
+    // The first condition, because an `@and` does not look at the others when it is false.
+    const auto parts = internal::conjuncts(branch.stages[at].argument);
+    if (parts.empty() || !parts.front().is_object() || parts.front().size() != 1) return false;
+    const json& argument = parts.front().begin().value();
+    const json& path = argument.is_array() && argument.size() == 1 ? argument[0] : argument;
+    if (parts.front().begin().key() != "@isnil" || !path.is_string()) return false;
+    const auto& text = path.get_ref<const std::string&>();
+    return Path::is_path(text) && !text.starts_with("$$") &&
+           Path::parse(text).members() == std::vector<std::string>{join.right_name};
   }
 
   PlanPtr plan_stage(const Branch& branch, std::size_t& at, const std::string& label,

@@ -1,6 +1,5 @@
-#include <algorithm>
-
 #include "engine/operators/group_state_internal.h"
+#include "engine/operators/hash_order_internal.h"
 #include "engine/packed/packed_table_internal.h"
 
 namespace dmm::engine {
@@ -25,13 +24,10 @@ class Group final : public Operator {
   // The members of one group are folded together: its row is made once before and once after them.
   bool step(StepContext& context, std::span<const Batch* const> in, Batch& out) override {
     for (const Row& row : *in[0]) take(context, row);
-    order_.resize(members_.size());
-    for (std::size_t i = 0; i < order_.size(); ++i)
-      order_[i] = (std::uint64_t{members_[i].hash} << 32) | i;
-    std::sort(order_.begin(), order_.end());
+    order_.assign(members_.size(), [this](std::size_t i) { return members_[i].hash; });
     while (applied_ < order_.size()) {
       groups_.prefetch_ahead(applied_, order_.size(),
-                             [this](std::size_t i) { return member(i).hash; });
+                             [this](std::size_t i) { return order_.hash(i); });
       if (!fold_group(context, out)) return context.overflow();
     }
     return true;
@@ -51,7 +47,7 @@ class Group final : public Operator {
   }
   void commit() noexcept override {
     clear_buffer(members_);
-    clear_buffer(order_);
+    order_.clear();
     applied_ = 0;
   }
   void reset() override {
@@ -129,26 +125,13 @@ class Group final : public Operator {
     members_.push_back(std::move(made));
   }
 
-  const Member& member(std::size_t place) const noexcept {
-    return members_[order_[place] & 0xFFFFFFFFU];
-  }
-
-  // Brings the members of the key at `applied_` together; they are apart only where hashes collide.
-  // returns the place behind them.
-  std::size_t gather_group() {
-    const Member& first = member(applied_);
-    std::size_t end = applied_ + 1;
-    for (std::size_t i = end; i < order_.size() && member(i).hash == first.hash; ++i) {
-      if (!(member(i).key == first.key)) continue;
-      const auto at = order_.begin() + static_cast<std::ptrdiff_t>(i);
-      std::rotate(order_.begin() + static_cast<std::ptrdiff_t>(end++), at, at + 1);
-    }
-    return end;
-  }
+  const Member& member(std::size_t place) const noexcept { return members_[order_[place]]; }
 
   // Folds all members of the key at `applied_`.
   bool fold_group(StepContext& context, Batch& out) {
-    const std::size_t end = gather_group();
+    const std::size_t end = order_.gather(applied_, [this](std::size_t a, std::size_t b) {
+      return members_[a].key == members_[b].key;
+    });
     const Member& first = member(applied_);
     Held group(*this, first.key, first.hash);
     Outcome before{group.cell.count > 0};
@@ -213,9 +196,9 @@ class Group final : public Operator {
   GroupLogic logic_;
   ShapePtr error_shape_;
   internal::PackedTable groups_{sizeof(GroupCell)};
-  std::vector<Member> members_;       // of this step, in the order in which they came
-  std::vector<std::uint64_t> order_;  // hash and place of the members, those of a key together
-  std::size_t applied_ = 0;           // how many of them, in this order, are folded in
+  std::vector<Member> members_;  // of this step, in the order in which they came
+  internal::HashOrder order_;    // of the members, those of a key together
+  std::size_t applied_ = 0;      // how many of them, in this order, are folded in
 };
 
 }  // namespace

@@ -34,9 +34,9 @@ GroupLogic::GroupLogic(const GroupSpec& spec) : spec_(spec), needs_(spec.element
   keep_documents_ = spec.documents;
   for (std::size_t i = 0; i < needs_.size(); ++i)
     has_elements_ = has_elements_ || i > 0 || needs_[i].sum || needs_[i].text;
-  std::vector<std::pair<std::string, int>> members = {{"key", -2}};
-  if (spec.values) members.emplace_back("values", -1);
-  if (spec.documents) members.emplace_back("documents", -3);
+  std::vector<std::pair<std::string, int>> members = {{"key", kKey}};
+  if (spec.values) members.emplace_back("values", kValues);
+  if (spec.documents) members.emplace_back("documents", kDocuments);
   for (std::size_t i = 0; i < spec.aggregates.size(); ++i)
     members.emplace_back("@" + std::to_string(i), static_cast<int>(i));
   std::sort(members.begin(), members.end());
@@ -46,6 +46,26 @@ GroupLogic::GroupLogic(const GroupSpec& spec) : spec_(spec), needs_(spec.element
     slots_.push_back(slot);
   }
   shape_ = ShapePtr(Shape::make(std::move(keys)));
+  project_directly();
+}
+
+// A projection that only names parts of the row is made of them; the row itself is then never made.
+void GroupLogic::project_directly() {
+  std::span<const ExpressionPtr> members;
+  const Shape* shape = spec_.projection ? spec_.projection->as_object(members) : nullptr;
+  if (shape == nullptr) return;
+  std::vector<int> slots;
+  for (const ExpressionPtr& member : members) {
+    const Path* path = member->as_path();
+    const auto names = path == nullptr ? std::nullopt : path->members();
+    if (!names || names->size() != 1 || path->of_subject()) return;
+    const std::int32_t slot = shape_->find(names->front());
+    if (slot < 0) return;
+    slots.push_back(slots_[static_cast<std::size_t>(slot)]);
+  }
+  slots_ = std::move(slots);
+  shape_ = ShapePtr::share(*shape);
+  direct_ = true;
 }
 
 bool GroupLogic::element(std::size_t index, Scope& scope, const Value& value, Value& out) const {
@@ -235,38 +255,31 @@ bool GroupLogic::fold_value(const GroupCell& group, const AggregateSpec& aggrega
   return fold_order(state.ordered.rows(), elements_[aggregate.source], aggregate, scope, out);
 }
 
+bool GroupLogic::part(int slot, ValueRef key, const GroupCell& group, Scope& scope,
+                      Value& out) const {
+  switch (slot) {
+    case kDocuments:
+      return list_of(group.extra->documents.rows(), documents_, scope, out);
+    case kKey:
+      out = Value(key);
+      return true;
+    case kValues:
+      return list_of(group.members.rows(), values_, scope, out);
+    default:
+      return fold_value(group, spec_.aggregates[static_cast<std::size_t>(slot)], scope, out);
+  }
+}
+
 bool GroupLogic::row(ValueRef key, const GroupCell& group, Scope& scope, Value& out) const {
-  constexpr std::size_t kFew = 12;
-  Value few[kFew];
-  std::vector<Value> many;
-  Value* values = few;
-  if (slots_.size() > kFew) {
-    many.resize(slots_.size());
-    values = many.data();
+  SlotsBuilder builder(*shape_);
+  for (const int slot : slots_) {
+    Value value;
+    if (!part(slot, key, group, scope, value)) return false;
+    builder.add(std::move(value));
   }
-  for (std::size_t i = 0; i < slots_.size(); ++i) {
-    bool ok = true;
-    switch (slots_[i]) {
-      case -3:
-        ok = list_of(group.extra->documents.rows(), documents_, scope, values[i]);
-        break;
-      case -2:
-        values[i] = Value(key);
-        break;
-      case -1:
-        ok = list_of(group.members.rows(), values_, scope, values[i]);
-        break;
-      default:
-        ok = fold_value(group, spec_.aggregates[static_cast<std::size_t>(slots_[i])], scope,
-                        values[i]);
-    }
-    if (!ok) return false;
-  }
-  Value row = Value::object(*shape_, {values, slots_.size()});
-  if (!spec_.projection) {
-    out = std::move(row);
-    return true;
-  }
+  out = builder.finish();
+  if (direct_ || !spec_.projection) return true;
+  const Value row = std::move(out);
   scope.reset(row);
   return spec_.projection->eval(scope, out);
 }

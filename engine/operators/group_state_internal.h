@@ -64,6 +64,8 @@ class GroupLogic {
   std::size_t rows() const noexcept { return values_.rows(); }
 
  private:
+  void project_directly();
+  bool part(int slot, ValueRef key, const GroupCell& group, Scope& scope, Value& out) const;
   GroupExtra& extra(GroupCell& group) const;
   [[nodiscard]] bool fold_elements(GroupCell& group, Scope& scope, const Value& value,
                                    Weight change);
@@ -86,8 +88,11 @@ class GroupLogic {
   bool keep_documents_ = false;
   bool has_elements_ = false;
   ShapePtr shape_;
-  // For each member of the shape: -3 documents, -2 key, -1 values, else the aggregate.
-  std::vector<int> slots_;
+  std::vector<int> slots_;  // for each member of the shape: one of these, or the aggregate
+  static constexpr int kDocuments = -3;
+  static constexpr int kKey = -2;
+  static constexpr int kValues = -1;
+  bool direct_ = false;  // the shape is that of the projection
 };
 
 }  // namespace dmm::engine::internal

@@ -13,7 +13,6 @@ class Join final : public internal::JoinBase {
 
  private:
   bool fold(Cell& cell, ValueRef row, Weight weight, bool left, Emit* emit) override {
-    if (emit != nullptr && !emit_matches(cell, row, weight, left, *emit)) return false;
     internal::RowStore& store = left ? left_rows_ : right_rows_;
     Weight before;
     store.look(row);
@@ -21,16 +20,19 @@ class Join final : public internal::JoinBase {
     return emit == nullptr || emit->context.overflow();
   }
 
-  bool emit_matches(const Cell& cell, ValueRef row, Weight weight, bool left, Emit& emit) const {
+  // Each row of the other side is unpacked once for all rows that meet it.
+  std::size_t fold_all(Cell& cell, Rows rows, bool left, Emit& emit) override {
     bool ok = true;
     (left ? cell.right : cell.left)
-        .ascend(left ? right_rows_ : left_rows_, [&](const internal::PackedRow& other) {
-          const Value value = other.value();
-          ok = left ? emit_pair(emit, row, value, weight, other.weight())
-                    : emit_pair(emit, value, row, other.weight(), weight);
+        .ascend(left ? right_rows_ : left_rows_, [&](const internal::PackedRow& packed) {
+          const Value other = packed.value();
+          const Weight weight = packed.weight();
+          for (const Row* row : rows)
+            ok = ok && (left ? emit_pair(emit, row->value, other, row->weight, weight)
+                             : emit_pair(emit, other, row->value, weight, row->weight));
           return ok;
         });
-    return ok;
+    return ok ? JoinBase::fold_all(cell, rows, left, emit) : 0;
   }
 };
 

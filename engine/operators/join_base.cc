@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <optional>
 
 #include "engine/operators/join_internal.h"
 
@@ -16,13 +17,17 @@ JoinBase::JoinBase(JoinSpec&& spec, std::size_t cell_bytes)
   std::sort(keys.begin(), keys.end(),
             [](const Value& a, const Value& b) { return compare(a, b) < 0; });
   shape_ = ShapePtr(Shape::make(std::move(keys)));
-  for (std::size_t i = 0; i < left_shape_->size(); ++i)
-    left_slots_.push_back(static_cast<std::size_t>(shape_->find(left_shape_->key(i))));
-  right_slot_ = static_cast<std::size_t>(shape_->find(spec_.right.names.front()));
+  for (const Value& name : shape_->keys()) {
+    const std::int32_t part = left_shape_->find(name->as_string());
+    parts_.push_back(part < 0 ? kRight : static_cast<std::size_t>(part));
+  }
 }
 
 nlohmann::json JoinBase::describe() const {
-  return {{"left", spec_.left.names}, {"right", spec_.right.names}, {"on", spec_.source}};
+  nlohmann::json result = {
+      {"left", spec_.left.names}, {"right", spec_.right.names}, {"on", spec_.source}};
+  if (spec_.only_unmatched) result["emits"] = "unmatched";
+  return result;
 }
 
 Value JoinBase::compound(ValueRef left, ValueRef right) const {
@@ -32,20 +37,11 @@ Value JoinBase::compound(ValueRef left, ValueRef right) const {
       merged = with_member(merged, right.key(i), Value(right.at(i)));
     return merged;
   }
-  constexpr std::size_t kFew = 4;
-  Value few[kFew];
-  std::vector<Value> many;
-  Value* values = few;
-  if (shape_->size() > kFew) {
-    many.resize(shape_->size());
-    values = many.data();
-  }
-  if (left_slots_.size() == 1)
-    values[left_slots_[0]] = Value(left);
-  else
-    for (std::size_t i = 0; i < left_slots_.size(); ++i) values[left_slots_[i]] = Value(left.at(i));
-  values[right_slot_] = Value(right);
-  return Value::object(*shape_, {values, shape_->size()});
+  const bool several = spec_.left.names.size() > 1;
+  return Value::object_of(*shape_, [&](std::size_t i) {
+    if (parts_[i] == kRight) return Value(right);
+    return Value(several ? left.at(parts_[i]) : left);
+  });
 }
 
 bool JoinBase::matches(StepContext& context, const Value& pair, Weight weight) const {
@@ -60,6 +56,7 @@ bool JoinBase::matches(StepContext& context, const Value& pair, Weight weight) c
 bool JoinBase::emit_pair(Emit& emit, ValueRef left, ValueRef right, Weight a, Weight b) const {
   Weight weight;
   if (!multiply_weights(a, b, weight)) return emit.context.overflow();
+  if (spec_.only_unmatched && right.kind != Kind::null && !spec_.residual) return true;
   Value pair = compound(left, right);
   if (matches(emit.context, pair, weight)) emit.out.push_back(Row{std::move(pair), weight});
   return true;
@@ -72,11 +69,11 @@ bool JoinBase::key_of(StepContext& context, const Row& row, bool left, Value& ke
     key = Value();
     return true;
   }
-  const bool several = side.keys.size() > 1;
-  if (several) parts_.resize(side.keys.size());
+  std::optional<SlotsBuilder> parts;
+  if (side.keys.size() > 1) parts.emplace(side.keys.size());
+  Value part;
   Value wrapped;
   for (std::size_t i = 0; i < side.keys.size(); ++i) {
-    Value& part = several ? parts_[i] : key;
     if (side.on_document[i] || side.names.size() > 1) {
       ValueRef document = row.value;
       if (!side.inside.empty() && !row.value->find(side.inside, document)) return false;
@@ -91,8 +88,9 @@ bool JoinBase::key_of(StepContext& context, const Row& row, bool left, Value& ke
         context.report(row.value, context.scope.failure().message, row.weight);
       return false;
     }
+    if (parts) parts->add(std::move(part));
   }
-  key = several ? Value::list(parts_) : key.canonical();
+  key = parts ? parts->finish() : part.canonical();
   return true;
 }
 
@@ -108,54 +106,76 @@ void JoinBase::evaluate_keys(StepContext& context, const Batch& batch, bool left
   }
 }
 
-// Adds the row to the cell of its key. The cell is written back whatever happens: bags may have
-// moved before a failure.
-bool JoinBase::fold_one(const Keyed& keyed, Weight weight, Emit* emit) {
-  PackedTable::Place place = index_.find(keyed.key, keyed.hash);
-  if (!place) place = index_.insert(keyed.hash);
-  struct Held {
-    std::uint8_t* at;
-    std::size_t bytes;
-    Cell cell{};
-    Held(std::uint8_t* payload, std::size_t size) : at(payload), bytes(size) {
-      std::memcpy(static_cast<void*>(&cell), at, bytes);
-    }
-    ~Held() { std::memcpy(at, &cell, bytes); }
-  };
-  bool empty;
-  bool ok;
-  {
-    Held held(index_.payload(place), cell_bytes_);
-    ok = fold(held.cell, keyed.row->value, weight, keyed.left, emit);
-    empty = held.cell.empty();
+/// A cell at hand. It is written back whatever happens: bags may have moved before a failure.
+struct JoinBase::Held {
+  Held(JoinBase& owner, ValueRef key, std::uint32_t hash)
+      : join(owner), place(owner.index_.find(key, hash)) {
+    if (!place) place = owner.index_.insert(hash);
+    std::memcpy(static_cast<void*>(&cell), owner.index_.payload(place), owner.cell_bytes_);
   }
-  if (empty) index_.erase(place);
-  return ok;
+  Held(const Held&) = delete;
+  Held& operator=(const Held&) = delete;
+  ~Held() {
+    std::memcpy(join.index_.payload(place), &cell, join.cell_bytes_);
+    if (cell.empty()) join.index_.erase(place);
+  }
+  JoinBase& join;
+  PackedTable::Place place;
+  Cell cell;
+};
+
+std::size_t JoinBase::fold_all(Cell& cell, Rows rows, bool left, Emit& emit) {
+  std::size_t done = 0;
+  while (done < rows.size() && fold(cell, rows[done]->value, rows[done]->weight, left, &emit))
+    ++done;
+  return done;
+}
+
+// Folds all rows of the key at `applied_`: left ones, which come first, then right ones.
+bool JoinBase::fold_key(Emit& emit) {
+  const std::size_t end = order_.gather(
+      applied_, [this](std::size_t a, std::size_t b) { return keyed_[a].key == keyed_[b].key; });
+  const Keyed& first = keyed_[order_[applied_]];
+  Held held(*this, first.key, first.hash);
+  while (applied_ < end) {
+    const bool left = keyed_[order_[applied_]].left;
+    alike_.clear();
+    for (std::size_t i = applied_; i < end && keyed_[order_[i]].left == left; ++i)
+      alike_.push_back(keyed_[order_[i]].row);
+    const std::size_t done = fold_all(held.cell, alike_, left, emit);
+    applied_ += done;
+    if (done < alike_.size()) return false;
+  }
+  return true;
 }
 
 bool JoinBase::step(StepContext& context, std::span<const Batch* const> in, Batch& out) {
   Emit emit{context, out};
   evaluate_keys(context, *in[0], true, out);
   evaluate_keys(context, *in[1], false, out);
-  for (; applied_ < keyed_.size(); ++applied_) {
-    index_.prefetch_ahead(applied_, keyed_.size(),
-                          [this](std::size_t i) { return keyed_[i].hash; });
-    if (!fold_one(keyed_[applied_], keyed_[applied_].row->weight, &emit)) return false;
+  order_.assign(keyed_.size(), [this](std::size_t i) { return keyed_[i].hash; });
+  while (applied_ < order_.size()) {
+    index_.prefetch_ahead(applied_, order_.size(),
+                          [this](std::size_t i) { return order_.hash(i); });
+    if (!fold_key(emit)) return false;
   }
   return true;
 }
 
+void JoinBase::unfold(const Keyed& keyed) noexcept {
+  Held held(*this, keyed.key, keyed.hash);
+  if (Weight back; negate_weight(keyed.row->weight, back))
+    static_cast<void>(fold(held.cell, keyed.row->value, back, keyed.left, nullptr));
+}
+
 void JoinBase::rollback() noexcept {
-  for (; applied_ > 0; --applied_) {
-    const Keyed& keyed = keyed_[applied_ - 1];
-    Weight back;
-    if (negate_weight(keyed.row->weight, back)) static_cast<void>(fold_one(keyed, back, nullptr));
-  }
-  clear_buffer(keyed_);
+  for (; applied_ > 0; --applied_) unfold(keyed_[order_[applied_ - 1]]);
+  commit();
 }
 
 void JoinBase::commit() noexcept {
   clear_buffer(keyed_);
+  order_.clear();
   applied_ = 0;
 }
 
@@ -168,8 +188,7 @@ void JoinBase::reset() {
     cell.matches.clear(match_rows_);
   });
   index_.clear();
-  clear_buffer(keyed_);
-  applied_ = 0;
+  commit();
 }
 
 std::size_t JoinBase::state_rows() const noexcept {
@@ -219,9 +238,10 @@ bool JoinBase::load(StateReader& reader) {
     std::memcpy(index_.payload(place), &cell, cell_bytes_);
     if (cell_bytes_ < sizeof(Cell)) cell.matches.clear(match_rows_);
     if (!ok || !reader.ok() || cell.empty()) return false;
-    if (left_slots_.size() == 1) continue;
+    const std::size_t names = spec_.left.names.size();
+    if (names == 1) continue;
     for (const Row& row : rows_of(cell.left, left_rows_))
-      if (row.value.kind() != Kind::object || row.value->size() != left_slots_.size()) return false;
+      if (row.value.kind() != Kind::object || row.value->size() != names) return false;
   }
   return reader.ok();
 }

@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/operators/hash_order_internal.h"
 #include "engine/operators/operators.h"
 #include "engine/packed/packed_bag_internal.h"
 #include "engine/packed/packed_table_internal.h"
@@ -45,6 +46,10 @@ class JoinBase : public Operator {
     Batch& out;
   };
   virtual bool fold(Cell& cell, ValueRef row, Weight weight, bool left, Emit* emit) = 0;
+  /// Folds rows of one key and one side. returns how many are in when it stops; fewer than all only
+  /// when the step fails.
+  using Rows = std::span<const Row* const>;
+  virtual std::size_t fold_all(Cell& cell, Rows rows, bool left, Emit& emit);
   /// A left row whose key is missing.
   virtual void keyless(const Row&, Batch&) const {}
 
@@ -59,6 +64,7 @@ class JoinBase : public Operator {
   RowStore match_rows_;
 
  private:
+  struct Held;
   struct Keyed {
     Value key;
     std::uint32_t hash;
@@ -67,20 +73,22 @@ class JoinBase : public Operator {
   };
   bool key_of(StepContext& context, const Row& row, bool left, Value& key);
   void evaluate_keys(StepContext& context, const Batch& batch, bool left, Batch& out);
-  bool fold_one(const Keyed& keyed, Weight weight, Emit* emit);
+  bool fold_key(Emit& emit);
+  void unfold(const Keyed& keyed) noexcept;
   Batch rows_of(const PackedBag& bag, const RowStore& store) const;
 
   JoinSpec spec_;
   std::size_t cell_bytes_;
   ShapePtr shape_;
-  std::vector<std::size_t> left_slots_;
-  std::size_t right_slot_ = 0;
-  ShapePtr left_shape_;  // of the wrapper that keys are evaluated on
+  static constexpr std::size_t kRight = ~std::size_t{0};
+  std::vector<std::size_t> parts_;  // of a compound: the right row, or which part of the left one
+  ShapePtr left_shape_;             // of the wrapper that keys are evaluated on
   ShapePtr right_shape_;
   PackedTable index_;
-  std::vector<Keyed> keyed_;  // the rows of this step that have a key, in the order of folding
-  std::size_t applied_ = 0;   // how many of them are folded in
-  std::vector<Value> parts_;
+  std::vector<Keyed> keyed_;       // the rows of this step that have a key; left ones first
+  HashOrder order_;                // the order in which they are folded
+  std::size_t applied_ = 0;        // how many of them, in this order, are in
+  std::vector<const Row*> alike_;  // those of one key and side
 };
 
 }  // namespace dmm::engine::internal

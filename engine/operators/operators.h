@@ -51,6 +51,8 @@ struct JoinSpec {
   JoinSide right;
   ExpressionPtr residual;  ///< what else must be true of the pair; null: nothing
   nlohmann::json source;   ///< for explain
+  /// Soft join: nobody reads pairs whose right row is not null, so they need not be made.
+  bool only_unmatched = false;
   /// Circuits by hand: the pair is the left document with the members of the right one put over it,
   /// and not a compound by name.
   bool merge = false;

@@ -64,6 +64,8 @@ class SoftJoin final : public internal::JoinBase {
     const int change = (after > 0 ? 1 : 0) - (before > 0 ? 1 : 0);
     const std::int64_t positives = cell.positives;
     cell.positives += change;
+    const bool silent = spec().only_unmatched && !spec().residual && row.kind != Kind::null;
+    if (change == 0 && silent) return true;
     if (emit == nullptr && !(spec().residual && change != 0)) return true;
     std::size_t done = 0;  // left rows whose matches count this row
     bool ok = true;

@@ -30,7 +30,7 @@ bool PackedBag::add(RowStore& store, Weight weight, Weight& before) {
   const RowStore::Place place = store.find(*chunk);
   if (!place.found) {
     if (weight == 0) return true;
-    store.insert(chunk, weight);
+    store.insert(chunk, place, weight);
     if (chunk->count > kRowsMax) split(store, index);
     return true;
   }

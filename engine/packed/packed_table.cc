@@ -52,7 +52,7 @@ PackedTable::Place PackedTable::insert(std::uint32_t hash, Weight weight) {
   if (bucket == nullptr)
     bucket = store_.make(weight);
   else
-    place.at = store_.insert(bucket, weight);
+    place.at = store_.insert(bucket, store_.find(*bucket), weight);
   make.row_bytes = store_.at(*bucket, 0).layout->stride();
   ++make.rows;
   ++size_;

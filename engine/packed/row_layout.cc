@@ -18,14 +18,13 @@ enum Class : ColumnClasses {
   kLong = 1 << 8,      // all other integers
   kReal = 1 << 9,
   kString = 1 << 10,
-  kOther = 1 << 11,
+  kOther = Column::kOther,
   kNaturals = kByte1 | kByte2 | kByte3 | kByte4,
   kIntegers = kNaturals | kNegative | kExact | kLong,
   kNumbers = kIntegers | kReal,
   kAll = kNull | kBoolean | kNumbers | kString | kOther
 };
 
-constexpr std::size_t kLeavesMax = 64;
 constexpr std::size_t kTreeDepthMax = 4;
 constexpr std::size_t kTupleMax = 8;
 
@@ -134,19 +133,17 @@ ColumnClasses Column::class_of(ValueRef value) noexcept {
   const std::int64_t number = value.as_integer();
   constexpr std::int64_t kExactMax = std::int64_t{1} << 53;
   if (number >= 0) {
-    if (number < 1 << 8) return kByte1;
-    if (number < 1 << 16) return kByte2;
-    if (number < 1 << 24) return kByte3;
-    if (number < std::int64_t{1} << 32) return kByte4;
+    const auto bytes = (std::bit_width(static_cast<std::uint64_t>(number) | 1) + 7) / 8;
+    if (bytes <= 4) return static_cast<ColumnClasses>(kByte1 << (bytes - 1));
     return number <= kExactMax ? kExact : kLong;
   }
   if (number >= INT32_MIN) return kNegative;
   return number >= -kExactMax ? kExact : kLong;
 }
 
-bool RowTree::flatten(ValueRef value, std::vector<ValueRef>& leaves) const {
+bool RowTree::flatten(ValueRef value, ValueRef*& to) const {
   if (make == Make::leaf) {
-    leaves.push_back(value);
+    *to++ = value;
     return value.kind != Kind::object;
   }
   if (make == Make::tuple) {
@@ -160,7 +157,7 @@ bool RowTree::flatten(ValueRef value, std::vector<ValueRef>& leaves) const {
     }
   }
   for (std::size_t i = 0; i < parts.size(); ++i)
-    if (!parts[i].flatten(value.at(i), leaves)) return false;
+    if (!parts[i].flatten(value.at(i), to)) return false;
   return true;
 }
 
@@ -257,18 +254,11 @@ ValueRef RowLayout::decode(const Column& column, const std::uint8_t* record) noe
 Value RowLayout::value_of(const RowTree& tree, const std::uint8_t* record,
                           std::size_t& leaf) const {
   if (tree.make == RowTree::Make::leaf) return Value(decode(columns_[leaf++], record));
-  constexpr std::size_t kFew = 8;
-  Value few[kFew];
-  std::vector<Value> many;
-  Value* parts = few;
-  if (tree.parts.size() > kFew) {
-    many.resize(tree.parts.size());
-    parts = many.data();
-  }
-  for (std::size_t i = 0; i < tree.parts.size(); ++i)
-    parts[i] = value_of(tree.parts[i], record, leaf);
-  if (tree.make == RowTree::Make::tuple) return Value::list({parts, tree.parts.size()});
-  return Value::object(*tree.shape, {parts, tree.parts.size()});
+  const auto part = [&](std::size_t i) { return value_of(tree.parts[i], record, leaf); };
+  if (tree.make == RowTree::Make::object) return Value::object_of(*tree.shape, part);
+  std::array<Value, kTupleMax> parts;
+  for (std::size_t i = 0; i < tree.parts.size(); ++i) parts[i] = part(i);
+  return Value::list({parts.data(), tree.parts.size()});
 }
 
 Value RowLayout::value(const std::uint8_t* record) const {
@@ -325,29 +315,31 @@ LayoutSet::LayoutSet(std::size_t payload_bytes) : payload_bytes_(payload_bytes) 
   trees_.front()->widest.resize(1);
 }
 
-std::uint16_t LayoutSet::tree_of(ValueRef value, std::vector<ValueRef>& leaves) {
-  leaves.clear();
-  if (value.kind != Kind::object && value.kind != Kind::list) {
-    leaves.push_back(value.kind == Kind::real ? Value(value).canonical().ref() : value);
-    return kWhole;
+std::uint16_t LayoutSet::tree_of(ValueRef value, ValueRef* leaves, std::size_t& count) {
+  const auto is = [&](std::uint16_t number) {
+    ValueRef* end = leaves;
+    if (!trees_[number]->tree.flatten(value, end)) return false;
+    count = static_cast<std::size_t>(end - leaves);
+    return true;
+  };
+  if (value.kind == Kind::object || value.kind == Kind::list) {
+    if (last_ != kWhole && is(last_)) return last_;
+    for (std::uint16_t number = 1; number < trees_.size(); ++number)
+      if (is(number)) return last_ = number;
+    RowTree tree = trees_.size() < kTreesMax ? RowTree::of(value) : RowTree{};
+    if (tree.make != RowTree::Make::leaf) {
+      auto made = std::make_unique<Known>();
+      made->tree = std::move(tree);
+      made->widest.resize(made->tree.leaves());
+      trees_.push_back(std::move(made));
+      last_ = static_cast<std::uint16_t>(trees_.size() - 1);
+      static_cast<void>(is(last_));
+      return last_;
+    }
   }
-  if (last_ != kWhole && trees_[last_]->tree.flatten(value, leaves)) return last_;
-  for (std::uint16_t number = 1; number < trees_.size(); ++number) {
-    leaves.clear();
-    if (trees_[number]->tree.flatten(value, leaves)) return last_ = number;
-  }
-  leaves.clear();
-  RowTree tree = trees_.size() < kTreesMax ? RowTree::of(value) : RowTree{};
-  if (tree.make == RowTree::Make::leaf) {
-    leaves.push_back(value);
-    return kWhole;
-  }
-  auto made = std::make_unique<Known>();
-  made->tree = std::move(tree);
-  made->widest.resize(made->tree.leaves());
-  trees_.push_back(std::move(made));
-  static_cast<void>(trees_.back()->tree.flatten(value, leaves));
-  return last_ = static_cast<std::uint16_t>(trees_.size() - 1);
+  *leaves = value.kind == Kind::real ? Value(value).canonical().ref() : value;
+  count = 1;
+  return kWhole;
 }
 
 const RowLayout* LayoutSet::find(const Known& known, std::uint8_t weight_bytes) const noexcept {
@@ -388,8 +380,18 @@ const RowLayout& LayoutSet::find_or_make(std::uint16_t tree, std::uint8_t weight
 
 const RowLayout& LayoutSet::narrowest(std::uint16_t tree, std::span<const ColumnClasses> classes,
                                       std::uint8_t weight_bytes) {
+  // Each class is one of 16 bits: for up to 12 leaves the sum names all of them.
+  constexpr std::size_t kSummed = 12;
+  std::uint64_t sum = (std::uint64_t{tree} << 4) | weight_bytes;
+  for (std::size_t i = 0; i < classes.size() && i < kSummed; ++i)
+    sum = (sum << 4) | static_cast<std::uint64_t>(std::countr_zero(classes[i]));
+  Narrow& known = narrow_[mix(sum, classes.size()) % narrow_.size()];
+  const bool summed = tree < kTreesMax && classes.size() <= kSummed;
+  if (summed && known.layout != nullptr && known.sum == sum) return *known.layout;
   wanted_.assign(classes.begin(), classes.end());
-  return find_or_make(tree, weight_bytes);
+  const RowLayout& found = find_or_make(tree, weight_bytes);
+  if (summed) known = {sum, &found};
+  return found;
 }
 
 const RowLayout& LayoutSet::widened(const RowLayout& layout, std::span<const ColumnClasses> classes,

@@ -11,6 +11,7 @@
 ///  3. A row fits into a layout or it does not; what fits comes out again as the same value.
 #pragma once
 
+#include <array>
 #include <bit>
 #include <cstdint>
 #include <cstring>
@@ -23,6 +24,8 @@
 
 namespace dmm::engine::internal {
 
+/// Leaves of a row that is taken apart; larger rows are one leaf.
+inline constexpr std::size_t kLeavesMax = 64;
 /// Bytes that may be read and written behind the end of a record.
 inline constexpr std::size_t kRecordSlack = 8;
 
@@ -38,6 +41,9 @@ struct Column {
   ColumnClasses accepts = 0;
   std::uint32_t offset = 0;
 
+  /// The class that only a column of anything holds.
+  static constexpr ColumnClasses kOther = 1 << 11;
+
   /// The narrowest column that holds all of these classes.
   static Column of(ColumnClasses classes) noexcept;
   /// The class of a value: one bit.
@@ -52,8 +58,9 @@ struct RowTree {
   mutable ShapePtr alias;  // an equal shape of another maker, met last
   std::vector<RowTree> parts;
 
-  /// Appends the leaves of `value`. returns false when it is of another make.
-  bool flatten(ValueRef value, std::vector<ValueRef>& leaves) const;
+  /// Writes the leaves of `value` and moves `to` behind them. returns false when it is of another
+  /// make.
+  bool flatten(ValueRef value, ValueRef*& to) const;
   /// The make of `value`; a single leaf when it is too large or too deep to be taken apart.
   static RowTree of(ValueRef value);
   std::size_t leaves() const noexcept;
@@ -139,8 +146,9 @@ class LayoutSet {
   LayoutSet(const LayoutSet&) = delete;
   LayoutSet& operator=(const LayoutSet&) = delete;
 
-  /// The number of the make of `value`, and its leaves. The same for equal values, always.
-  std::uint16_t tree_of(ValueRef value, std::vector<ValueRef>& leaves);
+  /// The number of the make of `value`, the same for equal values, always. Writes its leaves, at
+  /// most kLeavesMax, and sets `count` to their number.
+  std::uint16_t tree_of(ValueRef value, ValueRef* leaves, std::size_t& count);
   const RowTree& tree(std::uint16_t number) const noexcept { return trees_[number]->tree; }
   /// The make of a value on its own, which any value has when it is not taken apart.
   static constexpr std::uint16_t kWhole = 0;
@@ -170,6 +178,12 @@ class LayoutSet {
   std::vector<std::unique_ptr<RowLayout>> layouts_;
   std::vector<ColumnClasses> wanted_;
   std::uint16_t last_ = 0;
+  // The layout that narrowest() gave last for classes of this sum; few sums are in use at a time.
+  struct Narrow {
+    std::uint64_t sum = 0;
+    const RowLayout* layout = nullptr;
+  };
+  std::array<Narrow, 8> narrow_{};
 };
 
 }  // namespace dmm::engine::internal

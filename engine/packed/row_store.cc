@@ -36,24 +36,22 @@ std::uint32_t lower_bound(const std::uint8_t* records, std::uint32_t count, std:
 
 void RowStore::look(ValueRef row) {
   row_ = row;
-  tree_ = layouts_.tree_of(row, leaves_);
-  classes_.resize(leaves_.size());
-  for (std::size_t i = 0; i < leaves_.size(); ++i) classes_[i] = Column::class_of(leaves_[i]);
+  tree_ = layouts_.tree_of(row, leaves_.data(), leaf_count_);
+  for (std::size_t i = 0; i < leaf_count_; ++i) classes_[i] = Column::class_of(leaves_[i]);
   encoded_for_ = nullptr;
 }
 
-bool RowStore::fits(const RowLayout& layout) const noexcept {
-  if (layout.tree_number() == tree_) return layout.fits(classes_);
-  if (layout.tree_number() != LayoutSet::kWhole) return false;
+bool RowStore::fits_whole(const RowLayout& layout) const noexcept {
   const ColumnClasses whole = Column::class_of(row_);
   return layout.fits({&whole, 1});
 }
 
 const std::uint8_t* RowStore::encoded(const RowLayout& layout) {
   if (encoded_for_ == &layout) return bytes_.data();
-  bytes_.resize(std::max(bytes_.size(), layout.row_bytes() + kRecordSlack));
+  if (bytes_.size() < layout.row_bytes() + kRecordSlack)
+    bytes_.resize(layout.row_bytes() + kRecordSlack);
   if (layout.tree_number() == tree_)
-    layout.encode(leaves_, bytes_.data());
+    layout.encode({leaves_.data(), leaf_count_}, bytes_.data());
   else
     layout.encode({&row_, 1}, bytes_.data());
   encoded_for_ = &layout;
@@ -62,7 +60,7 @@ const std::uint8_t* RowStore::encoded(const RowLayout& layout) {
 
 RowStore::Place RowStore::find(const Chunk& chunk) {
   const RowLayout& layout = layouts_.layout(chunk.layout);
-  if (!fits(layout)) return {0, false};
+  if (!fits(layout)) return {0, false, false};
   const std::uint8_t* wanted = encoded(layout);
   const std::size_t stride = layout.stride();
   const std::size_t bytes = layout.row_bytes();
@@ -80,14 +78,14 @@ RowStore::Place RowStore::find(const Chunk& chunk) {
       return other != first ? other < first : std::memcmp(record + 8, wanted + 8, bytes - 8) < 0;
     });
   }
-  return {at, at < chunk.count && layout.compare(chunk.records() + at * stride, wanted) == 0};
+  return {at, at < chunk.count && layout.compare(chunk.records() + at * stride, wanted) == 0, true};
 }
 
 int RowStore::order_to_first(const Chunk& chunk) {
   const RowLayout& layout = layouts_.layout(chunk.layout);
   if (fits(layout)) return layout.compare(encoded(layout), chunk.records());
   if (layout.tree_number() != tree_) return compare(row_, layout.value(chunk.records()));
-  for (std::size_t i = 0; i < leaves_.size(); ++i)
+  for (std::size_t i = 0; i < leaf_count_; ++i)
     if (const int order = compare(leaves_[i], layout.leaf(chunk.records(), i)); order != 0)
       return order;
   return 0;
@@ -105,8 +103,8 @@ void RowStore::free_block(Chunk*& chunk) noexcept {
 }
 
 Chunk* RowStore::make(Weight weight) {
-  Chunk* chunk = new_chunk(layouts_.narrowest(tree_, classes_, RowLayout::bytes_of(weight)), 1);
-  insert(chunk, weight);
+  Chunk* chunk = new_chunk(layouts_.narrowest(tree_, classes(), RowLayout::bytes_of(weight)), 1);
+  insert(chunk, {0, false, true}, weight);
   return chunk;
 }
 
@@ -165,31 +163,35 @@ void RowStore::repack(Chunk*& chunk, const RowLayout& to) {
   std::swap(guard.chunk, chunk);
 }
 
-// Makes the chunk one that has a place for the row.
-void RowStore::make_room(Chunk*& chunk, Weight weight) {
+// Makes the chunk one that has a place for the row. returns true when its layout became another.
+bool RowStore::make_room(Chunk*& chunk, Weight weight) {
   const RowLayout& layout = layouts_.layout(chunk->layout);
   const std::uint8_t weight_bytes = RowLayout::bytes_of(weight);
+  const RowLayout* wider = nullptr;
   if (!fits(layout)) {
-    static constexpr ColumnClasses kAnything = static_cast<ColumnClasses>(~0U);
-    return repack(chunk, layout.tree_number() == tree_
-                             ? layouts_.widened(layout, classes_, weight_bytes)
-                             : layouts_.narrowest(LayoutSet::kWhole, {&kAnything, 1},
-                                                  std::max(weight_bytes, layout.weight_bytes())));
+    static constexpr ColumnClasses kAnything = Column::kOther;
+    wider = layout.tree_number() == tree_
+                ? &layouts_.widened(layout, classes(), weight_bytes)
+                : &layouts_.narrowest(LayoutSet::kWhole, {&kAnything, 1},
+                                      std::max(weight_bytes, layout.weight_bytes()));
+  } else if (weight_bytes > layout.weight_bytes()) {
+    wider = &layouts_.widened(layout, {}, weight_bytes);
   }
-  if (weight_bytes > layout.weight_bytes())
-    return repack(chunk, layouts_.widened(layout, {}, weight_bytes));
-  if (chunk->count < capacity(*chunk, layout)) return;
-  const unsigned next =
-      chunk->block_class + (BlockPool::bytes_of(chunk->block_class) < 64 ? 2U : 1U);
-  resize(chunk,
-         std::max(next, BlockPool::class_of(kHeader + (chunk->count + 1) * layout.stride())));
+  if (wider != nullptr) {
+    repack(chunk, *wider);
+    return true;
+  }
+  const std::size_t needed = kHeader + (chunk->count + std::size_t{1}) * layout.stride();
+  if (needed <= BlockPool::bytes_of(chunk->block_class)) return false;
+  const bool small = BlockPool::bytes_of(chunk->block_class) < 64;
+  resize(chunk, std::max(chunk->block_class + (small ? 2U : 1U), BlockPool::class_of(needed)));
+  return false;
 }
 
-std::uint32_t RowStore::insert(Chunk*& chunk, Weight weight) {
-  make_room(chunk, weight);
+std::uint32_t RowStore::insert(Chunk*& chunk, Place place, Weight weight) {
+  const std::uint32_t at = make_room(chunk, weight) || !place.known ? find(*chunk).at : place.at;
   const RowLayout& layout = layouts_.layout(chunk->layout);
   const std::size_t stride = layout.stride();
-  const std::uint32_t at = find(*chunk).at;
   std::uint8_t* record = chunk->records() + at * stride;
   std::memmove(record + stride, record, (chunk->count - at) * stride);
   std::memcpy(record, encoded(layout), layout.row_bytes());

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <utility>
 #include <vector>
@@ -51,18 +52,18 @@ class RowStore {
   struct Place {
     std::uint32_t at;  ///< of the row, or where it would stand
     bool found;
+    bool known;  ///< false: the row does not fit into the chunk's layout
   };
-  /// Where the row is in a chunk. When it does not fit into the chunk's layout it is not in it, and
-  /// the place means nothing.
+  /// Where the row is in a chunk. When it does not fit into the chunk's layout it is not in it.
   Place find(const Chunk& chunk);
   /// Canonical order of the row and the first one of a chunk, whatever their makes.
   int order_to_first(const Chunk& chunk);
 
   /// A chunk of the row alone.
   Chunk* make(Weight weight);
-  /// Puts the row, which is not in the chunk, into it. The chunk may move. returns its position.
-  /// throws std::bad_alloc, and changes nothing then.
-  std::uint32_t insert(Chunk*& chunk, Weight weight);
+  /// Puts the row into a chunk at the place where find() said that it would stand. The chunk may
+  /// move. returns its position. throws std::bad_alloc, and changes nothing then.
+  std::uint32_t insert(Chunk*& chunk, Place place, Weight weight);
   /// Removes a row. An empty chunk is given back and becomes null.
   void erase(Chunk*& chunk, std::uint32_t at) noexcept;
   void set_weight(Chunk*& chunk, std::uint32_t at, Weight weight);
@@ -89,16 +90,17 @@ class RowStore {
   std::size_t bytes() const noexcept { return blocks_.bytes(); }
 
  private:
-  std::size_t capacity(const Chunk& chunk, const RowLayout& layout) const noexcept {
-    return (BlockPool::bytes_of(chunk.block_class) - sizeof(Chunk)) /
-           std::max<std::size_t>(layout.stride(), 1);
-  }
   Chunk* new_chunk(const RowLayout& layout, std::size_t rows);
   void resize(Chunk*& chunk, unsigned block_class);
   void fit(Chunk*& chunk) noexcept;
-  void make_room(Chunk*& chunk, Weight weight);
+  bool make_room(Chunk*& chunk, Weight weight);
   void repack(Chunk*& chunk, const RowLayout& to);
-  bool fits(const RowLayout& layout) const noexcept;
+  std::span<const ColumnClasses> classes() const noexcept { return {classes_.data(), leaf_count_}; }
+  bool fits(const RowLayout& layout) const noexcept {
+    if (layout.tree_number() == tree_) return layout.fits(classes());
+    return layout.tree_number() == LayoutSet::kWhole && fits_whole(layout);
+  }
+  bool fits_whole(const RowLayout& layout) const noexcept;
   const std::uint8_t* encoded(const RowLayout& layout);
   void free_block(Chunk*& chunk) noexcept;
 
@@ -108,8 +110,9 @@ class RowStore {
   std::size_t rows_ = 0;
   ValueRef row_;
   std::uint16_t tree_ = LayoutSet::kWhole;
-  std::vector<ValueRef> leaves_;
-  std::vector<ColumnClasses> classes_;
+  std::size_t leaf_count_ = 0;
+  std::array<ValueRef, kLeavesMax> leaves_;
+  std::array<ColumnClasses, kLeavesMax> classes_;
   std::vector<std::uint8_t> bytes_;    // the row, packed for encoded_for_
   std::vector<std::uint8_t> scratch_;  // of repack
   const RowLayout* encoded_for_ = nullptr;
