@@ -251,6 +251,16 @@ bool Circuit::step(const StepInput& input, StepResult& result) {
   }
   for (const std::size_t node : runtime_->self_starting)
     if (nodes_[node].op->wants_step()) runtime_->wake(runtime_->slots[node].rank);
+  try {
+    finish(run_awake(context), context, result);
+  } catch (...) {
+    finish(false, context, result);
+    throw;
+  }
+  return result.failure.empty();
+}
+
+bool Circuit::run_awake(StepContext& context) {
   bool ok = true;
   for (std::size_t word = 0; ok && word < runtime_->awake.size(); ++word) {
     while (ok && runtime_->awake[word] != 0) {
@@ -259,16 +269,26 @@ bool Circuit::step(const StepInput& input, StepResult& result) {
       run_node(runtime_->order[word * 64 + bit], context, ok);
     }
   }
-  finish(ok && (consolidate(context.errors) || context.overflow()), context, result);
-  return result.failure.empty();
+  if (!ok) return false;
+  // Values that go round through a delay would else grow, step by step, beyond what recursion
+  // takes.
+  for (const std::size_t delay : runtime_->delays)
+    for (const Row& row : absorbed_by(delay))
+      if (!nests_within(row.value, limits::kStateDepthMax))
+        return context.fail("node " + nodes_[delay].id + " would hold a value nested deeper than " +
+                            std::to_string(limits::kStateDepthMax) + " levels");
+  return consolidate(context.errors) || context.overflow();
+}
+
+// What comes to a delay in this step.
+const Batch& Circuit::absorbed_by(std::size_t delay) {
+  Runtime::Slot& slot = runtime_->slots[delay];
+  return *gather(slot.sources[0], runtime_->slots, slot.joined[0]);
 }
 
 void Circuit::finish(bool ok, StepContext& context, StepResult& result) {
   if (ok) {
-    for (const std::size_t delay : runtime_->delays) {
-      Runtime::Slot& slot = runtime_->slots[delay];
-      absorb(*nodes_[delay].op, *gather(slot.sources[0], runtime_->slots, slot.joined[0]));
-    }
+    for (const std::size_t delay : runtime_->delays) absorb(*nodes_[delay].op, absorbed_by(delay));
     for (const std::size_t node : runtime_->ran) nodes_[node].op->commit();
     result.errors.swap(context.errors);
   } else {

@@ -93,8 +93,9 @@ class Circuit {
   /// cycle without a delay.
   void prepare();
   /// Runs one step. returns false, with the reason in result.failure, when the step failed: a
-  /// weight overflowed, or an input is unknown. Nothing has happened then. throws only what
-  /// prepare() throws, and for memory.
+  /// weight overflowed, an input is unknown, or a delay would hold a value nested too deep. Nothing
+  /// has happened then. throws only what prepare() and observers throw, and for memory; nothing has
+  /// happened then, either.
   [[nodiscard]] bool step(const StepInput& input, StepResult& result);
   /// Back to the state before the first step.
   void reset();
@@ -114,7 +115,9 @@ class Circuit {
 
  private:
   struct Runtime;
+  bool run_awake(StepContext& context);
   void run_node(std::size_t index, StepContext& context, bool& ok);
+  const Batch& absorbed_by(std::size_t delay);
   void finish(bool ok, StepContext& context, StepResult& result);
   std::vector<std::size_t> order() const;
 

@@ -1,9 +1,9 @@
 /// DenseMap: the hash map of all engine state.
 ///
 /// Entries lie densely in memory that never moves (chunks of doubling size), a table of positions
-/// finds them. Growing moves a few slots with each insertion, so that no single step pays for a
-/// whole rehash. Not iterable while it changes; order of entries is that of insertion, but for
-/// erasures, which put the last entry into the gap.
+/// finds them. Growing and shrinking move a few slots with each change, so that no single step pays
+/// for a whole rehash. Not iterable while it changes; order of entries is that of insertion, but
+/// for erasures, which put the last entry into the gap.
 #pragma once
 
 #include <array>
@@ -42,7 +42,10 @@ class HashIndex {
   }
 
   void insert(std::uint32_t hash, std::uint32_t position) {
-    if (table_ == nullptr || (used_ + 1) * 8 > (static_cast<std::size_t>(mask_) + 1) * 7) grow();
+    if (table_ == nullptr)
+      resize(kSlotsMin);
+    else if ((used_ + 1) * 8 > slots() * 7)
+      resize(slots() * 2);
     put(hash, position);
     ++used_;
     migrate(16);
@@ -53,6 +56,8 @@ class HashIndex {
       if (std::uint64_t* slot = locate(old_, old_mask_, hash, position)) *slot = kTomb;
     }
     --used_;
+    migrate(16);
+    if (old_ == nullptr && slots() > kSlotsMin && used_ * 8 < slots()) shrink();
   }
 
   void move(std::uint32_t hash, std::uint32_t from, std::uint32_t to) {
@@ -75,6 +80,7 @@ class HashIndex {
   }
 
  private:
+  static constexpr std::size_t kSlotsMin = 32;
   static constexpr std::uint64_t kTomb = ~std::uint64_t{0};
   static std::uint64_t pack(std::uint32_t hash, std::uint32_t position) noexcept {
     return (std::uint64_t{hash} << 32) | (position + 1);
@@ -128,21 +134,30 @@ class HashIndex {
     return true;
   }
 
-  void grow() {
+  std::size_t slots() const noexcept { return std::size_t{mask_} + 1; }
+
+  void resize(std::size_t slots) {
+    auto* other = static_cast<std::uint64_t*>(std::calloc(slots, sizeof(std::uint64_t)));
+    if (other == nullptr) throw std::bad_alloc();
     migrate(kNone);
-    const std::size_t slots = table_ == nullptr ? 32 : (std::size_t{mask_} + 1) * 2;
-    auto* bigger = static_cast<std::uint64_t*>(std::calloc(slots, sizeof(std::uint64_t)));
-    if (bigger == nullptr) throw std::bad_alloc();
     old_ = table_;
     old_mask_ = mask_;
     cursor_ = 0;
-    table_ = bigger;
+    table_ = other;
     mask_ = static_cast<std::uint32_t>(slots - 1);
   }
 
-  void migrate(std::uint32_t slots) noexcept {
+  void shrink() noexcept {
+    try {
+      resize(slots() / 2);
+    } catch (const std::bad_alloc&) {
+      // The larger table goes on.
+    }
+  }
+
+  void migrate(std::uint32_t count) noexcept {
     if (old_ == nullptr) return;
-    while (slots-- != 0) {
+    while (count-- != 0) {
       std::uint64_t& slot = old_[cursor_];
       if (slot != 0 && slot != kTomb) {
         put(hash_of(slot), position_of(slot));
@@ -214,6 +229,12 @@ class DenseMap {
     }
     address(last)->~Entry();
     --size_;
+    // The chunk above the one that is now the last one stays for rows that come and go.
+    const std::size_t spare = chunk_of(size_) + 1;
+    if (spare + 1 < chunks_.size() && chunks_[spare + 1] != nullptr) {
+      std::free(chunks_[spare + 1]);
+      chunks_[spare + 1] = nullptr;
+    }
   }
 
   void clear() noexcept {

@@ -6,8 +6,11 @@
 
 namespace dmm::engine::limits {
 
-/// Nesting of a decoded document, of a program text and of a state image.
+/// Nesting of a decoded document and of a program text.
 inline constexpr std::size_t kDepthMax = 64;
+/// Nesting of a value that is kept from one step for the next, or in a state image: values of a
+/// running circuit may nest deeper than a document, by what its stages add.
+inline constexpr std::size_t kStateDepthMax = 4 * kDepthMax;
 /// Bytes of one document's JSON text.
 inline constexpr std::size_t kDocumentBytesMax = std::size_t{16} << 20;
 /// Bytes of one string value.

@@ -9,8 +9,6 @@ namespace dmm::engine {
 namespace {
 
 constexpr std::size_t kChecksumBytes = 32;
-// Values of a running circuit may nest deeper than a decoded document, by what its stages add.
-constexpr std::size_t kValueDepthMax = 4 * limits::kDepthMax;
 
 }  // namespace
 
@@ -126,7 +124,7 @@ std::string_view StateReader::text() {
 
 Value StateReader::value_at(std::size_t depth) {
   const std::uint8_t kind = byte();
-  if (depth > kValueDepthMax || kind > static_cast<std::uint8_t>(Kind::object)) refuse();
+  if (depth > limits::kStateDepthMax || kind > static_cast<std::uint8_t>(Kind::object)) refuse();
   if (!ok_) return {};
   switch (static_cast<Kind>(kind)) {
     case Kind::null:

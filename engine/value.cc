@@ -454,6 +454,14 @@ Value from_json(const nlohmann::json& json) {
   }
 }
 
+bool nests_within(ValueRef value, std::size_t levels) noexcept {
+  if (value.kind != Kind::list && value.kind != Kind::object) return true;
+  if (levels == 0) return false;
+  for (std::size_t i = 0, n = value.size(); i < n; ++i)
+    if (!nests_within(value.at(i), levels - 1)) return false;
+  return true;
+}
+
 Value with_member(ValueRef object, std::string_view key, const Value& value) {
   if (object.kind != Kind::object) {
     ObjectBuilder builder;

@@ -324,6 +324,9 @@ nlohmann::json to_json(ValueRef value);
 /// throws Error for a number out of range or a string that is not UTF-8.
 Value from_json(const nlohmann::json& json);
 
+/// True when lists and objects nest at most `levels` deep. O(content).
+bool nests_within(ValueRef value, std::size_t levels) noexcept;
+
 /// `object` with `key` set to `value`; an object of its own when `object` is null. O(members).
 Value with_member(ValueRef object, std::string_view key, const Value& value);
 

@@ -58,6 +58,10 @@ class Path {
 
   /// Reads what the path points to below `root`. returns false when it is missing.
   bool get(ValueRef root, Value& out) const;
+  /// True when the path consists of plain members only, so that find() can be used.
+  bool is_plain() const noexcept { return plain_; }
+  /// As get(), for a plain path: the value where it stands, without a reference of its own.
+  bool find(ValueRef root, ValueRef& out) const noexcept { return walk(root, out); }
   /// True when the path resolves; a null counts.
   bool exists(ValueRef root) const;
   /// `root` with `value` put where the path points to; missing objects are made. returns false with

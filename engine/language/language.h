@@ -73,6 +73,7 @@ struct PlanNode {
     std::int64_t k = 0;
   };
   std::vector<Aggregate> aggregates;
+  std::vector<nlohmann::json> filters;
   nlohmann::json projection;  ///< null: the row itself
 };
 using PlanPtr = std::shared_ptr<PlanNode>;

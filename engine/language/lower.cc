@@ -42,6 +42,7 @@ json describe_group(const PlanNode& node) {
     folds.push_back(std::move(fold));
   }
   if (!folds.empty()) result["folds"] = std::move(folds);
+  if (!node.filters.empty()) result["filters"] = node.filters;
   if (!node.projection.is_null()) result["projection"] = node.projection;
   return result;
 }
@@ -136,6 +137,7 @@ class Lowering {
       }
       spec.aggregates.push_back(AggregateSpec{fold_of(aggregate.fold), source, aggregate.k});
     }
+    for (const json& filter : node.filters) spec.filters.push_back(compile(filter));
     if (!node.projection.is_null())
       spec.projection = compile_projection(node.projection, &options_.functions);
     spec.source = describe_group(node);

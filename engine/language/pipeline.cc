@@ -398,26 +398,45 @@ class Planner {
     return result;
   }
 
-  // A projection behind a group becomes part of it, so that only what it reads is kept and made.
+  // A projection behind a group, and selections before it, become part of the group, so that only
+  // what they read is kept and made.
   void fold_into(const Branch& branch, std::size_t& at, PlanNode& group) {
-    const bool projects = at < branch.stages.size() && branch.stages[at].op == "@project";
-    if (projects && !is_volatile(branch.stages[at].argument)) {
-      PlanNode folded = group;
-      folded.values = folded.documents = false;
-      folded.projection = branch.stages[at].argument;
-      try {
-        compile_projection(folded.projection, &options_.functions);
-      } catch (const Error& error) {
-        fail_stage(branch.stages[at], error.what());
-      }
-      if (internal::extract_projection_aggregates(folded.projection, folded)) {
+    std::size_t next = at;
+    const auto foldable = [&](std::string_view op) {
+      return next < branch.stages.size() && branch.stages[next].op == op &&
+             !is_volatile(branch.stages[next].argument);
+    };
+    PlanNode folded = group;
+    folded.values = folded.documents = false;
+    for (; foldable("@select"); ++next) folded.filters.push_back(branch.stages[next].argument);
+    if (foldable("@project")) {
+      folded.projection = branch.stages[next].argument;
+      check_folded(branch, at, folded);
+      bool known = internal::extract_projection_aggregates(folded.projection, folded);
+      for (json& filter : folded.filters)
+        known = known && internal::extract_aggregates(filter, folded);
+      if (known) {
         group = std::move(folded);
-        ++at;
+        at = next + 1;
         return;
       }
     }
     const Fields used = used_after(branch, at);
     group.documents = used.member("documents") != nullptr;
+  }
+
+  // The errors of stages that are folded are still those of the stages.
+  void check_folded(const Branch& branch, std::size_t first, const PlanNode& folded) {
+    std::size_t stage = first;
+    try {
+      for (const json& filter : folded.filters) {
+        compile_expression(filter, &options_.functions);
+        ++stage;
+      }
+      compile_projection(folded.projection, &options_.functions);
+    } catch (const Error& error) {
+      fail_stage(branch.stages[stage], error.what());
+    }
   }
 
   const CompileOptions& options_;

@@ -1,6 +1,7 @@
 #include "engine/operators/group_state_internal.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "engine/expression/builtins_internal.h"
 #include "engine/expression/coerce_internal.h"
@@ -53,7 +54,7 @@ GroupLogic::GroupLogic(const GroupSpec& spec) : spec_(spec), needs_(spec.element
 void GroupLogic::project_directly() {
   std::span<const ExpressionPtr> members;
   const Shape* shape = spec_.projection ? spec_.projection->as_object(members) : nullptr;
-  if (shape == nullptr) return;
+  if (shape == nullptr || !spec_.filters.empty()) return;
   std::vector<int> slots;
   for (const ExpressionPtr& member : members) {
     const Path* path = member->as_path();
@@ -278,10 +279,17 @@ bool GroupLogic::row(ValueRef key, const GroupCell& group, Scope& scope, Value& 
     builder.add(std::move(value));
   }
   out = builder.finish();
-  if (direct_ || !spec_.projection) return true;
-  const Value row = std::move(out);
+  if (direct_ || (spec_.filters.empty() && !spec_.projection)) return true;
+  const Value row = std::exchange(out, Value());
+  for (const ExpressionPtr& filter : spec_.filters) {
+    bool failed;
+    scope.reset(row);
+    if (!eval_predicate(*filter, scope, failed)) return !failed;
+  }
   scope.reset(row);
-  return spec_.projection->eval(scope, out);
+  if (spec_.projection) return spec_.projection->eval(scope, out);
+  out = row;
+  return true;
 }
 
 }  // namespace dmm::engine::internal

@@ -50,7 +50,8 @@ class GroupLogic {
   /// The two parts of fold(): the value with its folds, and the document.
   [[nodiscard]] bool fold_member(GroupCell& group, Scope& scope, const Value& value, Weight weight);
   [[nodiscard]] bool add_document(GroupCell& group, ValueRef document, Weight weight);
-  /// The row of a group that is not empty. returns false with the reason in the scope's failure.
+  /// The row of a group that is not empty; null when a filter is not true of it. returns false with
+  /// the reason in the scope's failure.
   bool row(ValueRef key, const GroupCell& group, Scope& scope, Value& out) const;
   bool keeps_documents() const noexcept { return keep_documents_; }
   bool clean(const GroupCell& group) const noexcept {

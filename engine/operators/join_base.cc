@@ -5,6 +5,21 @@
 
 namespace dmm::engine::internal {
 
+namespace {
+
+std::vector<const Path*> plain_paths(const JoinSide& side) {
+  std::vector<const Path*> paths;
+  for (std::size_t i = 0; i < side.keys.size(); ++i) {
+    const Path* path = side.keys[i]->as_path();
+    const bool direct = path != nullptr && path->is_plain() && !path->of_subject() &&
+                        (side.on_document[i] || side.names.size() > 1) && side.inside.empty();
+    paths.push_back(direct ? path : nullptr);
+  }
+  return paths;
+}
+
+}  // namespace
+
 JoinBase::JoinBase(JoinSpec&& spec, std::size_t cell_bytes)
     : spec_(std::move(spec)), cell_bytes_(cell_bytes), index_(cell_bytes) {
   std::vector<Value> keys;
@@ -17,6 +32,8 @@ JoinBase::JoinBase(JoinSpec&& spec, std::size_t cell_bytes)
   std::sort(keys.begin(), keys.end(),
             [](const Value& a, const Value& b) { return compare(a, b) < 0; });
   shape_ = ShapePtr(Shape::make(std::move(keys)));
+  left_paths_ = plain_paths(spec_.left);
+  right_paths_ = plain_paths(spec_.right);
   for (const Value& name : shape_->keys()) {
     const std::int32_t part = left_shape_->find(name->as_string());
     parts_.push_back(part < 0 ? kRight : static_cast<std::size_t>(part));
@@ -62,30 +79,36 @@ bool JoinBase::emit_pair(Emit& emit, ValueRef left, ValueRef right, Weight a, We
   return true;
 }
 
+bool JoinBase::key_part(StepContext& context, const Row& row, bool left, std::size_t index,
+                        Value& part) const {
+  const JoinSide& side = left ? spec_.left : spec_.right;
+  Value wrapped;
+  if (side.on_document[index] || side.names.size() > 1) {
+    ValueRef document = row.value;
+    if (!side.inside.empty() && !row.value->find(side.inside, document)) return false;
+    context.scope.reset(document);
+  } else {
+    wrapped = Value::object(left ? *left_shape_ : *right_shape_, {&row.value, 1});
+    context.scope.reset(wrapped);
+  }
+  if (side.keys[index]->eval(context.scope, part)) return true;
+  if (context.scope.failure().type == Failure::Type::other)
+    context.report(row.value, context.scope.failure().message, row.weight);
+  return false;
+}
+
 // False when a part is missing or cannot be evaluated: the row then matches nothing.
 bool JoinBase::key_of(StepContext& context, const Row& row, bool left, Value& key) {
-  const JoinSide& side = left ? spec_.left : spec_.right;
-  if (side.keys.empty()) {
-    key = Value();
-    return true;
-  }
+  const auto& paths = left ? left_paths_ : right_paths_;
   std::optional<SlotsBuilder> parts;
-  if (side.keys.size() > 1) parts.emplace(side.keys.size());
+  if (paths.size() > 1) parts.emplace(paths.size());
   Value part;
-  Value wrapped;
-  for (std::size_t i = 0; i < side.keys.size(); ++i) {
-    if (side.on_document[i] || side.names.size() > 1) {
-      ValueRef document = row.value;
-      if (!side.inside.empty() && !row.value->find(side.inside, document)) return false;
-      context.scope.reset(document);
-    } else {
-      if (wrapped->is_null())
-        wrapped = Value::object(left ? *left_shape_ : *right_shape_, {&row.value, 1});
-      context.scope.reset(wrapped);
-    }
-    if (!side.keys[i]->eval(context.scope, part)) {
-      if (context.scope.failure().type == Failure::Type::other)
-        context.report(row.value, context.scope.failure().message, row.weight);
+  for (std::size_t i = 0; i < paths.size(); ++i) {
+    if (paths[i] != nullptr) {
+      ValueRef found;
+      if (!paths[i]->find(row.value, found)) return false;
+      part = Value(found);
+    } else if (!key_part(context, row, left, i, part)) {
       return false;
     }
     if (parts) parts->add(std::move(part));

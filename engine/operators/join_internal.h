@@ -72,6 +72,8 @@ class JoinBase : public Operator {
     const Row* row;  // of the batch, which lives until the step is committed
   };
   bool key_of(StepContext& context, const Row& row, bool left, Value& key);
+  bool key_part(StepContext& context, const Row& row, bool left, std::size_t index,
+                Value& part) const;
   void evaluate_keys(StepContext& context, const Batch& batch, bool left, Batch& out);
   bool fold_key(Emit& emit);
   void unfold(const Keyed& keyed) noexcept;
@@ -84,6 +86,9 @@ class JoinBase : public Operator {
   std::vector<std::size_t> parts_;  // of a compound: the right row, or which part of the left one
   ShapePtr left_shape_;             // of the wrapper that keys are evaluated on
   ShapePtr right_shape_;
+  // Keys that are plain paths into the document are read without an evaluation; else null.
+  std::vector<const Path*> left_paths_;
+  std::vector<const Path*> right_paths_;
   PackedTable index_;
   std::vector<Keyed> keyed_;       // the rows of this step that have a key; left ones first
   HashOrder order_;                // the order in which they are folded

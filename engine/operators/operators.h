@@ -91,6 +91,9 @@ struct GroupSpec {
   /// with the value as subject.
   std::vector<ExpressionPtr> elements{nullptr};
   std::vector<AggregateSpec> aggregates;
+  /// Conditions on {key, values, documents, "@0", "@1" …}; a group for which one is not true has no
+  /// row.
+  std::vector<ExpressionPtr> filters;
   ExpressionPtr projection;  ///< over {key, values, documents, "@0", "@1" …}; null: the row itself
   nlohmann::json source;     ///< for explain
 };

@@ -30,17 +30,36 @@ class SoftJoin final : public internal::JoinBase {
     return matches(quiet, compound(left, right), 0);
   }
 
-  bool fold_left(Cell& cell, ValueRef row, Weight weight, Emit* emit) {
-    std::int64_t count = spec().residual ? 0 : cell.positives;
+  // True when pairs with this right row are not read by anybody, and nothing is asked of them.
+  bool silent(ValueRef right) const {
+    return spec().only_unmatched && !spec().residual && right.kind != Kind::null;
+  }
+
+  // Emits the pairs of a left row. `count` receives how many rows match it.
+  bool emit_left(const Cell& cell, ValueRef row, Weight weight, Emit* emit, std::int64_t& count) {
+    count = spec().residual ? 0 : cell.positives;
+    if (emit == nullptr && !spec().residual) return true;
     bool ok = true;
-    if (emit != nullptr || spec().residual)
-      cell.right.ascend(right_rows_, [&](const PackedRow& other) {
-        const Value value = other.value();
-        if (spec().residual && other.weight() > 0 && pair_matches(row, value, emit)) ++count;
-        ok = emit == nullptr || emit_pair(*emit, row, value, weight, other.weight());
-        return ok;
-      });
-    if (!ok) return false;
+    const auto pair = [&](ValueRef other, Weight other_weight) {
+      if (spec().residual && other_weight > 0 && pair_matches(row, other, emit)) ++count;
+      ok = emit == nullptr || emit_pair(*emit, row, other, weight, other_weight);
+      return ok;
+    };
+    if (spec().only_unmatched && !spec().residual) {
+      right_rows_.look({});
+      const Weight nulls = cell.right.weight(right_rows_);
+      return nulls == 0 || pair({}, nulls);
+    }
+    cell.right.ascend(right_rows_, [&](const PackedRow& other) {
+      const Value value = other.value();
+      return pair(value, other.weight());
+    });
+    return ok;
+  }
+
+  bool fold_left(Cell& cell, ValueRef row, Weight weight, Emit* emit) {
+    std::int64_t count;
+    if (!emit_left(cell, row, weight, emit, count)) return false;
     if (emit != nullptr && count == 0) emit->out.push_back(Row{compound(row, {}), weight});
     Weight held;
     left_rows_.look(row);
@@ -64,8 +83,7 @@ class SoftJoin final : public internal::JoinBase {
     const int change = (after > 0 ? 1 : 0) - (before > 0 ? 1 : 0);
     const std::int64_t positives = cell.positives;
     cell.positives += change;
-    const bool silent = spec().only_unmatched && !spec().residual && row.kind != Kind::null;
-    if (change == 0 && silent) return true;
+    if (change == 0 && silent(row)) return true;
     if (emit == nullptr && !(spec().residual && change != 0)) return true;
     std::size_t done = 0;  // left rows whose matches count this row
     bool ok = true;
