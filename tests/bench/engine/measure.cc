@@ -79,7 +79,7 @@ class Run {
       result_.rows += events_.size();
       result_.load_s += step(&result_.load_cpu_s);
     }
-    events_ = {};
+    events_ = Events();
     changes_ = {};
     subject_->forget();
     ::malloc_trim(0);
