@@ -201,7 +201,7 @@ class Maker {
 
   static bool is_shown(const std::string& statistic, bool largest) {
     if (statistic == "load" || statistic == "bytes-per-row") return largest;
-    return statistic.ends_with("p50") || statistic.ends_with("flatness") ||
+    return statistic.ends_with(" p50") || statistic.ends_with("flatness") ||
            statistic.ends_with("instructions") || statistic == "batch" || statistic == "ingest";
   }
 
