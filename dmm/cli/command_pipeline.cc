@@ -3,14 +3,12 @@
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
-#include <algorithm>
 #include <sstream>
 
 #include "dmm/cli/exit_code.h"
 #include "dmm/cli/pipeline_file.h"
 #include "dmm/cli/pipeline_run.h"
 #include "dmm/cli/program.h"
-#include "dmm/cli/table.h"
 #include "dmm/json.h"
 
 namespace dmm::cli {
@@ -62,11 +60,12 @@ nlohmann::json document_of(const std::string& file, const engine::Program& progr
 }
 
 std::string shown(const nlohmann::json& fields) {
-  if (fields.empty()) return "none";
+  if (fields.empty()) return "nothing";
   std::string text;
   for (const auto& field : fields) {
     const auto& path = field.get_ref<const std::string&>();
-    text += fmt::format("{}{}", text.empty() ? "" : ", ", path == "$" ? "all" : path);
+    text +=
+        fmt::format("{}{}", text.empty() ? "" : ", ", path == "$" ? "the whole document" : path);
   }
   return text;
 }
@@ -81,15 +80,13 @@ int check(Session& session, const std::string& file) {
   session.say(fmt::format("{}: ok, {}", printable(file),
                           program.circuit().incremental() ? "takes and gives changes"
                                                           : "takes and gives whole collections"));
-  Table table(
-      {{.title = "NAME"}, {.title = "DIRECTION"}, {.title = "FIELDS USED", .flexible = true}});
   for (const auto& input : document["inputs"]) {
-    table.add({{input["name"].get<std::string>()}, {"input"}, {shown(input["fields"])}});
+    session.say(fmt::format("input {} uses {}", printable(input["name"].get<std::string>()),
+                            printable(shown(input["fields"]), kLineBytesMax)));
   }
   for (const auto& output : document["outputs"]) {
-    table.add({{output.get<std::string>()}, {"output"}, {""}});
+    session.say(fmt::format("output {}", printable(output.get<std::string>())));
   }
-  session.out().write(table.render(session.terminal()));
   return exit_code::ok;
 }
 

@@ -22,6 +22,7 @@ dmm_group_packages() {
     bench) printf '%s\n' libabsl-dev libsqlite3-dev valgrind ;;
     node) printf '%s\n' nodejs npm ;;
     peers) printf '%s\n' redis-server nodejs npm ;;
+    fuzz) printf '%s\n' clang ;;
     clients) printf '%s\n' mosquitto-clients nodejs npm ;;
     *) dmm_fail "there is no group of packages called '$1'" \
       "Known: build, library, tools, servers, test, bench, node, peers, clients." ;;

@@ -37,7 +37,7 @@ class RowsSubject : public Subject {
     }
   }
   void forget() override {
-    events_ = {};
+    events_ = Events();
     changes_ = {};
   }
 

@@ -63,8 +63,8 @@ Measurement measure_in_child(const Task& task) {
 
 Measurement measure_db_ivm(const std::string& directory, const Task& task) {
   const std::string command =
-      fmt::format("node --max-old-space-size=8000 --expose-gc {}/run.js {} {} {} {}", quoted(directory),
-                  quoted(task.workload), task.size, task.updates, task.batches);
+      fmt::format("node --max-old-space-size=8000 --expose-gc {}/run.js {} {} {} {}",
+                  quoted(directory), quoted(task.workload), task.size, task.updates, task.batches);
   return measurement_from_json(nlohmann::json::parse(output_of(command)));
 }
 

@@ -35,10 +35,11 @@ struct Measurement {
   double load_cpu_s = 0;
   double p50_us = 0;  ///< of single updates
   double p99_us = 0;
+  /// The longest, but no longer than the CPU time of the few around it: a step that waits for its
+  /// turn on a busy machine is not a stall.
   double max_us = 0;
-  double cpu_us = 0;  ///< for a single update, with making its rows and reading its result
-  /// CPU time of all single updates alone; of reports only, others are too short to ask the clock.
-  double step_cpu_s = 0;
+  double updates_cpu_s = 0;  ///< of all single updates, with making rows and reading results
+  double report_cpu_s = 0;   ///< of the steps alone, where they are reports; others are too short
   double batch_s = 0;
   double batch_cpu_s = 0;
   std::size_t batch_updates = 0;

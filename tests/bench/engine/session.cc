@@ -30,8 +30,8 @@ std::string text_of(const std::vector<Checksum>& sums) {
 void keep_best(Measurement& best, const Measurement& next) {
   for (double Measurement::*time :
        {&Measurement::load_s, &Measurement::load_cpu_s, &Measurement::p50_us, &Measurement::p99_us,
-        &Measurement::max_us, &Measurement::step_cpu_s, &Measurement::cpu_us, &Measurement::batch_s,
-        &Measurement::batch_cpu_s, &Measurement::row_bytes}) {
+        &Measurement::max_us, &Measurement::updates_cpu_s, &Measurement::report_cpu_s,
+        &Measurement::batch_s, &Measurement::batch_cpu_s, &Measurement::row_bytes}) {
     best.*time = std::min(best.*time, next.*time);
   }
 }

@@ -55,7 +55,7 @@ class SqliteSubject final : public Subject {
   }
 
   void forget() override {
-    events_ = {};
+    events_ = Events();
     before_.clear();
     after_.clear();
     keys_.clear();
