@@ -31,6 +31,16 @@ const Code closed{"DMM-0108", Kind::cancelled, "the bucket is closed",
 const Code bad_answer{"DMM-0109", Kind::corrupt, "the server gave an answer that makes no sense",
                       "Check that the address is that of a nats-server with JetStream, and that "
                       "nobody else answers on its subjects."};
+const Code postgres_unreachable{"DMM-0110", Kind::retry, "PostgreSQL cannot be reached",
+                                "Start PostgreSQL, or name the right server in the connection "
+                                "string; a reading goes on by itself."};
+const Code postgres_denied{"DMM-0111", Kind::invalid, "PostgreSQL refused access",
+                           "Check user, password, database and the role's rights; "
+                           "docs/how-to/desired-state-in-postgresql.md lists those it needs."};
+const Code postgres_refused{"DMM-0112", Kind::retry, "PostgreSQL refused a statement",
+                            "The server's own words and the SQLSTATE stand in the message."};
+const Code postgres_unsupported{"DMM-0113", Kind::unsupported, "PostgreSQL is too old",
+                                "Use PostgreSQL 13 or newer."};
 const Code bad_identity{"DMM-0201", Kind::invalid, "a type, id, kind or device name is not allowed",
                         "Types and kinds are 1 to 64 of A-Z a-z 0-9 _ -; ids and devices are up "
                         "to 255 bytes."};
@@ -93,6 +103,21 @@ const Code bad_option{"DMM-0404", Kind::invalid, "an option has a value that is 
 const Code not_found{"DMM-0405", Kind::not_found, "it does not exist",
                      "List what exists with `dmm ls`."};
 const Code bug{"DMM-0406", Kind::bug, "a defect of dmm", "Please report it with the message."};
+const Code table_missing{"DMM-0407", Kind::not_found, "a table does not exist",
+                         "Name schema and table as PostgreSQL spells them, without quotes; `\\d` in "
+                         "psql lists them."};
+const Code no_table_key{"DMM-0408", Kind::invalid, "a table has no key that names its rows",
+                        "Give it a primary key that is not deferrable, or name the columns of such "
+                        "a unique index with --key."};
+const Code table_not_watched{"DMM-0409", Kind::invalid, "a table is not watched",
+                             "Run `dmm postgres watch SCHEMA.TABLE` once."};
+const Code outbox_missing{"DMM-0410", Kind::invalid, "the outbox is missing or too old",
+                          "Run `dmm postgres migrate` once."};
+const Code outbox_newer{"DMM-0411", Kind::unsupported, "the outbox is newer than this program",
+                        "Upgrade this program."};
+const Code table_unfit{"DMM-0412", Kind::invalid, "a table cannot be watched",
+                       "Watch an ordinary, logged table that the owner of the schema dmm may read "
+                       "in full."};
 
 const Code bad_yaml{"DMM-0501", Kind::invalid, "a text is not YAML that dmm accepts",
                     "Mend the place that the message names; quote texts that begin with @ or $."};
@@ -116,6 +141,8 @@ constexpr const Code* kCatalogue[] = {
     &code::unreachable,       &code::access_denied,         &code::timed_out,
     &code::no_jetstream,      &code::in_doubt,              &code::server_refused,
     &code::stream_missing,    &code::closed,                &code::bad_answer,
+    &code::postgres_unreachable, &code::postgres_denied,
+    &code::postgres_refused,  &code::postgres_unsupported,
     &code::bad_identity,      &code::too_large,             &code::not_json,
     &code::too_deep,          &code::bad_text,              &code::bad_number,
     &code::bad_spelling,      &code::corrupt_entry,         &code::wrong_shape,
@@ -126,6 +153,8 @@ constexpr const Code* kCatalogue[] = {
     &code::worker_crashed,
     &code::type_unknown,      &code::type_taken,            &code::bad_namespace,
     &code::bad_option,        &code::not_found,             &code::bug,
+    &code::table_missing,     &code::no_table_key,          &code::table_not_watched,
+    &code::outbox_missing,    &code::outbox_newer,          &code::table_unfit,
     &code::bad_yaml,          &code::bad_pipeline,          &code::not_evaluated,
     &code::step_failed,       &code::bad_state,             &code::modes_differ,
 };

@@ -49,6 +49,10 @@ extern const Code server_refused;
 extern const Code stream_missing;
 extern const Code closed;
 extern const Code bad_answer;
+extern const Code postgres_unreachable;
+extern const Code postgres_denied;
+extern const Code postgres_refused;
+extern const Code postgres_unsupported;
 // 02xx: data from outside.
 extern const Code bad_identity;
 extern const Code too_large;
@@ -80,6 +84,12 @@ extern const Code bad_namespace;
 extern const Code bad_option;
 extern const Code not_found;
 extern const Code bug;
+extern const Code table_missing;
+extern const Code no_table_key;
+extern const Code table_not_watched;
+extern const Code outbox_missing;
+extern const Code outbox_newer;
+extern const Code table_unfit;
 // 05xx: pipelines.
 extern const Code bad_yaml;
 extern const Code bad_pipeline;

@@ -1,8 +1,12 @@
 # What `cmake --install` puts where, and how other projects find it: find_package(dmm) with the
-# targets dmm::dmm, dmm::engine and dmm::testing, and pkg-config dmm. Included from the top.
+# targets dmm::dmm, dmm::engine, dmm::testing and dmm::postgres, and pkg-config dmm. Included from
+# the top.
 include(CMakePackageConfigHelpers)
 
 set(dmm_libraries dmm dmm_engine dmm_testing)
+if(TARGET dmm_postgres)
+  list(APPEND dmm_libraries dmm_postgres)
+endif()
 # In a folder of its own, so that "engine/..." does not lie about in the system's include folder;
 # includes read the same as in this tree.
 set(DMM_INSTALL_INCLUDEDIR ${CMAKE_INSTALL_INCLUDEDIR}/dmm)
