@@ -1,4 +1,4 @@
-/// DenseMap: the hash map of all engine state.
+/// DenseMap: the hash map of Z-sets in hand. What operators keep for long lies packed (packed/).
 ///
 /// Entries lie densely in memory that never moves (chunks of doubling size), a table of positions
 /// finds them. Growing and shrinking move a few slots with each change, so that no single step pays

@@ -15,7 +15,9 @@ struct FreeNode {
 #if defined(__SANITIZE_ADDRESS__)
 constexpr std::uint32_t kKeptOfClass = 0;  // the sanitizer is to see each node come and go
 #else
-constexpr std::uint32_t kKeptOfClass = 4096;
+// Enough for a step of few rows. Nodes of large steps are left to malloc, which puts neighbours
+// together again; kept ones would lie scattered, and each would hold on to its page.
+constexpr std::uint32_t kKeptOfClass = 128;
 #endif
 constexpr std::size_t kUnit = 16;
 constexpr std::size_t kClasses = 9;  // up to 128 bytes

@@ -2,8 +2,8 @@
 
 #include <cstddef>
 
-/// Memory for the nodes of values. Values come and go by the thousand in a step; small nodes that
-/// were given back are kept, a few hundred kilobytes for each thread, for the next ones.
+/// Memory for the nodes of values. A step makes some and gives as many back; a few small ones are
+/// kept for each thread, so that a step of few rows needs nothing from malloc.
 namespace dmm::engine::internal {
 
 /// throws std::bad_alloc.

@@ -260,7 +260,8 @@ bool GroupLogic::part(int slot, ValueRef key, const GroupCell& group, Scope& sco
                       Value& out) const {
   switch (slot) {
     case kDocuments:
-      return list_of(group.extra->documents.rows(), documents_, scope, out);
+      return list_of(group.extra == nullptr ? PackedBag() : group.extra->documents.rows(),
+                     documents_, scope, out);
     case kKey:
       out = Value(key);
       return true;

@@ -128,6 +128,7 @@ void PackedTable::prefetch_bucket(std::uint32_t hash) const noexcept {
 void PackedTable::prefetch_rows(std::uint32_t hash) const noexcept {
   if (last_make_ >= makes_.size() || !makes_[last_make_] || makes_[last_make_]->rows == 0) return;
   const auto* lines = reinterpret_cast<const std::byte*>(makes_[last_make_]->buckets.of(hash));
+  if (lines == nullptr) return;
   for (int line = 0; line < 4; ++line) __builtin_prefetch(lines + 64 * line);
 }
 

@@ -201,6 +201,36 @@ TEST_CASE("packed table: agrees with a Z-set while it grows widens and shrinks",
   }
 }
 
+TEST_CASE("packed table: rows that are too large too deep or of too many makes stay whole",
+          "[packed][unit]") {
+  PackedTable table;
+  Zset model;
+  const auto add = [&](const json& document, Weight weight) {
+    const Value row = from_json(document);
+    Weight before;
+    REQUIRE(table.add(row, weight, before));
+    REQUIRE(before == model.weight(row));
+    REQUIRE(model.add(row, weight));
+  };
+  std::vector<json> documents;
+  json wide = json::object();
+  for (int i = 0; i < 70; ++i) {
+    wide["m" + std::to_string(i)] = i;
+    documents.push_back(wide);                                       // up to 70 leaves
+    documents.push_back({{"only" + std::to_string(i), i}});          // 70 makes more
+    documents.push_back({{"k", i}, {"list", json::array({i, i})}});  // a list as a leaf
+  }
+  json deep = 1;
+  for (int i = 0; i < 8; ++i) documents.push_back(deep = {{"d", deep}});
+  for (int round = 0; round < 3; ++round) {
+    for (const json& document : documents) add(document, 1 + round);
+    check_same(table, model);
+  }
+  for (const json& document : documents) add(document, -6);
+  check_same(table, model);
+  CHECK(table.size() == 0);
+}
+
 TEST_CASE("packed table: an overflow changes nothing", "[packed][unit]") {
   PackedTable table;
   const Value row = Value::integer(5);
