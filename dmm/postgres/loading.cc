@@ -118,6 +118,7 @@ void Reading::load(Session& session) {
                  {"marks", cursor_.marks}};
   }
   loaded_ = true;
+  failures_ = 0;
   sink_.on_loaded();
   logger_.info("table loaded", {{"rows", cursor_.rows}, {"snapshot", cursor_.told}});
 }

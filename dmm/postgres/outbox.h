@@ -16,7 +16,7 @@ namespace dmm::postgres {
 struct WatchOptions {
   /// The columns that name a row; empty: the primary key. They need a unique index of exactly these
   /// columns that is checked at once (not deferrable), and must not be null.
-  std::vector<std::string> key;
+  std::vector<std::string> key = {};
   /// Wake readers with NOTIFY. Without it they see changes at their next poll; PostgreSQL does not
   /// let a transaction that notified be prepared for two-phase commit.
   bool notify = true;

@@ -21,6 +21,8 @@ using namespace std::chrono_literals;
 
 constexpr std::size_t kFetchRowsMax = 1'000;
 constexpr std::size_t kFetchBytes = 4u << 20;  // aimed at, by the size of the rows before
+constexpr int kCleanBatch = 10'000;
+constexpr int kCleanBatchesMax = 100;
 constexpr auto kBackoffFirst = 100ms;
 constexpr auto kBackoffMax = 5s;
 
@@ -94,7 +96,6 @@ nlohmann::json Reading::baseline() const {
 }
 
 void Reading::run(std::unique_ptr<Session> session) noexcept {
-  int failures = 0;
   while (!stop_) {
     try {
       try {
@@ -102,14 +103,12 @@ void Reading::run(std::unique_ptr<Session> session) noexcept {
       } catch (const Restart& restart) {
         note(restart);
         session.reset();
-        failures = 0;
       } catch (const Stopped&) {
         return;
       } catch (...) {
-        const bool was_open = session != nullptr;
+        const Error error = current_error(fmt::format("reading table {}", name_));
         session.reset();
-        if (was_open) failures = 0;
-        recover(current_error(fmt::format("reading table {}", name_)), failures);
+        recover(error);
       }
     } catch (const std::exception& error) {  // no memory left to say more
       logger_.error("reading failed", {{"error", error.what()}});
@@ -126,13 +125,13 @@ void Reading::work(std::unique_ptr<Session>& session) {
 }
 
 // What cannot heal by itself may still be healed by a person while this waits.
-void Reading::recover(const Error& error, int& failures) {
+void Reading::recover(const Error& error) {
   static thread_local std::mt19937_64 random{std::random_device{}()};
   const bool gone = &error.code() == &code::table_missing ||
                     &error.code() == &code::table_not_watched ||
                     &error.code() == &code::outbox_missing;
   if (gone && loaded_) note({.reason = error.message(), .doubt = true});
-  const auto wait = worker::backoff(++failures, kBackoffFirst, kBackoffMax, random) + 1ms;
+  const auto wait = worker::backoff(++failures_, kBackoffFirst, kBackoffMax, random) + 1ms;
   logger_.warn("reading is interrupted",
                {{"code", error.code().id}, {"error", error.message()}, {"retry_ms", wait.count()}});
   const auto until = std::chrono::steady_clock::now() + wait;
@@ -168,10 +167,12 @@ void Reading::follow(Session& session) {
       if (cursor_.target.empty()) mark(session, cursor_.told);
       read_batch(session);
       if (due) tidy(session);
+      failures_ = 0;
       continue;
     }
     session.wait(wake_, std::min(options_.poll, options_.clean));
     drain_wake();
+    failures_ = 0;
   }
 }
 
@@ -243,9 +244,14 @@ void Reading::tell(const pqxx::row& row) {
 
 void Reading::tidy(Session& session) {
   tidied_ = std::chrono::steady_clock::now();
-  pqxx::nontransaction transaction(session.connection());
-  transaction.exec_params1("SELECT dmm.clean(10000, make_interval(hours => $1))",
-                           options_.forget_readers.count());
+  std::int64_t gone = kCleanBatch;
+  for (int batch = 0; gone >= kCleanBatch && batch < kCleanBatchesMax && !stop_; ++batch) {
+    pqxx::nontransaction transaction(session.connection());
+    gone = transaction
+               .exec_params1("SELECT dmm.clean($1, make_interval(hours => $2))", kCleanBatch,
+                             options_.forget_readers.count())[0]
+               .as<std::int64_t>();
+  }
 }
 
 std::size_t Reading::fetch_size() const {

@@ -53,7 +53,7 @@ class Reading final : public SourceReading {
 
   void run(std::unique_ptr<Session> session) noexcept;
   void work(std::unique_ptr<Session>& session);
-  void recover(const Error& error, int& failures);
+  void recover(const Error& error);
   void note(Restart restart);
 
   void load(Session& session);
@@ -89,6 +89,7 @@ class Reading final : public SourceReading {
   std::string shape_;  ///< of the table's columns, when it was loaded
   bool loaded_ = false;
   bool told_anything_ = false;
+  int failures_ = 0;               ///< since the last load, batch or wait that went well
   std::optional<Restart> void_;    ///< what was told is void, and this was not yet said
   std::size_t row_bytes_ = 1'000;  ///< average of the last fetch
   std::chrono::steady_clock::time_point tidied_;

@@ -192,7 +192,9 @@ Session::Session(const std::string& connection, const SessionOptions& options) {
         "SET lc_monetary = 'C'; SET row_security = off; SET client_min_messages = warning;"
         "SET standard_conforming_strings = on; SET default_transaction_read_only = off;"
         "SET statement_timeout = {}; SET lock_timeout = {};"
-        "SET idle_in_transaction_session_timeout = 0;"
+        "SET default_transaction_isolation = 'read committed';"
+        "SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN"
+        " ('idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout');"
         "SELECT set_config('synchronous_commit', 'on', false)"
         " WHERE current_setting('synchronous_commit') IN ('off', 'local')",
         options.statement_timeout.count(), options.lock_timeout.count()));

@@ -25,17 +25,17 @@ namespace dmm::postgres {
 struct TableOptions {
   /// For libpq: "host=... dbname=..." or "postgresql://...". What it leaves out comes from the
   /// environment (PGHOST, PGPASSFILE, ...). Its password is never logged.
-  std::string connection;
+  std::string connection = {};
   std::string schema = "public";
   /// As PostgreSQL spells it, without quotes: a table made by CREATE TABLE Songs is "songs".
-  std::string table;
+  std::string table = {};
   /// The columns that name a row; empty: those it is watched with, which are its primary key unless
   /// said otherwise. If given, they must be those it is watched with.
-  std::vector<std::string> key;
+  std::vector<std::string> key = {};
   /// Names who reads, for example the view: the outbox keeps what this reader has not read. Two
   /// readings of one table at a time should not share a name; if they do, no change is lost, but
   /// one of them may have to begin anew.
-  std::string reader;
+  std::string reader = {};
   /// How often the outbox is looked at when no notification comes.
   std::chrono::milliseconds poll = std::chrono::seconds(5);
   /// How often changes that every reader has read are removed from the outbox, a batch at a time.
@@ -45,7 +45,7 @@ struct TableOptions {
   std::chrono::hours forget_readers = std::chrono::hours(7 * 24);
   /// Of one statement on the server; reading a table takes many statements.
   std::chrono::milliseconds statement_timeout = std::chrono::seconds(60);
-  Logger logger;
+  Logger logger = {};
 };
 
 /// A watched table as a source.

@@ -219,6 +219,36 @@ TEST_CASE("table: columns that change are no doubt but are read anew",
   CHECK(reader.sink.count("restart") == 1);
 }
 
+TEST_CASE(
+    "table: a key column that is renamed fails no write and is a doubt until it is watched anew",
+    "[postgres][table][integration]") {
+  Database db;
+  db.client.exec("INSERT INTO songs VALUES ('a', 'Aria')");
+  Reader reader(songs(db.server));
+  reader.loaded();
+  db.client.exec("ALTER TABLE songs RENAME COLUMN id TO name");
+  db.client.exec("INSERT INTO songs VALUES ('b', 'Ballad')");
+  db.client.exec("DELETE FROM songs WHERE name = 'a'");
+  CHECK(db.client.number("SELECT count(*) FROM dmm.change WHERE operation = 'lost'") == 2);
+  wait_for("a doubt", [&] { return reader.sink.count("doubt") > 0; });
+  CHECK(reader.sink.rows().count("a") == 1);
+  Outbox(db.server.connection_string()).watch("public", "songs");
+  reader.wait_equal(db.client, "SELECT name, row_to_json(t.*)::text FROM songs AS t");
+}
+
+TEST_CASE("table: a large table and a large transaction are streamed and told in full",
+          "[postgres][table][integration]") {
+  Database db;
+  db.client.exec("INSERT INTO songs SELECT g::text, 't' FROM generate_series(1, 20000) AS g");
+  Reader reader(songs(db.server));
+  reader.loaded();
+  CHECK(reader.sink.rows().size() == 20'000);
+  db.client.exec("UPDATE songs SET title = 'u'");
+  wait_for(
+      "all changes", [&] { return reader.sink.count("row") == 40'000; }, 60s);
+  reader.wait_equal(db.client);
+}
+
 TEST_CASE("table: what the partitions of a table hold and move is told of the table",
           "[postgres][table][integration]") {
   Database db;

@@ -166,7 +166,7 @@ END
 $body$;
 
 -- The columns that name the rows of a table: `wanted`, or the primary key. They must be unique at
--- every moment, not only at commit, and never null.
+-- every moment, not only at commit, and never null; and jsonb has different values of one text.
 CREATE FUNCTION dmm.key_columns_of(target regclass, wanted text[]) RETURNS text[]
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $body$
 DECLARE
@@ -174,7 +174,8 @@ DECLARE
 BEGIN
   FOR candidate IN
     SELECT i.indisprimary, i.indimmediate AND i.indisunique AND i.indisvalid AND i.indpred IS NULL
-             AND i.indexprs IS NULL AND bool_and(a.attnotnull) AS sound,
+             AND i.indexprs IS NULL
+             AND bool_and(a.attnotnull AND a.atttypid <> 'jsonb'::regtype) AS sound,
            array_agg(a.attname::text ORDER BY k.position) AS names
     FROM pg_index AS i
     CROSS JOIN LATERAL unnest(i.indkey::smallint[]) WITH ORDINALITY AS k (number, position)
@@ -230,13 +231,15 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $body$
   ) AS conditions
 $body$;
 
--- Whether both triggers of a watched table are there and fire.
+-- Whether both triggers of a watched table are there and fire, and its key columns are there.
 CREATE FUNCTION dmm.is_told(watched_id bigint) RETURNS boolean
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $body$
   SELECT count(*) = 2
   FROM dmm.watched AS w JOIN pg_trigger AS t ON t.tgrelid = w.relation
   WHERE w.id = watched_id AND t.tgname IN ('dmm_row', 'dmm_truncate')
     AND t.tgenabled IN ('O', 'A')
+    AND w.key_columns <@ ARRAY(SELECT a.attname::text FROM pg_attribute AS a
+                               WHERE a.attrelid = w.relation AND NOT a.attisdropped)
 $body$;
 
 CREATE FUNCTION dmm.unwatch(target regclass) RETURNS boolean

@@ -4,6 +4,10 @@
 #include <string>
 
 #include "dmm/bucket.h"
+#ifdef WITH_POSTGRES
+#include "dmm/postgres/migrations.h"
+#include "dmm/postgres/table.h"
+#endif
 #ifdef WITH_ENGINE_AND_TESTING
 #include "dmm/testing/free_port.h"
 #include "engine/version.h"
@@ -36,6 +40,15 @@ int main() {
   } catch (const dmm::Error& error) {
     if (error.code().id != "DMM-0403") return fail(error.what());
   }
+#ifdef WITH_POSTGRES
+  if (dmm::postgres::migrations().empty()) return fail("the outbox has no migrations");
+  try {
+    dmm::postgres::table({.connection = "host=nowhere"});
+    return fail("a table without a name was accepted");
+  } catch (const dmm::Error& error) {
+    if (error.code().id != "DMM-0404") return fail(error.what());
+  }
+#endif
 #ifdef WITH_ENGINE_AND_TESTING
   if (dmm::engine::version().empty()) return fail("the engine has no version");
   if (dmm::testing::free_port() == 0) return fail("no free port");
