@@ -69,6 +69,9 @@ Program::Program()
   add_watch_commands(*this);
   add_namespace_commands(*this);
   add_pipeline_commands(*this);
+#ifdef DMM_CLI_POSTGRES
+  add_postgres_commands(*this);
+#endif
   add_dev_commands(*this);
   add_help_commands(*this);
 }
