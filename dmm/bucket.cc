@@ -14,6 +14,7 @@
 #include "dmm/json.h"
 #include "dmm/limits.h"
 #include "dmm/nats/nats_transport.h"
+#include "dmm/view/view_loop.h"
 #include "dmm/worker/run_loop.h"
 
 namespace dmm {
@@ -45,6 +46,7 @@ struct Bucket::Impl final : internal::Notifier {
   std::unordered_map<std::type_index, std::string> type_names;
   std::map<std::string, std::unique_ptr<worker::RunLoop>> work_streams;
   std::map<std::string, std::unique_ptr<Observer>> observers;
+  std::map<std::string, std::unique_ptr<view::ViewLoop>> views;
   bool closed = false;
 };
 
@@ -313,6 +315,20 @@ Observer& Bucket::observe(std::string kind, ReportHandler handler, ObserveOption
   return *impl_->observers.emplace(std::move(kind), std::move(observer)).first->second;
 }
 
+ViewStream& Bucket::view(View view) {
+  check_name(view.name, "view");
+  check_name(view.type, "type");
+  require(!view.inputs.empty(), code::bad_view, "the view has no inputs");
+  require(!view.key.empty(), code::bad_view, "the view has no key");
+  const std::lock_guard lock(impl_->mutex);
+  if (impl_->views.contains(view.name)) {
+    throw Error(code::type_taken, fmt::format("view \"{}\" is declared already", view.name));
+  }
+  std::string name = view.name;
+  auto loop = std::make_unique<view::ViewLoop>(impl_->streams, std::move(view));
+  return *impl_->views.emplace(std::move(name), std::move(loop)).first->second;
+}
+
 void Bucket::work(std::stop_token stop) {
   // Whoever fails for good ends the others: half a worker would look like a whole one.
   std::stop_source all;
@@ -335,6 +351,9 @@ void Bucket::work(std::stop_token stop) {
       threads.emplace_back([&guarded, &part = *part] { guarded(part); });
     }
     for (auto& [kind, part] : impl_->observers) {
+      threads.emplace_back([&guarded, &part = *part] { guarded(part); });
+    }
+    for (auto& [name, part] : impl_->views) {
       threads.emplace_back([&guarded, &part = *part] { guarded(part); });
     }
   }

@@ -26,6 +26,7 @@
 #include "dmm/log.h"
 #include "dmm/materializer.h"
 #include "dmm/observer.h"
+#include "dmm/view.h"
 #include "dmm/work_stream.h"
 
 namespace dmm {
@@ -123,7 +124,17 @@ class Bucket final : public Matters {
   }
   Observer& observe(std::string kind, ReportHandler handler, ObserveOptions options = {});
 
-  /// Works all registered types and observers, each on a thread of its own, until `stop`.
+  /// Declares a view: its rows are the cache objects of the type `view.type`.
+  /// Throws Error{invalid} DMM-0601, DMM-0502 (the pipeline), DMM-0402 (the name is taken).
+  ViewStream& view(View view);
+  /// The same for the materializers of a registered C++ type.
+  template <Materializer M>
+  ViewStream& view(View view) {
+    view.type = type_name(typeid(M));
+    return this->view(std::move(view));
+  }
+
+  /// Works all registered types, observers and views, each on a thread of its own, until `stop`.
   void work(std::stop_token stop);
 
   // ---- reports ----

@@ -133,6 +133,20 @@ const Code bad_state{"DMM-0505", Kind::corrupt, "a saved state cannot be loaded"
                      "Run the pipeline from the start of its input, without --load-state."};
 const Code modes_differ{"DMM-0506", Kind::bug, "changes and whole collections give different rows",
                         "Please report it with the pipeline and the input up to this step."};
+const Code bad_view{"DMM-0601", Kind::invalid, "a view is not declared as it must be",
+                    "Correct the member that the message names; docs/reference/views.md has them "
+                    "all."};
+const Code row_twice{"DMM-0602", Kind::invalid, "two rows of a view have the same key",
+                     "Make the pipeline give one row for each key, for example by grouping; until "
+                     "then the identity is not notified."};
+const Code row_without_key{"DMM-0603", Kind::invalid, "a row of a view has no key",
+                           "Give every row the key field of the view, as a text or an integer."};
+const Code entry_of_other_view{"DMM-0604", Kind::invalid,
+                               "a cache entry belongs to another view",
+                               "Let one view alone declare an identity: change the key of one of "
+                               "them, or remove the entry if its view is gone."};
+const Code nothing_held{"DMM-0605", Kind::not_found, "no removals wait for approval",
+                        "See what is held with `dmm view show VIEW`; it may have changed since."};
 }  // namespace code
 
 namespace {
@@ -156,7 +170,9 @@ constexpr const Code* kCatalogue[] = {
     &code::table_missing,     &code::no_table_key,          &code::table_not_watched,
     &code::outbox_missing,    &code::outbox_newer,          &code::table_unfit,
     &code::bad_yaml,          &code::bad_pipeline,          &code::not_evaluated,
-    &code::step_failed,       &code::bad_state,             &code::modes_differ,
+    &code::step_failed,       &code::bad_state,             &code::modes_differ,      &code::bad_view,
+    &code::row_twice,         &code::row_without_key,   &code::entry_of_other_view,
+    &code::nothing_held,
 };
 
 }  // namespace

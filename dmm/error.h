@@ -97,6 +97,12 @@ extern const Code not_evaluated;
 extern const Code step_failed;
 extern const Code bad_state;
 extern const Code modes_differ;
+// 06xx: views.
+extern const Code bad_view;
+extern const Code row_twice;
+extern const Code row_without_key;
+extern const Code entry_of_other_view;
+extern const Code nothing_held;
 }  // namespace code
 
 /// Every code there is, in the order of their ids.

@@ -14,6 +14,7 @@
 #include "dmm/internal/watch.h"
 #include "dmm/json.h"
 #include "dmm/limits.h"
+#include "dmm/view/state.h"
 #include "dmm/wire.h"
 
 namespace dmm {
@@ -189,6 +190,10 @@ class StreamInspector final : public Inspector {
   std::vector<Refused> refused() override;
   std::vector<LastReport> reports(std::string_view kind) override;
   std::vector<LeaseInfo> leases() override;
+  std::vector<ViewInfo> views() override { return view::load_states(streams_); }
+  void approve_removals(std::string_view view, std::uint64_t removals) override {
+    view::write_approval(streams_, view, removals);
+  }
   void watch(std::string_view type, std::stop_token stop,
              const std::function<void(const Change&)>& visit) override;
   bool purge(const Identity& identity) override;

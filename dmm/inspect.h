@@ -16,6 +16,7 @@
 #include "dmm/identity.h"
 #include "dmm/transport/stream.h"
 #include "dmm/types.h"
+#include "dmm/view.h"
 
 namespace dmm {
 
@@ -52,7 +53,7 @@ struct Matter {
 
 /// A report or token that could not be read.
 struct Refused {
-  std::string what;     ///< "report" or "token"
+  std::string what;     ///< "report", "token" or "view"
   std::string subject;  ///< where it was published
   Sequence sequence;
   std::string error_code;
@@ -111,6 +112,11 @@ class Inspector {
   virtual std::vector<Refused> refused() = 0;
   virtual std::vector<LastReport> reports(std::string_view kind) = 0;
   virtual std::vector<LeaseInfo> leases() = 0;
+  /// The views of the namespace, by name.
+  virtual std::vector<ViewInfo> views() = 0;
+  /// Lets at most `removals` go that a view holds; its owner hears of it. Throws Error{not_found}
+  /// DMM-0605 if it holds none, or more.
+  virtual void approve_removals(std::string_view view, std::uint64_t removals) = 0;
 
   /// Calls `visit` for every change from now on (of one type or kind, if not empty) until `stop`.
   virtual void watch(std::string_view type, std::stop_token stop,

@@ -42,6 +42,7 @@ inline constexpr std::size_t read_batch = 1'000;  ///< messages asked for at onc
 inline constexpr auto pull_expiry = 10s;
 inline constexpr auto pull_heartbeat = 2s;
 inline constexpr auto consumer_inactive_threshold = 30s;
+inline constexpr auto recreate_delay = 1s;  ///< between finding a stream gone and creating it again
 inline constexpr auto stream_check_interval = 5s;  ///< how often loss of history is looked for
 
 // Work.
@@ -68,5 +69,12 @@ inline constexpr auto grace = 10s;  ///< for runs in flight
 inline constexpr std::size_t observe_concurrency = 8;
 inline constexpr std::size_t devices_tracked_max = 1'000'000;  ///< whose last `seq` is remembered
 inline constexpr auto cursor_interval = 1s;                    ///< how often a cursor is stored
+
+// Views.
+inline constexpr std::size_t view_step_changes = 10'000;  ///< changes of rows taken into one step
+inline constexpr std::size_t removals_free = 100;     ///< rows that may vanish unasked, or
+inline constexpr std::size_t removals_percent = 5;    ///< this share of them, whichever is more,
+inline constexpr auto removals_window = 60s;          ///< within this time
+inline constexpr auto view_state_interval = 1s;       ///< how often a view says where it stands
 
 }  // namespace dmm::limits

@@ -181,6 +181,10 @@ std::optional<Done> parse_done(std::string_view text) {
   return done;
 }
 
+std::string_view view_of(std::string_view header) noexcept {
+  return header.substr(0, header.find(';'));
+}
+
 bool is_removed(const transport::Message& message) noexcept {
   const auto operation = message.header(kKvOperation);
   return operation && (*operation == "DEL" || *operation == "PURGE");

@@ -92,6 +92,9 @@ struct Done {
 std::string format_done(const Done& done);
 std::optional<Done> parse_done(std::string_view text);
 
+/// Dmm-View is "<view>;<hash of its pipeline>": the name in it.
+std::string_view view_of(std::string_view header) noexcept;
+
 /// True if a KV message says that its key is absent.
 bool is_removed(const transport::Message& message) noexcept;
 

@@ -72,6 +72,7 @@ Program::Program()
 #ifdef DMM_CLI_POSTGRES
   add_postgres_commands(*this);
 #endif
+  add_view_commands(*this);
   add_dev_commands(*this);
   add_help_commands(*this);
 }

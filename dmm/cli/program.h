@@ -65,6 +65,7 @@ void add_watch_commands(Program& program);      // watch
 void add_namespace_commands(Program& program);  // init leases doctor
 void add_pipeline_commands(Program& program);   // pipeline check|explain|run
 void add_postgres_commands(Program& program);   // postgres migrate|watch|unwatch|status
+void add_view_commands(Program& program);       // view ls|show|approve|run
 void add_dev_commands(Program& program);        // dev
 void add_help_commands(Program& program);       // help completion version
 

@@ -32,7 +32,7 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Status, phase, attempts, error_c
 
 /// A report or a token that could not be read.
 struct Refusal {
-  std::string what;  ///< "report" or "token"
+  std::string what;  ///< "report", "token" or "view"
   std::string subject;
   std::uint64_t sequence = 0;
   std::string error_code;

@@ -262,10 +262,18 @@ class NatsStream final : public transport::Stream, public std::enable_shared_fro
                   {"remedy", "dmm init, with the next --generation on a cluster"}});
       return;
     }
+    if (recreating_.exchange(true)) return;
     log_.error("a stream is gone and is created again, empty", {{"stream", config_.name}});
-    connection_->request(Channel::bulk, "$JS.API.STREAM.CREATE." + config_.name, {},
-                         stream_request(config_).dump(), limits::request_timeout,
-                         [](const Result<Incoming>&) {});
+    // A server that is still deleting the files of the old one would break the new one (seen with
+    // nats-server 2.9.10).
+    connection_->call_later(limits::recreate_delay, [weak = weak_from_this()] {
+      const auto self = weak.lock();
+      if (!self) return;
+      self->recreating_ = false;
+      self->connection_->request(Channel::bulk, "$JS.API.STREAM.CREATE." + self->config_.name, {},
+                                 stream_request(self->config_).dump(), limits::request_timeout,
+                                 [](const Result<Incoming>&) {});
+    });
   }
 
   void last_from_leader(const std::string& subject, Completion<std::optional<Message>> done) {
@@ -297,6 +305,7 @@ class NatsStream final : public transport::Stream, public std::enable_shared_fro
   StreamConfig config_;
   const bool may_create_;
   std::atomic<bool> opened_{false};
+  std::atomic<bool> recreating_{false};
   const Logger log_;
   mutable std::mutex mutex_;
   std::string created_;

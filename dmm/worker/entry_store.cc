@@ -7,7 +7,9 @@ Entry Entry::from(std::optional<transport::Message> message) {
   if (!message) return entry;
   entry.revision = message->sequence;
   if (const auto header = message->header(wire::kDone)) entry.done = wire::parse_done(*header);
-  if (!wire::is_removed(*message)) entry.value = std::move(message->payload);
+  if (wire::is_removed(*message)) return entry;
+  if (const auto view = message->header(wire::kView)) entry.view = *view;
+  entry.value = std::move(message->payload);
   return entry;
 }
 

@@ -21,6 +21,10 @@ constexpr milliseconds kConflictDelay(20);
 /// Fewer writes than this under way: each leaves at once. More: they are gathered.
 constexpr std::size_t kUrgentWrites = 4;
 
+bool of_another_view(std::string_view entry, std::string_view token) {
+  return !entry.empty() && !token.empty() && wire::view_of(entry) != wire::view_of(token);
+}
+
 std::int64_t unix_ms(system_clock::time_point time) {
   return std::chrono::duration_cast<milliseconds>(time.time_since_epoch()).count();
 }
@@ -218,7 +222,7 @@ void RunLoop::begin_loaded(const ItemPtr& item) {
   if (item->entry_known) return prepare(item);
   // Whole news do not depend on the entry, so the run begins first and the entry is read beside it;
   // an inherited token may have been done by the owner before, which only the entry tells.
-  const bool independent = !poke && !token.of_view && !token.inherited;
+  const bool independent = !poke && token.view.empty() && !token.inherited;
   if (independent) prepare(item);
   if (!independent || item->state == State::running) load_entry(item);
 }
@@ -262,6 +266,13 @@ void RunLoop::prepare(const ItemPtr& item) {
     statuses_.clear(item->key);
     return leave(item);
   }
+  if (item->entry_known && of_another_view(item->entry.view, item->current.view)) {
+    --busy_;
+    return park(item, code::entry_of_other_view.id,
+                fmt::format("the entry belongs to view {}, the token to view {}",
+                            printable(wire::view_of(item->entry.view)),
+                            printable(wire::view_of(item->current.view))));
+  }
   if (taken_over_ && item->current.inherited && !item->rewritten) return rewrite_entry(item);
   if (taken_over_ && item->current.inherited && !item->marked) return mark_run(item);
   dispatch(item);
@@ -300,6 +311,7 @@ void RunLoop::rewrite_entry(const ItemPtr& item) {
   if (item->entry.done) {
     publication.headers.emplace_back(wire::kDone, wire::format_done(*item->entry.done));
   }
+  if (!item->entry.view.empty()) publication.headers.emplace_back(wire::kView, item->entry.view);
   if (!item->entry.value) publication.headers.emplace_back(wire::kKvOperation, "DEL");
   streams_.cache->publish(std::move(publication), limits::lease_ttl,
                           in_round(item, [this, item](Result<Sequence> result) {
@@ -325,7 +337,7 @@ void RunLoop::dispatch(const ItemPtr& item) {
   run->input.epoch = lease_->epoch();
   if (token.news.empty()) {
     run->input.value = item->entry.value;
-  } else if (token.of_view) {
+  } else if (!token.view.empty()) {
     const auto entry = parse_json(item->entry.value.value_or("{}"));
     const auto news = parse_json(token.news);
     run->input.value = entry.ok() && news.ok()
@@ -431,13 +443,17 @@ void RunLoop::finish(const ItemPtr& item) {
     if (entry.value) return store(item, std::nullopt);
     return conclude(item);
   }
-  if (result.value == entry.value) return conclude(item);
+  const std::string& view = item->current.view;
+  const bool claimed = view.empty() || wire::view_of(view) == wire::view_of(entry.view);
+  if (result.value == entry.value && claimed) return conclude(item);
   store(item, std::move(result.value));
 }
 
 /// value   none: the entry is removed.
 void RunLoop::store(const ItemPtr& item, std::optional<std::string> value) {
-  Entry next{Sequence{}, std::move(value), wire::Done{created_, item->current.sequence}};
+  // News without a view leave an entry to the view that it belongs to.
+  Entry next{Sequence{}, std::move(value), wire::Done{created_, item->current.sequence},
+             item->current.view.empty() ? item->entry.view : item->current.view};
   transport::Publication publication{
       .subject = streams_.names.entry_subject(item->key),
       .headers = {{std::string(wire::kDone), wire::format_done(*next.done)},
@@ -445,7 +461,11 @@ void RunLoop::store(const ItemPtr& item, std::optional<std::string> value) {
       .payload = next.value.value_or(""),
       .expected_last = item->entry.revision,
       .urgent = storing_ < kUrgentWrites};
-  if (!next.value) publication.headers.emplace_back(wire::kKvOperation, "DEL");
+  if (!next.value) {
+    next.view.clear();
+    publication.headers.emplace_back(wire::kKvOperation, "DEL");
+  }
+  if (!next.view.empty()) publication.headers.emplace_back(wire::kView, next.view);
   ++storing_;
   streams_.cache->publish(
       std::move(publication), limits::publish_deadline,

@@ -17,7 +17,9 @@ struct Token {
   std::string key;  ///< "<type>.<encoded id>"
   Sequence sequence;
   std::string news;      ///< empty: a poke
-  bool of_view = false;  ///< the news are some fields, to be laid over the entry
+  /// Not empty: the news are the fields of this view's row, to be laid over the entry; the value of
+  /// the header Dmm-View.
+  std::string view;
   bool deleted = false;  ///< a tombstone
   /// Run no earlier than this; a zero time if at once.
   std::chrono::system_clock::time_point not_before;

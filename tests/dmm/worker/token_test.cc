@@ -31,7 +31,7 @@ TEST_CASE("token: a plain message of any client is whole news", "[worker][unit]"
   CHECK(token.value().identity == dmm::Identity{"player", "kitchen.left"});
   CHECK(token.value().key == "player.kitchen=2Eleft");
   CHECK(token.value().news == "{}");
-  CHECK_FALSE(token.value().of_view);
+  CHECK(token.value().view.empty());
   CHECK_FALSE(token.value().deleted);
 }
 

@@ -1,0 +1,148 @@
+#include "dmm/view/difference.h"
+
+#include <fmt/format.h>
+
+#include <unordered_map>
+
+#include "dmm/identity.h"
+#include "engine/decode.h"
+
+namespace dmm::view {
+
+using engine::Value;
+using engine::ValueRef;
+
+std::string view_header(std::string_view name, std::string_view pipeline_hash) {
+  return fmt::format("{};{}", name, pipeline_hash);
+}
+
+namespace {
+
+/// A token that waits, as it was read before the entries.
+struct Waiting {
+  Sequence sequence;
+  Value news;  ///< null: a poke, or unreadable
+  std::string view;
+  bool deleted = false;
+};
+
+class Comparison {
+ public:
+  Comparison(const internal::Streams& streams, const std::string& view, Rows& rows)
+      : streams_(streams), view_(view), rows_(rows) {}
+
+  /// Tokens before entries: an entry is stored before its token goes.
+  std::size_t run(const std::string& type) {
+    created_ = streams_.work->state().created;
+    transport::scan(*streams_.work, streams_.names.token_filter(type),
+                    [this](const transport::Message& message) { take_token(message); });
+    std::size_t read =
+        transport::scan(*streams_.cache, streams_.names.entry_filter(type),
+                        [this](const transport::Message& message) { take_entry(message); });
+    for (const auto& [id, token] : waiting_) {
+      ++read;
+      compare(id, Value(), token.view, &token);
+    }
+    return read;
+  }
+
+ private:
+  void take_token(const transport::Message& message) {
+    const auto parts = wire::split_token(message.subject);
+    const auto id = parts ? decode_id(parts->id) : std::nullopt;
+    if (!id) return;  // the worker parks it
+    Waiting token;
+    token.sequence = message.sequence;
+    token.deleted = message.header(wire::kDeleted).has_value();
+    if (const auto header = message.header(wire::kView)) token.view = wire::view_of(*header);
+    token.news = decode(message.payload);
+    waiting_.insert_or_assign(*id, std::move(token));
+  }
+
+  void take_entry(const transport::Message& message) {
+    const std::string_view key = streams_.names.entry_key(message.subject);
+    const std::size_t dot = key.find('.');
+    const auto id = dot == std::string_view::npos ? std::nullopt : decode_id(key.substr(dot + 1));
+    if (!id) return;
+    const bool removed = wire::is_removed(message);
+    const auto header = message.header(wire::kView);
+    std::string view(header && !removed ? wire::view_of(*header) : std::string_view());
+    const auto token = waiting_.find(*id);
+    const Waiting* news = nullptr;
+    Waiting taken;
+    if (token != waiting_.end()) {
+      const auto done_text = message.header(wire::kDone);
+      const auto done = done_text ? wire::parse_done(*done_text) : std::nullopt;
+      taken = std::move(token->second);
+      waiting_.erase(token);
+      if (!done || !done->covers(created_, taken.sequence)) news = &taken;
+    }
+    if (news != nullptr && !news->view.empty()) view = news->view;
+    compare(*id, removed ? Value() : decode(message.payload), view, news);
+  }
+
+  /// Someone's rubbish counts as missing, as everywhere.
+  Value decode(const std::string& text) {
+    Value value;
+    std::string reason;
+    if (text.empty() || !decoder_.decode(text, value, reason)) return {};
+    return value;
+  }
+
+  void compare(const std::string& id, const Value& entry, const std::string& view,
+               const Waiting* token) {
+    Rows::Slot* slot = rows_.find(id);
+    const bool other = !view.empty() && view != view_;
+    const bool absent = entry.kind() == engine::Kind::null && token == nullptr;
+    if (slot == nullptr || slot->row.kind() == engine::Kind::null) {
+      const bool ours = view == view_;
+      const bool going = token != nullptr && token->deleted;
+      if (!ours || going || absent) return;
+      rows_.at(id).told = merged(entry, token);
+      return;
+    }
+    slot->foreign = other;
+    if (other) return;
+    slot->told = Value();
+    if (says(entry, token, slot->row)) slot->told = slot->row;
+  }
+
+  /// True if the effective cache has all fields of the row.
+  static bool says(const Value& entry, const Waiting* token, const Value& row) {
+    if (token == nullptr || (token->news.kind() == engine::Kind::null && !token->deleted)) {
+      return covers(entry, row);
+    }
+    if (token->deleted) return false;
+    if (token->view.empty()) return covers(token->news, row);
+    return covers(token->news, row) || covers(merged(entry, token), row);
+  }
+
+  static Value merged(const Value& entry, const Waiting* token) {
+    if (token == nullptr || token->news.kind() != engine::Kind::object) {
+      return entry.kind() == engine::Kind::null ? engine::from_json(nlohmann::json::object())
+                                                : entry;
+    }
+    if (token->view.empty() || entry.kind() != engine::Kind::object) return token->news;
+    engine::ObjectBuilder builder;
+    for (const ValueRef part : {entry.ref(), token->news.ref()}) {
+      for (std::size_t i = 0; i < part.size(); ++i) builder.set(part.key(i), Value(part.at(i)));
+    }
+    return builder.build();
+  }
+
+  const internal::Streams& streams_;
+  const std::string& view_;
+  Rows& rows_;
+  std::string created_;
+  engine::Decoder decoder_;
+  std::unordered_map<std::string, Waiting> waiting_;
+};
+
+}  // namespace
+
+std::size_t compare_with_cache(const internal::Streams& streams, const std::string& view,
+                               const std::string& type, Rows& rows) {
+  return Comparison(streams, view, rows).run(type);
+}
+
+}  // namespace dmm::view

@@ -1,0 +1,287 @@
+#include "dmm/view/inputs.h"
+
+#include <algorithm>
+#include <unordered_set>
+#include <utility>
+#include <variant>
+
+#include "dmm/limits.h"
+#include "engine/error.h"
+
+namespace dmm::view {
+
+using engine::Value;
+using std::chrono::system_clock;
+
+/// One input: what its source told and was not taken yet, and the documents it has now.
+class Inputs::Input final : public SourceSink {
+ public:
+  Input(const internal::Streams& streams, const ViewInput& spec, engine::Program& program,
+        const std::function<void()>& wake)
+      : spec_(spec),
+        name_(spec.name.empty() ? spec.of : spec.name),
+        source_(spec.source ? spec.source : stream_source(streams, spec)),
+        fields_(fields_of(program)),
+        decoder_({}, decoded(fields_)),
+        wake_(wake) {}
+
+  // ---- the source's thread
+  void on_row(SourceRow row) noexcept override {
+    tell([&] { told_.push_back(std::move(row)); });
+  }
+  void on_loaded() noexcept override {
+    tell([&] { told_.emplace_back(Loaded{}); });
+  }
+  void on_doubt(std::string reason) noexcept override {
+    tell([&] { doubt_ = std::move(reason); });
+  }
+  void on_restart(std::string reason) noexcept override {
+    tell([&] { restart_ = std::move(reason); });
+  }
+
+  // ---- the owner's thread
+  void open(const nlohmann::json& baseline) {
+    reading_ = source_->read(baseline, *this);
+    reading_->grant(kGranted);
+  }
+
+  bool waiting() const {
+    const std::lock_guard lock(mutex_);
+    return !told_.empty() || !taken_.empty() || doubt_ || restart_;
+  }
+
+  void take(std::size_t changes_max, engine::Batch& batch, InputEvents& events, InputCounts& counts,
+            const std::function<void(const Unreadable&)>& unreadable) {
+    {
+      const std::lock_guard lock(mutex_);
+      if (taken_.empty()) taken_.swap(told_);
+      if (doubt_) events.doubt = name_ + ": " + *std::exchange(doubt_, std::nullopt);
+      if (restart_) events.restart = name_ + ": " + *std::exchange(restart_, std::nullopt);
+    }
+    std::size_t rows = 0;
+    while (!taken_.empty() && batch.size() < changes_max) {
+      if (auto* row = std::get_if<SourceRow>(&taken_.front())) {
+        ++rows;
+        ++counts.changes;
+        apply(std::move(*row), batch, counts, unreadable);
+      } else {
+        loaded_ = true;
+        events.loaded = true;
+      }
+      taken_.pop_front();
+    }
+    if (rows > 0) reading_->grant(rows);
+    expire(batch, counts);
+  }
+
+  bool loaded() const noexcept { return loaded_; }
+  std::size_t rows() const noexcept { return documents_.size(); }
+  const std::string& name() const noexcept { return name_; }
+  InputState state() const {
+    return {name_,
+            source_->description(),
+            rows(),
+            loaded_,
+            position_,
+            changed_at_,
+            reading_ && loaded_ ? reading_->baseline() : nlohmann::json()};
+  }
+
+ private:
+  struct Loaded {};
+  using Told = std::variant<SourceRow, Loaded>;
+  /// A row as it is now. `seq` and `boot` order the reports of a device.
+  struct Document {
+    Value value;
+    std::optional<std::int64_t> seq;
+    Value boot;
+    system_clock::time_point at;
+    bool aging = false;  ///< stands in ages_
+  };
+  static constexpr std::size_t kGranted = 4 * limits::read_batch;
+
+  template <class Put>
+  void tell(Put put) noexcept {
+    bool first = false;
+    {
+      const std::lock_guard lock(mutex_);
+      first = told_.empty() && !doubt_ && !restart_;
+      put();
+    }
+    if (first) wake_();
+  }
+
+  engine::Fields fields_of(const engine::Program& program) const {
+    if (!program.plan()) return engine::Fields::all();
+    const auto found = program.plan()->fields.find(name_);
+    return found == program.plan()->fields.end() ? engine::Fields::all() : found->second;
+  }
+  /// What is decoded: what the pipeline reads, and what orders reports.
+  engine::Fields decoded(const engine::Fields& fields) const {
+    engine::Fields all = fields;
+    if (spec_.from == ViewInput::From::reports && !fields.whole()) {
+      all.add(std::vector<std::string>{"seq"});
+      all.add(std::vector<std::string>{"boot"});
+    }
+    return all;
+  }
+
+  void apply(SourceRow row, engine::Batch& batch, InputCounts& counts,
+             const std::function<void(const Unreadable&)>& unreadable) {
+    position_ = std::move(row.position);
+    changed_at_ = std::max(changed_at_, row.changed_at);
+    const auto found = documents_.find(row.key);
+    if (!row.document) {
+      if (found == documents_.end()) return;
+      batch.push_back({std::move(found->second.value), -1});
+      documents_.erase(found);
+      return;
+    }
+    Document next;
+    next.at = row.changed_at;
+    std::string reason;
+    if (!decoder_.decode(*row.document, next.value, reason)) {
+      unreadable_.insert(row.key);
+      return unreadable({name_, row.key, Error(code::not_evaluated, reason)});
+    }
+    if (next.value.kind() != engine::Kind::object) {
+      unreadable_.insert(row.key);
+      return unreadable({name_, row.key, Error(code::wrong_shape, "it is not a JSON object")});
+    }
+    if (unreadable_.erase(row.key) > 0) unreadable({name_, row.key, std::nullopt});
+    if (spec_.from == ViewInput::From::reports) read_order(next);
+    if (!spec_.key_field.empty() && (fields_.whole() || fields_.member(spec_.key_field))) {
+      next.value = engine::with_member(next.value, spec_.key_field, Value::string(row.key));
+    }
+    if (found == documents_.end()) {
+      batch.push_back({next.value, 1});
+      age(documents_.emplace(std::move(row.key), std::move(next)).first);
+      return;
+    }
+    Document& present = found->second;
+    if (next.seq && present.seq && next.boot == present.boot && *next.seq <= *present.seq) {
+      // The same report read again after a restart of its source is no news either.
+      ++(*next.seq == *present.seq && next.value == present.value ? counts.unchanged
+                                                                  : counts.stale);
+      return;
+    }
+    present.at = next.at;
+    present.seq = next.seq;
+    present.boot = std::move(next.boot);
+    age(found);
+    if (next.value == present.value) {
+      ++counts.unchanged;
+      return;
+    }
+    batch.push_back({std::move(present.value), -1});
+    batch.push_back({next.value, 1});
+    present.value = std::move(next.value);
+  }
+
+  /// Takes `seq` and `boot` out of the document, unless the pipeline reads them.
+  void read_order(Document& document) {
+    engine::ValueRef member;
+    if (document.value->find("seq", member) && member.kind == engine::Kind::integer) {
+      document.seq = member.as_integer();
+      if (document.value->find("boot", member)) document.boot = Value(member);
+    }
+    if (!fields_.whole()) document.value = fields_.pick(document.value);
+  }
+
+  using Documents = std::unordered_map<std::string, Document>;
+
+  void age(Documents::iterator at) {
+    if (spec_.age.count() == 0 || at->second.aging) return;
+    at->second.aging = true;
+    ages_.emplace_back(at->second.at, at->first);
+  }
+
+  /// Rows that did not change for longer than the declared age are deleted.
+  void expire(engine::Batch& batch, InputCounts& counts) {
+    if (spec_.age.count() == 0 || !loaded_) return;
+    const auto limit = system_clock::now() - spec_.age;
+    while (!ages_.empty() && ages_.front().first <= limit) {
+      const auto [at, key] = std::move(ages_.front());
+      ages_.pop_front();
+      const auto found = documents_.find(key);
+      if (found == documents_.end()) continue;
+      if (found->second.at > limit) {
+        ages_.emplace_back(found->second.at, key);
+        continue;
+      }
+      ++counts.expired;
+      batch.push_back({std::move(found->second.value), -1});
+      documents_.erase(found);
+    }
+  }
+
+  const ViewInput spec_;
+  const std::string name_;
+  const std::shared_ptr<Source> source_;
+  const engine::Fields fields_;
+  engine::Decoder decoder_;
+  const std::function<void()>& wake_;
+
+  Documents documents_;
+  std::deque<std::pair<system_clock::time_point, std::string>> ages_;  ///< about in order
+  std::unordered_set<std::string> unreadable_;  ///< keys whose last document could not be read
+  std::deque<Told> taken_;
+  bool loaded_ = false;
+  std::string position_;
+  system_clock::time_point changed_at_;
+
+  mutable std::mutex mutex_;
+  std::deque<Told> told_;  ///< guarded by mutex_, as are the next two
+  std::optional<std::string> doubt_;
+  std::optional<std::string> restart_;
+  std::unique_ptr<SourceReading> reading_;  ///< last: it ends first
+};
+
+Inputs::Inputs(const internal::Streams& streams, const View& view, engine::Program& program,
+               std::function<void()> wake)
+    : wake_(std::move(wake)) {
+  for (const ViewInput& input : view.inputs) {
+    inputs_.push_back(std::make_unique<Input>(streams, input, program, wake_));
+  }
+}
+
+Inputs::~Inputs() = default;
+
+void Inputs::open(const nlohmann::json& baselines) {
+  for (const auto& input : inputs_) {
+    input->open(baselines.is_object() ? baselines.value(input->name(), nlohmann::json())
+                                      : nlohmann::json());
+  }
+}
+
+InputEvents Inputs::take(std::size_t changes_max, engine::StepInput& step,
+                         const std::function<void(const Unreadable&)>& unreadable) {
+  InputEvents events;
+  for (const auto& input : inputs_) {
+    engine::Batch& batch = step.batches[input->name()];
+    input->take(changes_max, batch, events, counts_, unreadable);
+  }
+  return events;
+}
+
+bool Inputs::waiting() const {
+  return std::ranges::any_of(inputs_, [](const auto& input) { return input->waiting(); });
+}
+
+bool Inputs::loaded() const {
+  return std::ranges::all_of(inputs_, [](const auto& input) { return input->loaded(); });
+}
+
+std::size_t Inputs::rows() const {
+  std::size_t rows = 0;
+  for (const auto& input : inputs_) rows += input->rows();
+  return rows;
+}
+
+std::vector<InputState> Inputs::states() const {
+  std::vector<InputState> states;
+  for (const auto& input : inputs_) states.push_back(input->state());
+  return states;
+}
+
+}  // namespace dmm::view

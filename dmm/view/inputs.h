@@ -1,0 +1,92 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "dmm/error.h"
+#include "dmm/internal/streams.h"
+#include "dmm/view.h"
+#include "engine/decode.h"
+#include "engine/program.h"
+
+namespace dmm::view {
+
+/// What the inputs tell the owner of a view, beside the changes of rows.
+struct InputEvents {
+  bool loaded = false;                 ///< one more input has told all its rows
+  std::optional<std::string> doubt;    ///< rows may be missing by mistake
+  std::optional<std::string> restart;  ///< everything told is void
+};
+
+/// What stands in an input at present, for people and for the next owner.
+struct InputState {
+  std::string name;
+  std::string description;
+  std::size_t rows = 0;
+  bool loaded = false;
+  std::string position;
+  std::chrono::system_clock::time_point changed_at;
+  nlohmann::json baseline;
+};
+
+/// A document that cannot be read, or, without an error, one that could not be and now can.
+struct Unreadable {
+  std::string input;
+  std::string key;
+  std::optional<Error> error;
+};
+
+struct InputCounts {
+  std::uint64_t changes = 0;
+  std::uint64_t unchanged = 0;
+  std::uint64_t stale = 0;
+  std::uint64_t expired = 0;
+};
+
+/// The inputs of a view: reads its sources, keeps the present document of every row, and turns what
+/// they tell into changes for the engine. Sources tell on threads of their own; everything else
+/// happens on the owner's.
+class Inputs {
+ public:
+  /// wake   called from any thread when there is something to take.
+  Inputs(const internal::Streams& streams, const View& view, engine::Program& program,
+         std::function<void()> wake);
+  ~Inputs();
+  Inputs(const Inputs&) = delete;
+  Inputs& operator=(const Inputs&) = delete;
+
+  /// Begins to read all inputs. baselines   by name of input, as last saved. Throws Error.
+  void open(const nlohmann::json& baselines);
+
+  /// Adds up to `changes_max` changes of rows to `step`, with what happened beside them.
+  /// Documents that cannot be read are told to `unreadable`; what was known of their row stays.
+  InputEvents take(std::size_t changes_max, engine::StepInput& step,
+                   const std::function<void(const Unreadable&)>& unreadable);
+  /// True if take() has more to give.
+  bool waiting() const;
+
+  bool loaded() const;
+  std::size_t rows() const;
+  const InputCounts& counts() const noexcept { return counts_; }
+  std::vector<InputState> states() const;
+
+ private:
+  class Input;
+  std::vector<std::unique_ptr<Input>> inputs_;
+  const std::function<void()> wake_;
+  InputCounts counts_;
+};
+
+/// The sources that dmm itself brings: reports, buckets and caches, as streams.
+std::shared_ptr<Source> stream_source(const internal::Streams& streams, const ViewInput& input);
+
+}  // namespace dmm::view

@@ -1,0 +1,113 @@
+#include "dmm/view/rows.h"
+
+#include <algorithm>
+
+namespace dmm::view {
+
+using engine::Value;
+using engine::ValueRef;
+
+std::string id_of(ValueRef row, std::string_view key) {
+  ValueRef id;
+  if (row.kind != engine::Kind::object || !row.find(key, id)) return {};
+  if (id.kind == engine::Kind::string) return std::string(id.as_string());
+  if (id.kind == engine::Kind::integer) return std::to_string(id.as_integer());
+  return {};
+}
+
+std::string news_of(ValueRef row, ValueRef told) {
+  std::string text = engine::to_text(row);
+  if (told.kind != engine::Kind::object) return text;
+  text.pop_back();
+  for (std::size_t i = 0; i < told.size(); ++i) {
+    ValueRef present;
+    if (row.find(told.key(i), present)) continue;
+    if (text.size() > 1) text += ',';
+    engine::append_text(Value::string(told.key(i)), text);
+    text += ":null";
+  }
+  return text + '}';
+}
+
+bool covers(ValueRef entry, ValueRef row) {
+  if (entry.kind != engine::Kind::object) return false;
+  for (std::size_t i = 0; i < row.size(); ++i) {
+    ValueRef field;
+    if (!entry.find(row.key(i), field) || !engine::equal(field, row.at(i))) return false;
+  }
+  return true;
+}
+
+std::vector<std::string> Rows::apply(const engine::Batch& changes) {
+  std::vector<std::string> touched;
+  for (const engine::Row& change : changes) {
+    std::string id = id_of(change.value, key_);
+    if (id.empty()) {
+      // Its disappearance is told as its appearance was, so the count comes back to zero.
+      without_key_ = static_cast<std::size_t>(static_cast<std::int64_t>(without_key_) +
+                                              (change.weight > 0 ? 1 : -1));
+      continue;
+    }
+    Slot& slot = slots_[id];
+    apply(slot, change);
+    if (slot.queued) continue;
+    slot.queued = true;
+    touched.push_back(std::move(id));
+  }
+  return touched;
+}
+
+void Rows::apply(Slot& slot, const engine::Row& change) {
+  const bool had_one = slot.row.kind() != engine::Kind::null;
+  const bool was_twice = slot.twice;
+  if (!was_twice && slot.all.empty() && had_one && change.weight == -1 &&
+      slot.row == change.value) {
+    slot.row = Value();
+    --rows_;
+    return;
+  }
+  if (!was_twice && slot.all.empty() && !had_one && change.weight == 1) {
+    slot.row = change.value;
+    ++rows_;
+    return;
+  }
+  // More than one row, or changes in an order in which the new row comes before the old one goes.
+  if (had_one && slot.all.empty()) static_cast<void>(slot.all.add(slot.row, 1));
+  static_cast<void>(slot.all.add(change.value, change.weight));
+  std::size_t present = 0;
+  slot.row = Value();
+  bool pending = false;
+  for (std::size_t i = 0; i < slot.all.size(); ++i) {
+    const engine::Row& row = slot.all.row(i);
+    if (row.weight > 0) {
+      ++present;
+      slot.row = row.value;
+    } else {
+      pending = true;
+    }
+  }
+  slot.twice = present > 1;
+  if (slot.twice) slot.row = Value();
+  const bool has_one = present == 1;
+  rows_ += static_cast<std::size_t>(has_one) - static_cast<std::size_t>(had_one);
+  twice_ += static_cast<std::size_t>(slot.twice) - static_cast<std::size_t>(was_twice);
+  const bool plain = present == 0 || (has_one && slot.all.weight(slot.row) == 1);
+  if (!pending && plain) slot.all.clear();
+}
+
+Rows::Slot* Rows::find(const std::string& id) {
+  const auto found = slots_.find(id);
+  return found == slots_.end() ? nullptr : &found->second;
+}
+
+void Rows::drop_if_empty(const std::string& id) {
+  const auto found = slots_.find(id);
+  if (found == slots_.end()) return;
+  const Slot& slot = found->second;
+  if (slot.row.kind() == engine::Kind::null && slot.told.kind() == engine::Kind::null &&
+      slot.all.empty() && !slot.sending && !slot.queued && !slot.held) {
+    slots_.erase(found);
+  }
+}
+
+}  // namespace dmm::view

@@ -1,0 +1,81 @@
+#include "dmm/view/state.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "dmm/json.h"
+
+namespace dmm::view {
+
+namespace {
+
+std::optional<ViewInfo> read_state(const transport::Message& message) {
+  if (wire::is_removed(message)) return std::nullopt;
+  const auto value = parse_json(message.payload);
+  if (!value.ok() || !value.value().is_object()) return std::nullopt;
+  try {
+    return value.value().get<ViewInfo>();
+  } catch (const nlohmann::json::exception&) {
+    return std::nullopt;  // rubbish in the bucket counts as absent
+  }
+}
+
+}  // namespace
+
+std::string state_key(std::string_view view) {
+  return fmt::format("view.state.{}", view);
+}
+
+std::string approval_key(std::string_view view) {
+  return fmt::format("view.approve.{}", view);
+}
+
+std::optional<ViewInfo> load_state(const internal::Streams& streams, std::string_view view) {
+  const auto message =
+      transport::last(*streams.status, streams.names.status_subject(state_key(view)));
+  return message ? read_state(*message) : std::nullopt;
+}
+
+std::vector<ViewInfo> load_states(const internal::Streams& streams) {
+  std::vector<ViewInfo> states;
+  transport::scan(*streams.status, streams.names.status_subject("view.state.*"),
+                  [&](const transport::Message& message) {
+                    if (auto state = read_state(message)) states.push_back(std::move(*state));
+                  });
+  std::ranges::sort(states, {}, &ViewInfo::name);
+  return states;
+}
+
+void write_approval(const internal::Streams& streams, std::string_view view,
+                    std::uint64_t removals) {
+  const auto state = load_state(streams, view);
+  if (!state || (state->held == 0 && !state->doubt)) {
+    throw Error(code::nothing_held, fmt::format("view {} holds no removals", printable(view)));
+  }
+  if (state->held > removals) {
+    throw Error(code::nothing_held, fmt::format("view {} holds {} removals, more than the {} that "
+                                                "are approved",
+                                                printable(view), state->held, removals));
+  }
+  Approval approval;
+  approval.removals = removals;
+  approval.at = std::chrono::duration_cast<std::chrono::milliseconds>(
+                    std::chrono::system_clock::now().time_since_epoch())
+                    .count();
+  transport::publish(*streams.status,
+                     {.subject = streams.names.status_subject(approval_key(view)),
+                      .payload = dump_json(nlohmann::json(approval))},
+                     limits::publish_deadline);
+}
+
+std::string pipeline_hash(const nlohmann::json& pipeline, std::string_view key) {
+  std::uint64_t hash = 14695981039346656037u;  // FNV-1a-64
+  for (const char c : dump_json(pipeline) + "|" + std::string(key)) {
+    hash ^= static_cast<unsigned char>(c);
+    hash *= 1099511628211u;
+  }
+  return fmt::format("{:016x}", hash);
+}
+
+}  // namespace dmm::view

@@ -1,0 +1,157 @@
+// Reports, KV buckets and caches as sources of rows.
+
+#include <fmt/format.h>
+
+#include <atomic>
+#include <mutex>
+
+#include "dmm/identity.h"
+#include "dmm/view/inputs.h"
+
+namespace dmm::view {
+
+namespace {
+
+/// Where the rows of a source lie, and how a message names its row.
+struct Place {
+  std::shared_ptr<transport::Stream> stream;
+  std::string filter;
+  /// The key of a row by its subject; nothing for a subject that names none.
+  std::function<std::optional<std::string>(std::string_view)> key_of;
+};
+
+/// The stream at present, as far as it tells whether messages were lost later. With one message a
+/// subject, deletions being messages as well, their number never falls by itself.
+nlohmann::json baseline_of(const transport::StreamState& state) {
+  return {{"created", state.created}, {"last", state.last.value}, {"messages", state.messages}};
+}
+
+/// Why what is in the stream may not be all that should be; empty if nothing speaks for it.
+std::string loss_since(const nlohmann::json& before, const transport::StreamState& now) {
+  if (!before.is_object()) return {};
+  if (before.value("created", "") != now.created) {
+    return fmt::format("stream {} is another one than before", now.name);
+  }
+  if (now.last.value < before.value("last", std::uint64_t{0})) {
+    return fmt::format("stream {} went back from sequence {} to {}", now.name,
+                       before.value("last", std::uint64_t{0}), now.last.value);
+  }
+  if (const auto messages = before.value("messages", std::uint64_t{0}); now.messages < messages) {
+    return fmt::format("stream {} held {} messages and holds {}", now.name, messages, now.messages);
+  }
+  return {};
+}
+
+class StreamReading final : public SourceReading, private transport::ReaderSink {
+ public:
+  StreamReading(const Place& place, const nlohmann::json& baseline, SourceSink& sink)
+      : place_(place), sink_(sink) {
+    const transport::StreamState state = place_.stream->state();
+    baseline_ = baseline_of(state);
+    if (std::string loss = loss_since(baseline, state); !loss.empty()) {
+      sink_.on_doubt(std::move(loss));
+    }
+    reader_ = place_.stream->read({.filter = place_.filter, .after = {}}, *this);
+  }
+  void grant(std::size_t rows) override { reader_->grant(rows); }
+
+  nlohmann::json baseline() const override {
+    const transport::StreamState state = place_.stream->state();
+    const std::lock_guard lock(mutex_);
+    if (std::string loss = loss_since(baseline_, state); loss.empty()) {
+      baseline_ = baseline_of(state);
+    } else if (!std::exchange(in_doubt_, true)) {
+      sink_.on_doubt(std::move(loss));
+    }
+    return baseline_;
+  }
+
+ private:
+  void on_message(transport::Message message) noexcept override {
+    std::optional<std::string> key = place_.key_of(message.subject);
+    if (!key) return reader_->grant(1);
+    SourceRow row;
+    row.key = std::move(*key);
+    row.position = std::to_string(message.sequence.value);
+    row.changed_at = message.stored_at;
+    if (!wire::is_removed(message) && !message.payload.empty()) {
+      row.document = std::move(message.payload);
+    }
+    sink_.on_row(std::move(row));
+  }
+  void on_caught_up() noexcept override { sink_.on_loaded(); }
+  void on_history_lost(std::string reason) noexcept override {
+    sink_.on_doubt(reason);
+    sink_.on_restart(std::move(reason));
+  }
+
+  const Place place_;
+  SourceSink& sink_;
+  mutable std::mutex mutex_;
+  mutable nlohmann::json baseline_;  ///< the last state in which nothing was lost
+  mutable bool in_doubt_ = false;
+  std::unique_ptr<transport::Reader> reader_;  ///< last: it ends first
+};
+
+Place place_of(const internal::Streams& streams, const ViewInput& input) {
+  switch (input.from) {
+    case ViewInput::From::reports:
+      return {streams.reports, streams.names.report_filter(input.of), [](std::string_view subject) {
+                const auto parts = wire::split_report(subject);
+                return parts ? decode_id(parts->device) : std::nullopt;
+              }};
+    case ViewInput::From::cache:
+      return {streams.cache, streams.names.entry_filter(input.of),
+              [&names = streams.names](std::string_view subject) {
+                const std::string_view key = names.entry_key(subject);
+                const std::size_t dot = key.find('.');
+                return dot == std::string_view::npos ? std::nullopt
+                                                     : decode_id(key.substr(dot + 1));
+              }};
+    case ViewInput::From::bucket: {
+      const transport::StreamConfig config{
+          .name = "KV_" + input.of, .subjects = {}, .key_value = true, .description = {}};
+      const std::string prefix = fmt::format("$KV.{}.", input.of);
+      return {streams.transport->open(config, false), prefix + ">",
+              [prefix](std::string_view subject) -> std::optional<std::string> {
+                if (!subject.starts_with(prefix)) return std::nullopt;
+                return std::string(subject.substr(prefix.size()));
+              }};
+    }
+    case ViewInput::From::source:
+      break;
+  }
+  throw Error(code::bad_view, fmt::format("input {} has no source", input.name));
+}
+
+/// Opened when it is first read, so that a view can be declared before its bucket exists.
+class StreamSource final : public Source {
+ public:
+  StreamSource(const internal::Streams& streams, ViewInput input)
+      : streams_(streams), input_(std::move(input)) {}
+  std::string description() const override {
+    switch (input_.from) {
+      case ViewInput::From::reports:
+        return "reports of " + input_.of;
+      case ViewInput::From::cache:
+        return "cache of " + input_.of;
+      default:
+        return "bucket " + input_.of;
+    }
+  }
+  std::unique_ptr<SourceReading> read(const nlohmann::json& baseline, SourceSink& sink) override {
+    return std::make_unique<StreamReading>(place_of(streams_, input_), baseline, sink);
+  }
+
+ private:
+  const internal::Streams& streams_;
+  const ViewInput input_;
+};
+
+}  // namespace
+
+std::shared_ptr<Source> stream_source(const internal::Streams& streams, const ViewInput& input) {
+  return std::make_shared<StreamSource>(streams, input);
+}
+
+}  // namespace dmm::view

@@ -1,0 +1,108 @@
+#pragma once
+
+// The view loop: keeps one view.
+//
+// The caller of work() owns all state. Sources, answers of the server and the watch for approvals
+// come through the mailbox. A tenure is: take the lease, read all inputs into the engine, compare
+// the rows with the effective caches, notify the difference; then, batch by batch, notify what a
+// step changed. Whatever cannot be followed (history lost, another owner) begins a new tenure:
+// nothing of the engine's state is precious.
+//
+// Invariants
+//  1. A token is published only while the lease is held, and one at a time for each identity; the
+//     row that is told last is the newest.
+//  2. `told` of a slot is what the server has confirmed, or what the cache was found to say.
+//  3. No tombstone leaves before all inputs were loaded and the caches compared, nor past Removals.
+
+#include <atomic>
+#include <chrono>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "dmm/internal/streams.h"
+#include "dmm/view.h"
+#include "dmm/view/inputs.h"
+#include "dmm/view/removals.h"
+#include "dmm/view/rows.h"
+#include "dmm/view/state.h"
+#include "dmm/worker/lease.h"
+#include "dmm/worker/mailbox.h"
+
+namespace dmm::view {
+
+class ViewLoop final : public ViewStream, private transport::ReaderSink {
+ public:
+  /// streams   outlive the loop. Throws Error{invalid} DMM-0601, DMM-0502 for a view that cannot
+  /// work.
+  ViewLoop(const internal::Streams& streams, View view);
+  ~ViewLoop() override;
+
+  const std::string& name() const noexcept override { return view_.name; }
+  void work(std::stop_token stop) override;
+  ViewStats stats() const override;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  // ReaderSink: approvals.
+  void on_message(transport::Message message) noexcept override;
+  void on_caught_up() noexcept override {}
+  void on_history_lost(std::string) noexcept override {}
+
+  void begin_tenure();
+  void end_tenure();
+  void turn();
+  bool take_inputs();
+  void run_step(engine::StepInput& input);
+  void note_errors();
+  void begin_telling();
+  void consider(const std::vector<std::string>& ids);
+  void pump();
+  void tell(const std::string& id);
+  void told(const std::string& id, const Result<Sequence>& result);
+  void approve(const Approval& approval);
+  void rebuild(const std::string& why);
+  void refuse(const std::string& place, const Error& error);
+  void accept(const std::string& place);
+  void put_refusal(const std::string& subject, transport::Headers headers, std::string value);
+  void save_state(bool now);
+  ViewInfo present_state() const;
+  void publish_stats();
+
+  const internal::Streams& streams_;
+  const View view_;
+  const std::string hash_;
+  worker::Mailbox mailbox_;
+
+  std::unique_ptr<worker::Lease> lease_;
+  std::uint64_t tenure_ = 0;
+  bool rebuild_ = false;
+  /// The circuit outlives whatever holds values that it made.
+  std::optional<engine::Program> program_;
+  engine::StepResult result_;
+  std::optional<Rows> rows_;
+  std::unique_ptr<Inputs> inputs_;
+  Removals removals_;
+  bool telling_ = false;  ///< loaded and compared
+  std::deque<std::string> to_tell_;
+  std::size_t sending_ = 0;
+  std::vector<std::string> failed_;  ///< ids whose notify failed, to be told again at retry_at_
+  Clock::time_point retry_at_;
+  nlohmann::json baselines_;
+  std::unordered_map<std::string, std::string> refused_;  ///< place to what was last said of it
+  std::unique_ptr<transport::Reader> approvals_;
+
+  Clock::time_point saved_at_{};
+  std::string saved_;
+  bool saving_ = false;
+  ViewStats stats_;
+  mutable std::mutex published_mutex_;
+  ViewStats published_;
+};
+
+}  // namespace dmm::view
