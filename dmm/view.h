@@ -44,7 +44,7 @@ struct ViewInput {
   /// The field of a document that gets the key of its row, which the payload alone does not tell:
   /// the device of a report, the key in a bucket, the id of a cache object. Empty: none.
   std::string key_field;
-  /// Rows that did not change for longer than this are taken as deleted. Zero: they stay.
+  /// Rows that were not told again for longer than this are taken as deleted. Zero: they stay.
   std::chrono::milliseconds age{0};
   std::shared_ptr<Source> source;  ///< for From::source
 

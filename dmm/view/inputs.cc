@@ -196,7 +196,7 @@ class Inputs::Input final : public SourceSink {
     ages_.emplace_back(at->second.at, at->first);
   }
 
-  /// Rows that did not change for longer than the declared age are deleted.
+  /// Rows that were not told again for longer than the declared age are deleted.
   void expire(engine::Batch& batch, InputCounts& counts) {
     if (spec_.age.count() == 0 || !loaded_) return;
     const auto limit = system_clock::now() - spec_.age;

@@ -18,7 +18,7 @@ struct Entry {
   Sequence revision;                 ///< 0: no message on the key at all
   std::optional<std::string> value;  ///< none: missing or removed
   std::optional<wire::Done> done;
-  std::string view;  ///< Dmm-View: whose row it holds; empty: of no view
+  std::string view = {};  ///< Dmm-View: whose row it holds; empty: of no view
 
   static Entry from(std::optional<transport::Message> message);
 };

@@ -204,26 +204,28 @@ DmmClient::Seconds DmmClient::steady(std::size_t count, std::size_t identities) 
   return Clock::now() - begin;
 }
 
-DmmClient::Latencies DmmClient::latencies(std::size_t count, std::chrono::milliseconds interval) {
+DmmClient::ColdAndWarm DmmClient::latencies(std::size_t count,
+                                            std::chrono::milliseconds interval) {
   const Connection reader = connect(impl_->url, true);
   Follower follower(reader.get(), "dmm_" + impl_->ns);
   Working working(impl_->open(), true);
   working.start();
   testing::wait_for("the lease of the type", [&] { return working.stats().holds_lease; });
-  Latencies result;
+  ColdAndWarm result;
   auto next_at = Clock::now();
-  for (std::size_t i = 0; i < count; ++i) {
+  for (std::size_t i = 0; i < 2 * count; ++i) {
     // A song that was not stored yet, so that each run has something to store.
-    const Player player{id_of(i), "song " + std::to_string(i), 0};
+    const Player player{id_of(i % count), "song " + std::to_string(i), 0};
     wait_until(next_at += interval);
     follower.expect();
     const auto begin = Clock::now();
     impl_->publisher->notify(player);
-    result.stored.emplace_back(follower.wait_for(i + 1) - begin);
+    Latencies& latencies = i < count ? result.cold : result.warm;
+    latencies.stored.emplace_back(follower.wait_for(i + 1) - begin);
     const Clock::time_point started(Clock::duration(last_start.load(std::memory_order_acquire)));
-    result.started.emplace_back(started - begin);
+    latencies.started.emplace_back(started - begin);
   }
-  impl_->wait_until_done(working, count);
+  impl_->wait_until_done(working, 2 * count);
   return result;
 }
 

@@ -40,8 +40,13 @@ class DmmClient final {
     std::vector<Seconds> stored;   ///< from the call of notify until a follower of the bucket sees
                                    ///< the entry that the run wrote
   };
-  /// Notifies every `interval` on an idle system.
-  Latencies latencies(std::size_t count, std::chrono::milliseconds interval);
+  /// Of identities that the worker meets for the first time, and has to read the entry of; and of
+  /// the same ones when it has worked them before.
+  struct ColdAndWarm {
+    Latencies cold, warm;
+  };
+  /// Notifies `count` identities every `interval` on an idle system, and then once more.
+  ColdAndWarm latencies(std::size_t count, std::chrono::milliseconds interval);
 
   std::uint64_t tokens_left();
 

@@ -1,0 +1,114 @@
+// Goal: a view is kept, seen and approved from the shell. Method: the tool as a process beside a
+// live namespace, on the example view.
+
+#include <catch2/catch.hpp>
+
+#include "dmm/testing/temporary_directory.h"
+#include "dmm/testing/wait_for.h"
+#include "runner.h"
+
+namespace dmm::cli_test {
+namespace {
+
+using testing::wait_for;
+
+const std::string kExample = std::string(DMM_VIEWS_DIR) + "/loud-players.yaml";
+
+// `dmm view run` beside a namespace with a zone.
+struct Kept {
+  Site site;
+  Bucket bucket = site.bucket();
+  std::unique_ptr<testing::ChildProcess> keeper;
+
+  explicit Kept(const std::string& ns) : site(ns) {
+    // Worked, so that the zone is a stored entry.
+    bucket.register_type("zone", AnyMaterializer{[](Context&, json&) { return Outcome::done(); }});
+    std::jthread worker([&](const std::stop_token& stop) { bucket.work(stop); });
+    bucket.notify({"zone", "kitchen"}, {{"volume_max", 5}});
+    wait_for("the zone", [&] {
+      const auto zone = bucket.inspect().get({"zone", "kitchen"});
+      return zone && zone->phase == Phase::settled;
+    });
+    start();
+  }
+  void start() {
+    keeper =
+        std::make_unique<testing::ChildProcess>(tool(), site.options({"view", "run", kExample}));
+  }
+  void report(const std::string& device, int volume) {
+    bucket.report("speaker", device, {{"zone", "kitchen"}, {"volume", volume}});
+  }
+  json view() const { return site.dmm({"view", "show", "loud-players", "-o", "json"}).document(); }
+  void wait_rows(int rows) {
+    wait_for("the rows", [&] {
+      const Result shown = site.dmm({"view", "show", "loud-players", "-o", "json"});
+      if (shown.code != 0) return false;
+      const json state = shown.document();
+      return state["loaded"] == true && state["rows"] == rows;
+    });
+  }
+};
+
+TEST_CASE("view: a file is kept and what it notifies is seen", "[cli][view][integration]") {
+  Kept kept("views");
+  kept.report("quiet", 3);
+  kept.report("loud", 9);
+  kept.wait_rows(1);
+  const json matter = kept.bucket.matter({"volume", "loud"});
+  CHECK(matter == json{{"id", "loud"}, {"volume", 9}, {"volume_max", 5}});
+  const json views = kept.site.dmm({"view", "ls", "-o", "json"}).document();
+  REQUIRE(views.size() == 1);
+  CHECK(views[0]["inputs"][0]["description"] == "reports of speaker");
+  CHECK(views[0]["inputs"][1]["rows"] == 1);
+  const Result table = kept.site.dmm({"view", "ls"});
+  CHECK(table.out.find("loud-players") != std::string::npos);
+  CHECK(table.out.find("current") != std::string::npos);
+  const Result shown = kept.site.dmm({"view", "show", "loud-players"});
+  CHECK(shown.out.find("cache of zone") != std::string::npos);
+  CHECK(kept.keeper->stop(SIGINT).code == 0);
+  CHECK(kept.keeper->output().find("1 identities notified") != std::string::npos);
+}
+
+TEST_CASE("view: held removals are shown and approved", "[cli][view][integration]") {
+  Kept kept("held");
+  std::vector<std::pair<std::string, json>> loud;
+  for (int i = 0; i < 120; ++i) {
+    loud.emplace_back("s" + std::to_string(i), json{{"zone", "kitchen"}, {"volume", 9}});
+  }
+  CHECK(kept.bucket.report_all("speaker", loud).empty());
+  kept.wait_rows(120);
+  CHECK(kept.site.dmm({"view", "approve", "loud-players", "--yes"}).code == 4);
+  for (auto& [device, state] : loud) state["volume"] = 1;
+  CHECK(kept.bucket.report_all("speaker", loud).empty());
+  wait_for("removals to be held", [&] { return kept.view()["held"] == 120; });
+  const Result shown = kept.site.dmm({"view", "show", "loud-players"});
+  CHECK(shown.out.find("held: 120 removals") != std::string::npos);
+  CHECK(kept.site.dmm({"view", "approve", "loud-players"}).code == 2);  // nobody can be asked
+  CHECK(kept.site.dmm({"view", "approve", "loud-players", "--yes"}).code == 0);
+  wait_for("the removals", [&] { return kept.view()["removed"] == 120; });
+}
+
+TEST_CASE("view: bad files and names are refused with their place", "[cli][view][bad_input]") {
+  const Site site("refused");
+  const testing::TemporaryDirectory files;
+  const auto run = [&](const std::string& text) {
+    const auto file = files / "v.yaml";
+    testing::write_file(file, text);
+    return site.dmm({"view", "run", file.string()});
+  };
+  CHECK(run("").code == 2);
+  CHECK(run("[]").err.find("DMM-0601") != std::string::npos);
+  CHECK(run("view: v\ntype: t\ninputs: [{reports: r}]\npipeline: [{\"@selec\": 1}]\n")
+            .err.find("DMM-0502") != std::string::npos);
+  CHECK(run("view: v\ntype: t\ninputs: [{reports: r, colour: red}]\npipeline: []\n")
+            .err.find("inputs[0]") != std::string::npos);
+  CHECK(run(std::string(200'000, '[')).code == 2);
+  CHECK(run("view: \xff").code == 2);
+  CHECK(site.dmm({"view", "run", "/nowhere"}).code == 2);
+  CHECK(site.dmm({"view", "show", "nothing"}).code == 4);
+  CHECK(site.dmm({"view", "ls"}).code == 0);
+  CHECK(site.dmm({"view"}).code == 2);
+}
+
+}  // namespace
+}  // namespace dmm::cli_test
