@@ -3,6 +3,8 @@
 
 #include <catch2/catch.hpp>
 
+#include <thread>
+
 #include "dmm/testing/temporary_directory.h"
 #include "dmm/testing/wait_for.h"
 #include "runner.h"
