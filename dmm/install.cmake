@@ -33,7 +33,7 @@ install(FILES ${PROJECT_BINARY_DIR}/dmmConfig.cmake ${PROJECT_BINARY_DIR}/dmmCon
 get_target_property(dmm_type dmm TYPE)
 set(DMM_PC_REQUIRES "nlohmann_json >= 3.11, fmt >= 9")
 if(dmm_type STREQUAL "STATIC_LIBRARY")
-  string(APPEND DMM_PC_REQUIRES ", libnats, libcrypto")
+  string(APPEND DMM_PC_REQUIRES ", libnats, libcrypto, simdjson")
 endif()
 configure_file(${CMAKE_CURRENT_LIST_DIR}/dmm.pc.in ${PROJECT_BINARY_DIR}/dmm.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/dmm.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

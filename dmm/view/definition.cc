@@ -87,7 +87,8 @@ View view_from_json(const json& file, const std::function<ViewInput(const json&)
   view.key = text_of(file, "the view", "key", view.key);
   if (view.key.empty()) wrong("the view", "\"key\" is empty");
   if (const auto free = file.find("removals_free"); free != file.end()) {
-    if (!free->is_number_unsigned()) wrong("the view", "\"removals_free\" is not a number from 0");
+    if (!free->is_number_integer() || *free < 0)
+      wrong("the view", "\"removals_free\" is not a number from 0");
     view.removals_free = free->get<std::size_t>();
   }
   const auto inputs = file.find("inputs");
