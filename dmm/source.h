@@ -48,7 +48,8 @@ class SourceReading {
   /// Allows `rows` more rows to be told. None is told before the first grant.
   virtual void grant(std::size_t rows) = 0;
   /// What the next reading has to know to find out whether rows were lost meanwhile; kept by the
-  /// view, a few hundred bytes. null: not known yet. Any thread.
+  /// view, a few hundred bytes. null: not known yet. May ask the server, and tell a doubt about what
+  /// it answers. Any thread. Throws Error{retry}.
   virtual nlohmann::json baseline() const = 0;
 };
 

@@ -149,6 +149,12 @@ std::vector<Limit> limit_list() {
       {"observe_concurrency", limits::observe_concurrency, "handlers"},
       {"devices_tracked_max", limits::devices_tracked_max, "devices"},
       {"cursor_interval", ms(limits::cursor_interval), "ms"},
+      {"view_step_changes", limits::view_step_changes, "changes"},
+      {"view_state_interval", ms(limits::view_state_interval), "ms"},
+      {"removals_free", limits::removals_free, "rows"},
+      {"removals_percent", limits::removals_percent, "percent"},
+      {"removals_window", ms(limits::removals_window), "ms"},
+      {"recreate_delay", ms(limits::recreate_delay), "ms"},
   };
 }
 

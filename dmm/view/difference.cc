@@ -32,18 +32,13 @@ class Comparison {
       : streams_(streams), view_(view), rows_(rows) {}
 
   /// Tokens before entries: an entry is stored before its token goes.
-  std::size_t run(const std::string& type) {
+  void run(const std::string& type) {
     created_ = streams_.work->state().created;
     transport::scan(*streams_.work, streams_.names.token_filter(type),
                     [this](const transport::Message& message) { take_token(message); });
-    std::size_t read =
-        transport::scan(*streams_.cache, streams_.names.entry_filter(type),
-                        [this](const transport::Message& message) { take_entry(message); });
-    for (const auto& [id, token] : waiting_) {
-      ++read;
-      compare(id, Value(), token.view, &token);
-    }
-    return read;
+    transport::scan(*streams_.cache, streams_.names.entry_filter(type),
+                    [this](const transport::Message& message) { take_entry(message); });
+    for (const auto& [id, token] : waiting_) compare(id, Value(), token.view, &token);
   }
 
  private:
@@ -60,14 +55,13 @@ class Comparison {
   }
 
   void take_entry(const transport::Message& message) {
-    const std::string_view key = streams_.names.entry_key(message.subject);
-    const std::size_t dot = key.find('.');
-    const auto id = dot == std::string_view::npos ? std::nullopt : decode_id(key.substr(dot + 1));
-    if (!id) return;
+    const auto identity = parse_key(streams_.names.entry_key(message.subject));
+    if (!identity) return;
+    const std::string& id = identity->id;
     const bool removed = wire::is_removed(message);
     const auto header = message.header(wire::kView);
     std::string view(header && !removed ? wire::view_of(*header) : std::string_view());
-    const auto token = waiting_.find(*id);
+    const auto token = waiting_.find(id);
     const Waiting* news = nullptr;
     Waiting taken;
     if (token != waiting_.end()) {
@@ -78,7 +72,7 @@ class Comparison {
       if (!done || !done->covers(created_, taken.sequence)) news = &taken;
     }
     if (news != nullptr && !news->view.empty()) view = news->view;
-    compare(*id, removed ? Value() : decode(message.payload), view, news);
+    compare(id, removed ? Value() : decode(message.payload), view, news);
   }
 
   /// Someone's rubbish counts as missing, as everywhere.
@@ -140,9 +134,9 @@ class Comparison {
 
 }  // namespace
 
-std::size_t compare_with_cache(const internal::Streams& streams, const std::string& view,
-                               const std::string& type, Rows& rows) {
-  return Comparison(streams, view, rows).run(type);
+void compare_with_cache(const internal::Streams& streams, const std::string& view,
+                        const std::string& type, Rows& rows) {
+  Comparison(streams, view, rows).run(type);
 }
 
 }  // namespace dmm::view

@@ -15,8 +15,7 @@ std::string view_header(std::string_view name, std::string_view pipeline_hash);
 /// where the cache says the same, null where it does not; an identity of this view that has no row
 /// gets a slot that was told what lies in the cache; one of another view is marked as foreign.
 /// Blocks while tokens and entries are read. Throws Error{retry}.
-/// returns   how many identities were read.
-std::size_t compare_with_cache(const internal::Streams& streams, const std::string& view,
-                               const std::string& type, Rows& rows);
+void compare_with_cache(const internal::Streams& streams, const std::string& view,
+                        const std::string& type, Rows& rows);
 
 }  // namespace dmm::view

@@ -66,7 +66,6 @@ class Inputs::Input final : public SourceSink {
         apply(std::move(*row), batch, counts, unreadable);
       } else {
         loaded_ = true;
-        events.loaded = true;
       }
       taken_.pop_front();
     }
@@ -77,13 +76,15 @@ class Inputs::Input final : public SourceSink {
   bool loaded() const noexcept { return loaded_; }
   std::size_t rows() const noexcept { return documents_.size(); }
   const std::string& name() const noexcept { return name_; }
-  InputState state() const {
+  ViewInputInfo info() const {
+    const auto changed_at =
+        std::chrono::duration_cast<std::chrono::milliseconds>(changed_at_.time_since_epoch());
     return {name_,
             source_->description(),
             rows(),
             loaded_,
             position_,
-            changed_at_,
+            changed_at.count(),
             reading_ && loaded_ ? reading_->baseline() : nlohmann::json()};
   }
 
@@ -278,10 +279,10 @@ std::size_t Inputs::rows() const {
   return rows;
 }
 
-std::vector<InputState> Inputs::states() const {
-  std::vector<InputState> states;
-  for (const auto& input : inputs_) states.push_back(input->state());
-  return states;
+std::vector<ViewInputInfo> Inputs::infos() const {
+  std::vector<ViewInputInfo> infos;
+  for (const auto& input : inputs_) infos.push_back(input->info());
+  return infos;
 }
 
 }  // namespace dmm::view

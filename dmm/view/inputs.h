@@ -22,20 +22,8 @@ namespace dmm::view {
 
 /// What the inputs tell the owner of a view, beside the changes of rows.
 struct InputEvents {
-  bool loaded = false;                 ///< one more input has told all its rows
   std::optional<std::string> doubt;    ///< rows may be missing by mistake
   std::optional<std::string> restart;  ///< everything told is void
-};
-
-/// What stands in an input at present, for people and for the next owner.
-struct InputState {
-  std::string name;
-  std::string description;
-  std::size_t rows = 0;
-  bool loaded = false;
-  std::string position;
-  std::chrono::system_clock::time_point changed_at;
-  nlohmann::json baseline;
 };
 
 /// A document that cannot be read, or, without an error, one that could not be and now can.
@@ -77,7 +65,9 @@ class Inputs {
   bool loaded() const;
   std::size_t rows() const;
   const InputCounts& counts() const noexcept { return counts_; }
-  std::vector<InputState> states() const;
+  /// Where each stands, with what the next reading of it has to know. Asks the sources, so it
+  /// blocks. Throws Error{retry}.
+  std::vector<ViewInputInfo> infos() const;
 
  private:
   class Input;

@@ -2,8 +2,8 @@
 
 #include <fmt/format.h>
 
-#include <atomic>
 #include <mutex>
+#include <utility>
 
 #include "dmm/identity.h"
 #include "dmm/view/inputs.h"
@@ -102,11 +102,10 @@ Place place_of(const internal::Streams& streams, const ViewInput& input) {
               }};
     case ViewInput::From::cache:
       return {streams.cache, streams.names.entry_filter(input.of),
-              [&names = streams.names](std::string_view subject) {
-                const std::string_view key = names.entry_key(subject);
-                const std::size_t dot = key.find('.');
-                return dot == std::string_view::npos ? std::nullopt
-                                                     : decode_id(key.substr(dot + 1));
+              [&names = streams.names](std::string_view subject) -> std::optional<std::string> {
+                auto identity = parse_key(names.entry_key(subject));
+                if (!identity) return std::nullopt;
+                return std::move(identity->id);
               }};
     case ViewInput::From::bucket: {
       const transport::StreamConfig config{

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "dmm/identity.h"
@@ -95,6 +96,8 @@ void ViewLoop::work(std::stop_token stop) {
     while (!stop.stop_requested() && lease_->held() && !rebuild_) turn();
     if (lease_->held()) save_state(true);
     end_tenure();
+    // What made it begin anew may still be so.
+    if (rebuild_) mailbox_.run_until(Clock::now() + kTroubleDelay);
   }
   const auto writes_end = Clock::now() + limits::request_timeout;
   while ((sending_ > 0 || saving_) && Clock::now() < writes_end) {
@@ -107,6 +110,7 @@ void ViewLoop::work(std::stop_token stop) {
 void ViewLoop::begin_tenure() {
   program_.emplace(compile(view_));
   rows_.emplace(view_.key);
+  refused_.clear();
   removals_ = Removals(view_.removals_free);
   const auto saved = load_state(streams_, view_.name);
   baselines_ = nlohmann::json::object();
@@ -199,6 +203,13 @@ void ViewLoop::run_step(engine::StepInput& input) {
   }
   note_errors();
   const std::vector<std::string> touched = rows_->apply(result_.outputs[kOutput]);
+  if (rows_->without_key() > 0) {
+    refuse("rows", Error(code::row_without_key,
+                         fmt::format("a row has no field \"{}\" that is a text or an integer",
+                                     printable(view_.key))));
+  } else {
+    accept("rows");
+  }
   if (telling_) {
     consider(touched);
   } else {
@@ -214,6 +225,8 @@ void ViewLoop::note_errors() {
     const std::string place = fmt::format("{}.{:08x}", node.as_string(), engine::hash(row.value));
     if (row.weight > 0) {
       refuse(place, Error(code::not_evaluated, printable(text.as_string(), 500)));
+    } else {
+      accept(place);
     }
   }
 }
@@ -242,6 +255,7 @@ void ViewLoop::begin_telling() {
        {"to_tell", all.size()},
        {"compared_ms", std::chrono::duration_cast<milliseconds>(Clock::now() - begun).count()}});
   consider(all);
+  forget_old_refusals();
   saved_at_ = {};
 }
 
@@ -374,23 +388,41 @@ void ViewLoop::refuse(const std::string& place, const Error& error) {
   const internal::Refusal refusal{
       "view",          printable(subject, 300),     0, std::string(error.code().id),
       error.message(), unix_ms(system_clock::now())};
-  put_refusal(subject, {}, dump_json(nlohmann::json(refusal)));
+  put_refusal(place, {}, dump_json(nlohmann::json(refusal)));
 }
 
 /// What was left out is no longer so.
 void ViewLoop::accept(const std::string& place) {
   if (refused_.empty() || refused_.erase(place) == 0) return;
-  put_refusal(fmt::format("view.{}.{}", view_.name, place),
-              {{std::string(wire::kKvOperation), "DEL"}}, "");
+  put_refusal(place, {{std::string(wire::kKvOperation), "DEL"}}, "");
 }
 
-void ViewLoop::put_refusal(const std::string& subject, transport::Headers headers,
+/// What an owner before left out and this one does not is no longer so.
+void ViewLoop::forget_old_refusals() {
+  std::set<std::string> present;
+  for (const auto& [place, text] : refused_) present.insert(refusal_subject(place));
+  std::vector<Sequence> old;
+  transport::scan(*streams_.status,
+                  streams_.names.status_subject(fmt::format("refused.view.view.{}.>", view_.name)),
+                  [&](const transport::Message& message) {
+                    if (!present.contains(message.subject)) old.push_back(message.sequence);
+                  });
+  for (const Sequence sequence : old) {
+    streams_.status->erase(sequence, [](const Result<bool>&) {});
+  }
+}
+
+std::string ViewLoop::refusal_subject(const std::string& place) const {
+  return streams_.names.status_subject(
+      internal::refusal_key("view", fmt::format("view.{}.{}", view_.name, place)));
+}
+
+void ViewLoop::put_refusal(const std::string& place, transport::Headers headers,
                            std::string value) {
-  streams_.status->publish(
-      {.subject = streams_.names.status_subject(internal::refusal_key("view", subject)),
-       .headers = std::move(headers),
-       .payload = std::move(value)},
-      limits::publish_deadline, [](const Result<Sequence>&) {});
+  streams_.status->publish({.subject = refusal_subject(place),
+                            .headers = std::move(headers),
+                            .payload = std::move(value)},
+                           limits::publish_deadline, [](const Result<Sequence>&) {});
 }
 
 // ---- where it stands
@@ -418,13 +450,12 @@ ViewInfo ViewLoop::present_state() const {
     state.held_some.push_back(id);
   }
   state.doubt = removals_.in_doubt();
-  for (const InputState& input : inputs_->states()) {
-    // Until everything is loaded and told nothing of it may become what the next owner trusts.
-    const bool settled = telling_ && !removals_.in_doubt();
-    state.inputs.push_back(
-        {input.name, input.description, input.rows, input.loaded, input.position,
-         unix_ms(input.changed_at),
-         settled ? input.baseline : baselines_.value(input.name, nlohmann::json())});
+  state.inputs = inputs_->infos();
+  // Until everything is loaded and told nothing of it may become what the next owner trusts.
+  if (!telling_ || removals_.in_doubt()) {
+    for (ViewInputInfo& input : state.inputs) {
+      input.baseline = baselines_.value(input.name, nlohmann::json());
+    }
   }
   return state;
 }

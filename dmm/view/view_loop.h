@@ -69,7 +69,9 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   void rebuild(const std::string& why);
   void refuse(const std::string& place, const Error& error);
   void accept(const std::string& place);
-  void put_refusal(const std::string& subject, transport::Headers headers, std::string value);
+  void put_refusal(const std::string& place, transport::Headers headers, std::string value);
+  void forget_old_refusals();
+  std::string refusal_subject(const std::string& place) const;
   void save_state(bool now);
   ViewInfo present_state() const;
   void publish_stats();

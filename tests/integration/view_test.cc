@@ -347,7 +347,9 @@ TEST_CASE("view: a report stream that was wiped or lost its half tears nothing d
     scene.server.kill();
     std::filesystem::remove_all(scene.server.store_directory() / "jetstream/$G/streams" / stream);
     scene.server.start();
-    if (keeper) wait_for("the loss to be seen", [&] { return keeper->view.stats().rebuilds == 2; }, 30s);
+    if (keeper)
+      wait_for(
+          "the loss to be seen", [&] { return keeper->view.stats().rebuilds == 2; }, 30s);
     Bucket again = open_bucket(scene.server);
   }
   keeper.reset();
@@ -413,6 +415,8 @@ TEST_CASE("view: documents and rows that cannot be used are named and the rest g
   wait_refused(scene.bucket, "player.text", "DMM-0503");
   wait_refused(scene.bucket, "player.list", "DMM-0209");
   wait_refused(scene.bucket, "row.same", "DMM-0602");
+  wait_refused(scene.bucket, "things.rows", "DMM-0603");
+  wait_refused(scene.bucket, "things.b0", "DMM-0503");  // the node that met "word"
   CHECK(effective(scene.bucket, "same").is_null());
   const auto views = scene.bucket.inspect().views();
   REQUIRE(views.size() == 1);
@@ -427,6 +431,16 @@ TEST_CASE("view: documents and rows that cannot be used are named and the rest g
            !effective(scene.bucket, "other").is_null();
   });
   wait_refused(scene.bucket, "player.text", "none");
+  scene.report("sum", {{"name", "sum"}, {"n", 7}});
+  wait_refused(scene.bucket, "things.b0", "none");
+
+  // What is mended while nobody keeps the view is no longer said by the next owner.
+  keeper.worker.stop();
+  scene.report("list", {{"name", "list"}, {"n", 7}});
+  scene.report("keyless", {{"name", "key"}, {"n", 2}});
+  Keeper next(scene.server, view);
+  wait_refused(scene.bucket, "player.list", "none");
+  wait_refused(scene.bucket, "things.rows", "none");
 }
 
 TEST_CASE("view: a report below the last one of its device is ignored and counted",
