@@ -86,19 +86,22 @@ class State : public std::enable_shared_from_this<State> {
     outstanding_ = 0;
     pulls_.clear();
     last_heard_ = steady_clock::now();
-    look(generation_);
+    look();
   }
 
-  /// Asks for the state of the stream, before a consumer is made and from time to time.
-  void look(std::uint64_t generation) {
+  /// Asks for the state of the stream, before a consumer is made and from time to time. What was
+  /// read by now has to be in the stream; messages that come before the answer may be newer than
+  /// it.
+  void look() {
     source_.connection->request(Channel::bulk, "$JS.API.STREAM.INFO." + source_.stream, {}, "",
                                 limits::request_timeout,
-                                [self = shared_from_this(), generation](Result<Incoming> answer) {
-                                  self->on_stream_info(generation, std::move(answer));
+                                [self = shared_from_this(), generation = generation_,
+                                 read = cursor_](Result<Incoming> answer) {
+                                  self->on_stream_info(generation, read, std::move(answer));
                                 });
   }
 
-  void on_stream_info(std::uint64_t generation, Result<Incoming> answer) {
+  void on_stream_info(std::uint64_t generation, Sequence read, Result<Incoming> answer) {
     const std::lock_guard lock(mutex_);
     if (sink_ == nullptr || generation != generation_) return;
     nlohmann::json info;
@@ -117,9 +120,8 @@ class State : public std::enable_shared_from_this<State> {
     const Sequence last{info.value("/state/last_seq"_json_pointer, std::uint64_t{0})};
     if (!created_.empty() && created != created_) {
       lose_history("the stream was created again");
-    } else if (last < cursor_) {
-      lose_history(
-          fmt::format("the stream ends at {}, but {} was read", last.value, cursor_.value));
+    } else if (last < read) {
+      lose_history(fmt::format("the stream ends at {}, but {} was read", last.value, read.value));
     }
     created_ = created;
     if (find_end_) {
@@ -225,7 +227,7 @@ class State : public std::enable_shared_from_this<State> {
                                    [self = shared_from_this(), generation = generation_] {
                                      const std::lock_guard lock(self->mutex_);
                                      if (self->sink_ == nullptr) return;
-                                     if (generation == self->generation_) self->look(generation);
+                                     if (generation == self->generation_) self->look();
                                    });
     retry_delay_ = std::min<milliseconds>(retry_delay_ * 2, limits::retry_delay_max);
   }
@@ -319,7 +321,7 @@ class State : public std::enable_shared_from_this<State> {
             self->restart_locked("the consumer has gone silent");
           } else if (now - self->last_look_ > limits::stream_check_interval) {
             self->last_look_ = now;
-            self->look(self->generation_);
+            self->look();
           }
         }
       }

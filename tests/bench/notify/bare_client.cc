@@ -6,7 +6,7 @@
 #include <string_view>
 #include <utility>
 
-#include "tests/bench/notify/bare_link.h"
+#include "tests/bench/support/nats_link.h"
 #include "tests/bench/support/pace.h"
 
 namespace dmm::bench {

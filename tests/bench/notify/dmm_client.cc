@@ -17,7 +17,7 @@
 #include <thread>
 #include <utility>
 
-#include "tests/bench/notify/bare_link.h"
+#include "tests/bench/support/nats_link.h"
 #include "tests/bench/support/pace.h"
 
 namespace dmm::bench {

@@ -1,4 +1,4 @@
-#include "tests/bench/notify/bare_link.h"
+#include "tests/bench/support/nats_link.h"
 
 #include <chrono>
 #include <cstdio>

@@ -1,6 +1,6 @@
 #pragma once
 
-// What the bare client needs of libnats: a connection and a pipeline of requests.
+// What bare clients of benchmarks need of libnats: a connection and a pipeline of requests.
 
 #include <nats/nats.h>
 

@@ -1,0 +1,82 @@
+#include "tests/bench/loop/start.h"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <stdexcept>
+
+#include "tests/bench/loop/stage.h"
+
+namespace dmm::bench {
+
+namespace {
+
+double replay(Stage& stage, std::size_t messages, bool and_cache) {
+  Subject bare(stage.role("bare", and_cache));
+  bare.wait("to begin", 0, [](const Board& board) { return board.begun_ns != 0; });
+  return bare
+      .wait("to read all", bare->begun_ns,
+            [&](const Board& board) { return board.taken == messages; })
+      .count();
+}
+
+double until_loaded(Subject& view, std::size_t objects) {
+  view.wait("to load", 0, [](const Board& board) { return board.loaded_ns != 0; });
+  if (view->rows != objects) {
+    throw std::runtime_error(
+        fmt::format("no figure: the view has {} rows, not {}", view->rows.load(), objects));
+  }
+  return static_cast<double>(view->loaded_ns - view->begun_ns) * 1e-9;
+}
+
+void cold(Stage& stage, const Fleet& fleet, Start& start) {
+  stage.purge_tokens();
+  Subject view(stage.role("view"));
+  start.cold.push_back(until_loaded(view, fleet.size()));
+  const auto told = view.wait("to tell all", view->begun_ns, [&](const Board& board) {
+    return board.notified >= fleet.size() && board.sending == 0;
+  });
+  start.cold_told.push_back(told.count());
+  start.cold_peak_bytes = static_cast<double>(view.peak_bytes());
+  view.stop();
+  stage.verify_tokens(fleet);
+}
+
+void resync(Stage& stage, const Fleet& fleet, Start& start) {
+  Subject view(stage.role("view"));
+  const double loaded = until_loaded(view, fleet.size());
+  start.resync_peak_bytes = static_cast<double>(view.peak_bytes());
+  view.stop();
+  if (view->notified != 0 || view->sending != 0 || stage.tokens() != 0) {
+    throw std::runtime_error(
+        fmt::format("no figure: nothing had changed and the view notified {}, with {} on the way",
+                    view->notified.load(), view->sending.load()));
+  }
+  start.resync.push_back(loaded);
+}
+
+}  // namespace
+
+Start measure_start(const testing::NatsServer& server, std::size_t objects, std::size_t rounds,
+                    bool and_resync) {
+  Start start;
+  Stage stage(server, fmt::format("start{}", objects));
+  const Fleet fleet(objects);
+  stage.report_all(fleet);
+  for (std::size_t round = 0; round < rounds; ++round) {
+    fmt::print(stderr, "start with {} objects, round {} of {}\n", objects, round + 1, rounds);
+    start.replay.push_back(replay(stage, objects, false));
+    cold(stage, fleet, start);
+  }
+  if (!and_resync) return start;
+  stage.purge_tokens();
+  stage.store_entries(fleet);
+  for (std::size_t round = 0; round < rounds; ++round) {
+    fmt::print(stderr, "resync of {} objects, round {} of {}\n", objects, round + 1, rounds);
+    start.replay_cached.push_back(replay(stage, 2 * objects, true));
+    resync(stage, fleet, start);
+  }
+  return start;
+}
+
+}  // namespace dmm::bench
