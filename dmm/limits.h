@@ -75,6 +75,7 @@ inline constexpr std::size_t view_step_changes = 10'000;  ///< changes of rows t
 inline constexpr std::size_t removals_free = 100;     ///< rows that may vanish unasked, or
 inline constexpr std::size_t removals_percent = 5;    ///< this share of them, whichever is more,
 inline constexpr auto removals_window = 60s;          ///< within this time
+inline constexpr auto rollout_settle = 5s;            ///< without failures, before a rollout is over
 inline constexpr auto view_state_interval = 1s;       ///< how often a view says where it stands
 
 }  // namespace dmm::limits

@@ -29,6 +29,7 @@ struct Explained {
   std::string view;  ///< empty: it belongs to none
   std::optional<ViewInfo> state;
   std::optional<RowExplanation> row;
+  std::string row_missing;  ///< why there is none, although it belongs to a view
 };
 
 /// The view that an identity without a cache may be missing from: the one of its type.
@@ -51,8 +52,16 @@ Explained gather(Session& session, Bucket& bucket, const ExplainArguments& argum
     explained.view = view_of_type(bucket.views(), arguments.identity.type);
   }
   if (explained.view.empty()) return explained;
-  explained.state = bucket.views().find(explained.view);
-  const View view = view_of(bucket.views().release(explained.view), ViewReader::passing);
+  View view;
+  try {
+    explained.state = bucket.views().find(explained.view);
+    view = view_of(bucket.views().release(explained.view), ViewReader::passing);
+  } catch (const Error& error) {
+    // Cache, token and attempts are worth telling all the same.
+    if (error.kind() != Kind::not_found && error.kind() != Kind::invalid) throw;
+    explained.row_missing = error.what();
+    return explained;
+  }
   StopOnInterrupt stop;
   Progress progress(session.error_terminal(), "rows of inputs", 0);
   CompareOptions options;
@@ -68,7 +77,10 @@ Explained gather(Session& session, Bucket& bucket, const ExplainArguments& argum
 }
 
 nlohmann::json document_of(const Explained& explained) {
-  nlohmann::json document{{"view", explained.view}, {"matter", nullptr}, {"row", nullptr}};
+  nlohmann::json document{{"view", explained.view},
+                          {"matter", nullptr},
+                          {"row", nullptr},
+                          {"row_missing", explained.row_missing}};
   if (explained.matter) document["matter"] = dmm::cli::document_of(*explained.matter, true);
   if (explained.state) document["as_of"] = documents_of(explained.state->inputs);
   if (!explained.row) return document;
@@ -116,7 +128,7 @@ void tell_row(Session& session, const Explained& explained, Time now) {
     session.say("           " + value_text(input.document));
   }
   if (!row.inputs.empty() && !row.absent) {
-    session.say(fmt::format("last altered by {} {}", printable(row.inputs.front().input),
+    session.say(fmt::format("told last: {} {}", printable(row.inputs.front().input),
                             printable(row.inputs.front().key)));
   }
   if (row.operators.empty()) return;
@@ -172,6 +184,11 @@ int explain(Session& session, const ExplainArguments& arguments) {
       fmt::format("{}/{}", arguments.identity.type, printable(arguments.identity.id)),
       Color::bold));
   tell_matter(session, explained, now);
+  if (!explained.row_missing.empty()) {
+    session.say(fmt::format("view       {}: {}", printable(explained.view),
+                            printable(explained.row_missing, kValueWidth)));
+    return exit_code::ok;
+  }
   if (!explained.row) {
     session.say("belongs to no view");
     return exit_code::ok;

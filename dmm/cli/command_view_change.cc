@@ -200,7 +200,17 @@ std::uint64_t rate_of(const std::string& text) {
       fmt::format("--max \"{}\" is not a rate such as 600/min or 10/s", printable(text, 100)));
 }
 
-/// Until the release is rolled out or stops; the exit code tells which.
+/// Empty if nobody has kept the view yet.
+ViewInfo state_or_nothing(Views& views, const std::string& name) {
+  try {
+    return views.find(name);
+  } catch (const Error& error) {
+    if (error.kind() != Kind::not_found) throw;
+    return {};
+  }
+}
+
+/// Until the release is rolled out, stops or waits for a person; the exit code tells which.
 int follow_rollout(Session& session, Views& views, const std::string& name,
                    const ViewRelease& release) {
   StopOnInterrupt stop;
@@ -208,7 +218,12 @@ int follow_rollout(Session& session, Views& views, const std::string& name,
   std::mutex mutex;
   std::condition_variable_any changed;
   while (!stop.token().stop_requested()) {
-    const ViewInfo state = views.find(name);
+    const ViewInfo state = state_or_nothing(views, name);
+    if (state.release > release.number) {
+      progress.clear();
+      session.warn(fmt::format("release {} has taken its place", state.release));
+      return exit_code::failed;
+    }
     if (state.release == release.number) {
       progress.update(state.rollout_told, state.rollout_failing, state.rollout_told);
       if (!state.stopped.empty()) {
@@ -217,6 +232,12 @@ int follow_rollout(Session& session, Views& views, const std::string& name,
             fmt::format("the rollout stopped: {}\n  dmm view rollback {}   brings the "
                         "release before back",
                         printable(state.stopped), printable(name)));
+        return exit_code::failed;
+      }
+      if (state.held > 0 && state.sending == 0) {
+        progress.clear();
+        session.warn(fmt::format("{} removals are held: {}\n  dmm view approve {}   lets them go",
+                                 state.held, printable(state.held_reason), printable(name)));
         return exit_code::failed;
       }
       if (state.rolled_out >= release.number) {

@@ -1,11 +1,11 @@
 #include "dmm/cli/view_file.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <functional>
+#include <random>
 
 #include "dmm/cli/pipeline_file.h"
 #include "dmm/error.h"
@@ -45,7 +45,10 @@ ViewInput table_input(const json& source, const std::string& view, ViewReader re
   options.connection = text("connection", "");
   options.reader = fmt::format("view {}", view);
   options.passing = reader == ViewReader::passing;
-  if (options.passing) options.reader += fmt::format(" (dmm, process {})", getpid());
+  if (options.passing) {
+    std::random_device random;
+    options.reader += fmt::format(" (passing, {:08x}{:08x})", random(), random());
+  }
   options.logger = Logger::standard(Level::warn);
   return ViewInput::table(text("name", options.table), postgres::table(std::move(options)));
 }

@@ -34,17 +34,6 @@ std::string_view behind_namespace(std::string_view subject) noexcept {
   return dot == std::string_view::npos ? subject : subject.substr(dot + 1);
 }
 
-// Counters must be whole numbers that their C++ type holds; nlohmann would convert silently.
-bool counters_fit(const nlohmann::json& value, std::initializer_list<const char*> keys,
-                  std::uint64_t max) {
-  for (const char* key : keys) {
-    const auto at = value.find(key);
-    if (at == value.end()) continue;
-    if (!at->is_number_unsigned() || at->get<std::uint64_t>() > max) return false;
-  }
-  return true;
-}
-
 constexpr std::uint64_t kInt32Max = 0x7FFF'FFFF;
 constexpr std::uint64_t kInt64Max = 0x7FFF'FFFF'FFFF'FFFF;
 constexpr std::uint64_t kUint64Max = 0xFFFF'FFFF'FFFF'FFFF;
@@ -66,6 +55,16 @@ bool is_sound(const nlohmann::json& value, const Cursor*) {
 }
 
 }  // namespace
+
+bool counters_fit(const nlohmann::json& value, std::initializer_list<const char*> members,
+                  std::uint64_t max) {
+  for (const char* key : members) {
+    const auto at = value.find(key);
+    if (at == value.end()) continue;
+    if (!at->is_number_unsigned() || at->get<std::uint64_t>() > max) return false;
+  }
+  return true;
+}
 
 std::string refusal_key(std::string_view what, std::string_view subject) {
   std::string key = "refused." + encode_id(what);

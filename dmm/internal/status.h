@@ -5,6 +5,7 @@
 // Unix milliseconds.
 
 #include <cstdint>
+#include <initializer_list>
 #include <optional>
 #include <string>
 
@@ -52,6 +53,11 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Cursor, created, sequence)
 /// The status key of a refused message: "refused.<what>.<subject behind the namespace, encoded>".
 std::string refusal_key(std::string_view what, std::string_view subject);
 std::string cursor_key(std::string_view kind);
+
+/// True if each of these members of a value from outside is a whole number from 0 to `max`, or
+/// missing: nlohmann would convert anything else silently.
+bool counters_fit(const nlohmann::json& value, std::initializer_list<const char*> members,
+                  std::uint64_t max);
 
 /// Reads a status value; nothing if it is not one (rubbish in the bucket counts as absent).
 template <class T>

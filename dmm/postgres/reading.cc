@@ -97,8 +97,9 @@ nlohmann::json Reading::baseline() const {
 
 void Reading::run(std::unique_ptr<Session> session) noexcept {
   read_until_stopped(session);
-  if (!options_.passing || session == nullptr) return;
+  if (!options_.passing) return;
   try {
+    if (session == nullptr) session = open_table(options_);
     pqxx::work transaction(session->connection());
     transaction.exec_params(kForget, options_.reader, watched_);
     transaction.commit();

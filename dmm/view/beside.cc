@@ -15,20 +15,24 @@ Beside::Beside(const internal::Streams& streams, const View& view, const Compare
 }
 
 void Beside::load() {
-  left_out_.clear();
-  computation_.emplace(
-      streams_, view_,
-      [this] {
-        const std::lock_guard lock(mutex_);
-        woken_ = true;
-        changed_.notify_one();
-      },
-      keep_);
-  computation_->open({});
-  while (!computation_->inputs().loaded()) {
-    wait(Clock::now() + std::chrono::milliseconds(100));
-    advance();
-    if (options_.on_progress) options_.on_progress(computation_->inputs().rows());
+  bool whole = false;
+  while (!whole) {
+    left_out_.clear();
+    computation_.emplace(
+        streams_, view_,
+        [this] {
+          const std::lock_guard lock(mutex_);
+          woken_ = true;
+          changed_.notify_one();
+        },
+        keep_);
+    computation_->open({});
+    whole = true;
+    while (whole && !computation_->inputs().loaded()) {
+      wait(Clock::now() + std::chrono::milliseconds(100));
+      whole = advance();
+      if (options_.on_progress) options_.on_progress(computation_->inputs().rows());
+    }
   }
 }
 
@@ -36,16 +40,16 @@ void Beside::follow(std::chrono::milliseconds time) {
   const auto end = Clock::now() + time;
   while (Clock::now() < end) {
     wait(std::min(end, Clock::now() + std::chrono::milliseconds(100)));
-    advance();
+    if (!advance()) load();
   }
 }
 
-void Beside::advance() {
-  check_stop();
+bool Beside::advance() {
+  if (options_.stop.stop_requested()) throw Error(code::run_cancelled, "interrupted");
   const auto begun = Clock::now();
   const Advance advance = computation_->advance();
   if (!advance.failure.empty()) throw Error(code::step_failed, advance.failure);
-  if (advance.events.restart) return load();
+  if (advance.events.restart) return false;
   for (const LeftOut& one : advance.left_out) {
     left_out_.erase(one.place);
     if (one.error) left_out_.emplace(one.place, *one.error);
@@ -53,6 +57,7 @@ void Beside::advance() {
   touched_ += advance.touched.size();
   for (const std::string& id : advance.touched) computation_->rows().at(id).queued = false;
   time_ += std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - begun);
+  return true;
 }
 
 void Beside::wait(Clock::time_point until) {
@@ -60,10 +65,6 @@ void Beside::wait(Clock::time_point until) {
   std::unique_lock lock(mutex_);
   changed_.wait_until(lock, until, [this] { return woken_; });
   woken_ = false;
-}
-
-void Beside::check_stop() const {
-  if (options_.stop.stop_requested()) throw Error(code::run_cancelled, "interrupted");
 }
 
 }  // namespace dmm::view

@@ -36,9 +36,9 @@ class Beside {
 
  private:
   void load();
-  void advance();
+  /// False if a source began anew: what was computed is void.
+  bool advance();
   void wait(std::chrono::steady_clock::time_point until);
-  void check_stop() const;
 
   const internal::Streams& streams_;
   const View& view_;

@@ -34,10 +34,9 @@ Computation::Computation(const internal::Streams& streams, const View& view,
 Advance Computation::advance() {
   Advance advance;
   for (auto& [name, batch] : input_.batches) batch.clear();
-  advance.events =
-      inputs_.take(limits::view_step_changes, input_, [&](const Unreadable& document) {
-        advance.left_out.push_back({document.input + "." + document.key, document.error});
-      });
+  advance.events = inputs_.take(limits::view_step_changes, input_, [&](const Unreadable& document) {
+    advance.left_out.push_back({document.input + "." + document.key, document.error});
+  });
   if (advance.events.restart) return advance;
   if (std::ranges::all_of(input_.batches, [](const auto& one) { return one.second.empty(); })) {
     return advance;

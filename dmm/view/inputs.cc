@@ -1,10 +1,13 @@
 #include "dmm/view/inputs.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <unordered_set>
 #include <utility>
 #include <variant>
 
+#include "dmm/json.h"
 #include "dmm/limits.h"
 #include "engine/error.h"
 
@@ -75,8 +78,14 @@ class Inputs::Input final : public SourceSink {
   }
 
   bool loaded() const noexcept { return loaded_; }
+  std::string unread() const {
+    if (unread_ == 0) return {};
+    return fmt::format("{}: {} documents could not be read while loading, for example of {}", name_,
+                       unread_, printable(unread_some_, 100));
+  }
   std::size_t rows() const noexcept { return documents_.size(); }
   const std::string& name() const noexcept { return name_; }
+  std::string description() const { return source_->description(); }
   void each(const Visit& visit) const {
     static const std::string kUnknown;
     for (const auto& [key, document] : documents_) {
@@ -151,13 +160,16 @@ class Inputs::Input final : public SourceSink {
     Document next;
     next.at = row.changed_at;
     std::string reason;
+    std::optional<Error> error;
     if (!decoder_.decode(*row.document, next.value, reason)) {
-      unreadable_.insert(row.key);
-      return unreadable({name_, row.key, Error(code::not_evaluated, reason)});
+      error = Error(code::not_evaluated, reason);
+    } else if (next.value.kind() != engine::Kind::object) {
+      error = Error(code::wrong_shape, "it is not a JSON object");
     }
-    if (next.value.kind() != engine::Kind::object) {
+    if (error) {
       unreadable_.insert(row.key);
-      return unreadable({name_, row.key, Error(code::wrong_shape, "it is not a JSON object")});
+      if (!loaded_ && ++unread_ == 1) unread_some_ = row.key;
+      return unreadable({name_, row.key, std::move(error)});
     }
     if (unreadable_.erase(row.key) > 0) unreadable({name_, row.key, std::nullopt});
     if (spec_.from == ViewInput::From::reports) read_order(next);
@@ -238,6 +250,8 @@ class Inputs::Input final : public SourceSink {
   std::unordered_map<std::string, std::string> positions_;  ///< of rows, if they are kept
   std::deque<std::pair<system_clock::time_point, std::string>> ages_;  ///< about in order
   std::unordered_set<std::string> unreadable_;  ///< keys whose last document could not be read
+  std::size_t unread_ = 0;                      ///< while loading
+  std::string unread_some_;
   std::deque<Told> taken_;
   bool loaded_ = false;
   std::string position_;
@@ -262,7 +276,7 @@ Inputs::~Inputs() = default;
 
 void Inputs::open(const nlohmann::json& baselines) {
   for (const auto& input : inputs_) {
-    input->open(baselines.is_object() ? baselines.value(input->name(), nlohmann::json())
+    input->open(baselines.is_object() ? baselines.value(input->description(), nlohmann::json())
                                       : nlohmann::json());
   }
 }
@@ -283,6 +297,13 @@ bool Inputs::waiting() const {
 
 bool Inputs::loaded() const {
   return std::ranges::all_of(inputs_, [](const auto& input) { return input->loaded(); });
+}
+
+std::string Inputs::unread() const {
+  for (const auto& input : inputs_) {
+    if (std::string unread = input->unread(); !unread.empty()) return unread;
+  }
+  return {};
 }
 
 std::size_t Inputs::rows() const {

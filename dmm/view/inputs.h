@@ -55,7 +55,9 @@ class Inputs {
   Inputs(const Inputs&) = delete;
   Inputs& operator=(const Inputs&) = delete;
 
-  /// Begins to read all inputs. baselines   by name of input, as last saved. Throws Error.
+  /// Begins to read all inputs. Throws Error.
+  /// baselines   by description of the input, as last saved: what is called the same may be
+  /// another.
   void open(const nlohmann::json& baselines);
 
   /// Adds up to `changes_max` changes of rows to `step`, with what happened beside them.
@@ -66,6 +68,9 @@ class Inputs {
   bool waiting() const;
 
   bool loaded() const;
+  /// Which documents could not be read while loading, in words: their rows are missing by mistake,
+  /// because there is no sound one before them. Empty: all could.
+  std::string unread() const;
   std::size_t rows() const;
   /// Visits every row there is.
   /// position   empty unless positions are kept.

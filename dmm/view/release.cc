@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "dmm/error.h"
+#include "dmm/internal/status.h"
 #include "dmm/json.h"
 #include "dmm/limits.h"
 
@@ -31,6 +32,13 @@ ViewRelease next_release(const std::optional<ViewRelease>& present, const json& 
   ViewRelease next;
   if (present) next = *present;
   const std::string hash = hash_of(view);
+  if (present && present->view.value("type", json()) != view.value("type", json())) {
+    // Its identities would belong to nobody, and be torn down by nobody.
+    throw Error(code::bad_view, fmt::format("view {} is of type {}, which cannot change; give the "
+                                            "new view another name",
+                                            view.value("view", ""),
+                                            dump_json(present->view.value("type", json()))));
+  }
   if (present && present->hash != hash) {
     next.previous = present->view;
     next.replaced.push_back(present->hash);
@@ -77,8 +85,10 @@ std::string release_key(std::string_view view) {
 }
 
 std::string hash_of(const json& view) {
-  const json parts{view.value("type", json()), view.value("key", json()),
-                   view.value("inputs", json()), view.value("pipeline", json())};
+  json parts = json::array();
+  for (const char* member : {"type", "key", "inputs", "pipeline", "removals_free"}) {
+    parts.push_back(view.value(member, json()));
+  }
   std::uint64_t hash = 14695981039346656037u;  // FNV-1a-64
   for (const char c : dump_json(parts)) {
     hash ^= static_cast<unsigned char>(c);
@@ -91,6 +101,13 @@ std::optional<ViewRelease> parse_release(const transport::Message& message) {
   if (wire::is_removed(message)) return std::nullopt;
   const auto value = parse_json(message.payload);
   if (!value.ok() || !value.value().is_object()) return std::nullopt;
+  constexpr std::uint64_t kNumberMax = std::uint64_t{1} << 62;
+  if (!internal::counters_fit(value.value(), {"number", "at"}, kNumberMax)) return std::nullopt;
+  if (const auto rollout = value.value().find("rollout"); rollout != value.value().end()) {
+    if (!internal::counters_fit(*rollout, {"per_minute", "failures_max"}, kNumberMax)) {
+      return std::nullopt;
+    }
+  }
   try {
     auto release = value.value().get<ViewRelease>();
     if (release.number == 0 || !release.view.is_object()) return std::nullopt;
@@ -141,14 +158,15 @@ ViewRelease roll_back_release(const internal::Streams& streams, std::string_view
 
 View view_of(const ViewRelease& release, const View& declared) {
   const auto own_source = [&](const json& member) {
-    const std::string name = member.value("name", "");
     for (const ViewInput& input : declared.inputs) {
-      if (!input.source || input.called() != name) continue;
+      if (!input.source || member.value("name", json()) != input.called()) continue;
       json definition = input.source->definition();
       if (std::ranges::all_of(definition.items(), [&](const auto& item) {
             return member.value(item.key(), json()) == item.value();
           })) {
-        return input;
+        ViewInput own = input;
+        own.age = {};  // that is for the release to say
+        return own;
       }
     }
     throw Error(code::release_unknown_here,

@@ -24,8 +24,7 @@ namespace dmm::view {
 
 std::string release_key(std::string_view view);
 
-/// A short text that changes when anything does that rows and keys depend on: type, key, inputs,
-/// pipeline. Of the file form.
+/// A short text that changes when anything of a view does but its name. Of the file form.
 std::string hash_of(const nlohmann::json& view);
 
 /// Reads a release; nothing for a removed one or anything else that is none.
@@ -35,7 +34,8 @@ std::optional<ViewRelease> load_release(const internal::Streams& streams, std::s
 /// What the program that declares `view` is to keep: the release there is, unless this declaration
 /// is new to it. Blocks. Throws Error{retry}.
 ViewRelease declare_release(const internal::Streams& streams, const View& view);
-/// Makes `view`, in its file form, the release.
+/// Makes `view`, in its file form, the release. Throws Error{invalid} DMM-0601 if its type is
+/// another one than it was, as declare_release() does.
 ViewRelease apply_release(const internal::Streams& streams, const nlohmann::json& view,
                           const Rollout& rollout, std::string by);
 /// Throws Error{not_found} DMM-0606 if there is no earlier one.

@@ -4,10 +4,13 @@
 
 #include <algorithm>
 
+#include "dmm/json.h"
+#include "dmm/limits.h"
+
 namespace dmm::view {
 
 RolloutGate::RolloutGate(const Rollout& rollout, Clock::time_point now)
-    : rollout_(rollout), allowance_(1), refilled_(now) {}
+    : rollout_(rollout), allowance_(1), refilled_(now), last_told_(now) {}
 
 bool RolloutGate::open(Clock::time_point now) {
   if (!stopped_.empty()) return false;
@@ -19,22 +22,24 @@ bool RolloutGate::open(Clock::time_point now) {
   return allowance_ >= 1;
 }
 
-void RolloutGate::told(const std::string& id) {
+void RolloutGate::told(const std::string& id, Sequence token, Clock::time_point now) {
   if (!limited()) return;
-  allowance_ -= 1;
-  told_.insert(id);
+  told_[id] = token;
+  last_told_ = now;
 }
 
-void RolloutGate::failing(const std::string& id, bool fails) {
-  if (!fails || !told_.contains(id)) {
-    failing_.erase(id);
-    return;
-  }
+void RolloutGate::failed(const std::string& id, Sequence token) {
+  const auto told = told_.find(id);
+  if (told == told_.end() || token < told->second) return;
   failing_.insert(id);
   if (rollout_.failures_max == 0 || failing_.size() <= rollout_.failures_max) return;
   if (!stopped_.empty()) return;
   stopped_ = fmt::format("{} of the {} identities that were told are failing, for example {}",
-                         failing_.size(), told_.size(), id);
+                         failing_.size(), told_.size(), printable(id, 100));
+}
+
+bool RolloutGate::settled(Clock::time_point now) const {
+  return rollout_.failures_max == 0 || now - last_told_ >= limits::rollout_settle;
 }
 
 }  // namespace dmm::view

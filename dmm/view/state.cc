@@ -4,16 +4,26 @@
 
 #include <algorithm>
 
+#include "dmm/internal/status.h"
 #include "dmm/json.h"
 
 namespace dmm::view {
 
 namespace {
 
-std::optional<ViewInfo> read_state(const transport::Message& message) {
+/// Its counters, as far as something is decided by them.
+bool is_sound(const nlohmann::json& state) {
+  constexpr std::uint64_t kMax = std::uint64_t{1} << 62;
+  return internal::counters_fit(state, {"release", "rolled_out", "epoch", "held", "sending", "at"},
+                                kMax);
+}
+
+}  // namespace
+
+std::optional<ViewInfo> parse_state(const transport::Message& message) {
   if (wire::is_removed(message)) return std::nullopt;
   const auto value = parse_json(message.payload);
-  if (!value.ok() || !value.value().is_object()) return std::nullopt;
+  if (!value.ok() || !value.value().is_object() || !is_sound(value.value())) return std::nullopt;
   try {
     return value.value().get<ViewInfo>();
   } catch (const nlohmann::json::exception&) {
@@ -21,7 +31,17 @@ std::optional<ViewInfo> read_state(const transport::Message& message) {
   }
 }
 
-}  // namespace
+std::optional<Order> parse_order(const transport::Message& message) {
+  if (wire::is_removed(message)) return std::nullopt;
+  const auto value = parse_json(message.payload);
+  if (!value.ok() || !value.value().is_object()) return std::nullopt;
+  if (!internal::counters_fit(value.value(), {"removals"}, ~std::uint64_t{0})) return std::nullopt;
+  try {
+    return value.value().get<Order>();
+  } catch (const nlohmann::json::exception&) {
+    return std::nullopt;
+  }
+}
 
 std::string state_key(std::string_view view) {
   return fmt::format("view.state.{}", view);
@@ -34,14 +54,14 @@ std::string order_key(std::string_view view) {
 std::optional<ViewInfo> load_state(const internal::Streams& streams, std::string_view view) {
   const auto message =
       transport::last(*streams.status, streams.names.status_subject(state_key(view)));
-  return message ? read_state(*message) : std::nullopt;
+  return message ? parse_state(*message) : std::nullopt;
 }
 
 std::vector<ViewInfo> load_states(const internal::Streams& streams) {
   std::vector<ViewInfo> states;
   transport::scan(*streams.status, streams.names.status_subject("view.state.*"),
                   [&](const transport::Message& message) {
-                    if (auto state = read_state(message)) states.push_back(std::move(*state));
+                    if (auto state = parse_state(message)) states.push_back(std::move(*state));
                   });
   std::ranges::sort(states, {}, &ViewInfo::name);
   return states;

@@ -37,6 +37,10 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Order, what, removals, at)
 std::string state_key(std::string_view view);
 std::string order_key(std::string_view view);
 
+std::optional<ViewInfo> parse_state(const transport::Message& message);
+/// Nothing for a removed one or anything else that is none.
+std::optional<Order> parse_order(const transport::Message& message);
+
 /// The state of a view as last written; nothing if there is none, or it is not one.
 std::optional<ViewInfo> load_state(const internal::Streams& streams, std::string_view view);
 /// Of all views of the namespace, by name.

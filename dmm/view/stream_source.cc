@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "dmm/identity.h"
+#include "dmm/internal/status.h"
 #include "dmm/view/inputs.h"
 
 namespace dmm::view {
@@ -29,13 +30,16 @@ nlohmann::json baseline_of(const transport::StreamState& state) {
 
 /// Why what is in the stream may not be all that should be; empty if nothing speaks for it.
 std::string loss_since(const nlohmann::json& before, const transport::StreamState& now) {
-  if (!before.is_object()) return {};
-  if (before.value("created", "") != now.created) {
+  const bool sound = before.is_object() && before.contains("created") &&
+                     before["created"].is_string() &&
+                     internal::counters_fit(before, {"last", "messages"}, ~std::uint64_t{0});
+  if (!sound) return {};
+  if (before["created"] != now.created) {
     return fmt::format("stream {} is another one than before", now.name);
   }
-  if (now.last.value < before.value("last", std::uint64_t{0})) {
-    return fmt::format("stream {} went back from sequence {} to {}", now.name,
-                       before.value("last", std::uint64_t{0}), now.last.value);
+  if (const auto last = before.value("last", std::uint64_t{0}); now.last.value < last) {
+    return fmt::format("stream {} went back from sequence {} to {}", now.name, last,
+                       now.last.value);
   }
   if (const auto messages = before.value("messages", std::uint64_t{0}); now.messages < messages) {
     return fmt::format("stream {} held {} messages and holds {}", now.name, messages, now.messages);

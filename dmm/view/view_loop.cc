@@ -24,6 +24,12 @@ namespace {
 
 constexpr milliseconds kTroubleDelay{500};
 
+/// What may be otherwise at the next attempt.
+bool may_heal(const Error& error) {
+  return error.kind() == Kind::retry || error.kind() == Kind::not_found ||
+         error.kind() == Kind::in_doubt || error.kind() == Kind::conflict;
+}
+
 std::int64_t unix_ms(system_clock::time_point time) {
   return std::chrono::duration_cast<milliseconds>(time.time_since_epoch()).count();
 }
@@ -94,7 +100,7 @@ bool ViewLoop::try_tenure() {
       lease_->release();
       return false;
     }
-    if (error.kind() != Kind::retry && error.kind() != Kind::not_found) throw;
+    if (!may_heal(error)) throw;
     streams_.log.warn("the view could not begin", {{"view", name()}, {"error", error.what()}});
     return false;
   }
@@ -117,10 +123,14 @@ void ViewLoop::begin_tenure() {
   baselines_ = nlohmann::json::object();
   rolled_out_ = 0;
   if (saved) {
-    for (const ViewInputInfo& input : saved->inputs) baselines_[input.name] = input.baseline;
-    if (saved->doubt) removals_.doubt(saved->held_reason);
+    for (const ViewInputInfo& input : saved->inputs) {
+      baselines_[input.description] = input.baseline;
+    }
+    // What was held stays so: the count of the last minute is not known here.
+    if (saved->doubt || saved->held > 0) removals_.doubt(saved->held_reason);
     rolled_out_ = saved->rolled_out;
   }
+  if (carried_doubt_) removals_.doubt(*std::exchange(carried_doubt_, std::nullopt));
   if (rolled_out_ < release_.number) {
     gate_ = RolloutGate(release_.rollout, Clock::now());
     if (saved && saved->release == release_.number && !saved->stopped.empty()) {
@@ -133,6 +143,11 @@ void ViewLoop::begin_tenure() {
 
 void ViewLoop::end_tenure() {
   ++tenure_;
+  // The next tenure begins before its state may have been stored.
+  if (lease_->held() && (removals_.in_doubt() || !removals_.held().empty())) {
+    carried_doubt_ = removals_.reason();
+  }
+  pending_order_.reset();
   people_.reset();
   statuses_.reset();
   computation_.reset();
@@ -153,7 +168,14 @@ void ViewLoop::turn() {
   const bool more = take_inputs();
   if (rebuild_) return;
   // What was told behind the end of the load is a change like any other.
-  if (!telling_ && computation_->inputs().loaded()) begin_telling();
+  if (!telling_ && computation_->inputs().loaded()) {
+    try {
+      begin_telling();
+    } catch (const Error& error) {
+      if (!may_heal(error)) throw;
+      return rebuild(error.what());
+    }
+  }
   if (!failed_.empty() && Clock::now() >= retry_at_) {
     for (const std::string& id : failed_) enqueue(id);
     failed_.clear();
@@ -205,6 +227,7 @@ void ViewLoop::begin_telling() {
   telling_ = true;
   ++stats_.rebuilds;
   std::vector<std::string> all;
+  bool vanished = false;
   computation_->rows().each([&](const std::string& id, Rows::Slot& slot) {
     if (slot.foreign) {
       refuse("row." + id, Error(code::entry_of_other_view,
@@ -213,7 +236,11 @@ void ViewLoop::begin_telling() {
     if (slot.row == slot.told && !slot.twice) return;
     slot.queued = true;
     all.push_back(id);
+    vanished = vanished || slot.row.kind() == engine::Kind::null;
   });
+  if (const std::string unread = computation_->inputs().unread(); !unread.empty() && vanished) {
+    removals_.doubt(unread);
+  }
   std::ranges::sort(all);
   streams_.log.info(
       "the view is loaded",
@@ -223,6 +250,7 @@ void ViewLoop::begin_telling() {
        {"compared_ms", std::chrono::duration_cast<milliseconds>(Clock::now() - begun).count()}});
   consider(all);
   forget_old_refusals();
+  if (pending_order_) follow(*std::exchange(pending_order_, std::nullopt));
   saved_at_ = {};
 }
 
@@ -307,7 +335,7 @@ void ViewLoop::tell(const std::string& id) {
   slot->sending = true;
   slot->sent = slot->row;  // values stay with the owner: their counts are for one thread
   ++sending_;
-  gate_.told(id);
+  gate_.take();
   streams_.work->publish(std::move(publication), limits::publish_deadline,
                          [this, tenure = tenure_, id](const Result<Sequence>& result) {
                            mailbox_.post([this, tenure, id, result] {
@@ -330,6 +358,7 @@ void ViewLoop::told(const std::string& id, const Result<Sequence>& result) {
     retry_at_ = Clock::now() + kTroubleDelay;
     return;
   }
+  gate_.told(id, result.value(), Clock::now());
   ++stats_.notified;
   if (row.kind() == engine::Kind::null) ++stats_.removed;
   slot->told = row;
@@ -341,9 +370,7 @@ void ViewLoop::told(const std::string& id, const Result<Sequence>& result) {
 
 void ViewLoop::watch_people() {
   people_ = streams_.status->read(
-      {.filter = streams_.names.status_subject(fmt::format("view.*.{}", name())),
-       .after = {},
-       .only_new = true},
+      {.filter = streams_.names.status_subject(fmt::format("view.*.{}", name())), .after = {}},
       *this);
   people_->grant(1);
   if (!gate_.limited()) return;
@@ -365,20 +392,36 @@ void ViewLoop::on_message(transport::Message message) noexcept {
     if (!computation_) return;
     if (key == order_key(name())) on_order(message);
     if (key == release_key(name())) on_release(message);
+    if (key == state_key(name())) on_state(message);
   });
 }
 
+/// An order waits in the bucket until an owner that has loaded the view has followed it.
 void ViewLoop::on_order(const transport::Message& message) {
-  const auto value = parse_json(message.payload);
-  if (wire::is_removed(message) || !value.ok()) return;
-  try {
-    const auto order = value.value().get<Order>();
-    if (order.what == "approve") return approve(order.removals);
-    if (order.what == "rebuild") return rebuild("a person asked for it");
-    streams_.log.warn("an order is not known", {{"view", name()}, {"order", order.what}});
-  } catch (const nlohmann::json::exception& error) {
-    streams_.log.warn("an order could not be read", {{"view", name()}, {"error", error.what()}});
+  const auto order = parse_order(message);
+  if (!order) return;
+  const PendingOrder pending{*order, message.sequence};
+  if (!telling_) {
+    pending_order_ = pending;
+    return;
   }
+  follow(pending);
+}
+
+void ViewLoop::follow(const PendingOrder& pending) {
+  // It is followed once: what is held later is not what the person looked at.
+  streams_.status->erase(pending.sequence, [](const Result<bool>&) {});
+  if (pending.order.what == "approve") return approve(pending.order.removals);
+  if (pending.order.what == "rebuild") return rebuild("a person asked for it");
+  streams_.log.warn("an order is not known",
+                    {{"view", name()}, {"order", printable(pending.order.what, 100)}});
+}
+
+/// An owner that did not know it is one no longer may have written over the state.
+void ViewLoop::on_state(const transport::Message& message) {
+  const auto state = parse_state(message);
+  if (state && state->epoch == lease_->epoch().value) return;
+  saved_.clear();
 }
 
 /// Another release came in. One that cannot be kept here leaves the present one at work.
@@ -397,7 +440,11 @@ void ViewLoop::on_status(const std::string& key, const transport::Message& messa
   const auto identity = parse_key(key);
   if (!identity) return;
   const bool was_stopped = !gate_.stopped().empty();
-  gate_.failing(identity->id, internal::parse_status<internal::Status>(message).has_value());
+  if (const auto status = internal::parse_status<internal::Status>(message)) {
+    gate_.failed(identity->id, Sequence{status->token});
+  } else {
+    gate_.recovered(identity->id);
+  }
   if (was_stopped || gate_.stopped().empty()) return;
   streams_.log.error("the rollout of a view is stopped",
                      {{"view", name()}, {"release", release_.number}, {"reason", gate_.stopped()}});
@@ -407,7 +454,8 @@ void ViewLoop::on_status(const std::string& key, const transport::Message& messa
 /// Nothing differs from the caches any more that was not told.
 void ViewLoop::finish_rollout() {
   if (!telling_ || rolled_out_ >= release_.number || sending_ > 0) return;
-  if (!to_tell_.empty() || !failed_.empty() || !gate_.stopped().empty()) return;
+  if (!to_tell_.empty() || !failed_.empty() || !removals_.held().empty()) return;
+  if (!gate_.stopped().empty() || !gate_.settled(Clock::now())) return;
   streams_.log.info("a release of the view is rolled out",
                     {{"view", name()}, {"release", release_.number}});
   rolled_out_ = release_.number;
@@ -518,7 +566,7 @@ ViewInfo ViewLoop::present_state() const {
   // Until everything is loaded and told nothing of it may become what the next owner trusts.
   if (!telling_ || removals_.in_doubt()) {
     for (ViewInputInfo& input : state.inputs) {
-      input.baseline = baselines_.value(input.name, nlohmann::json());
+      input.baseline = baselines_.value(input.description, nlohmann::json());
     }
   }
   return state;
@@ -540,8 +588,12 @@ void ViewLoop::save_state(bool now) {
   saving_ = true;
   streams_.status->publish(
       {.subject = streams_.names.status_subject(state_key(name())), .payload = dump_json(state)},
-      limits::publish_deadline,
-      [this](const Result<Sequence>&) { mailbox_.post([this] { saving_ = false; }); });
+      limits::publish_deadline, [this](const Result<Sequence>& result) {
+        mailbox_.post([this, stored = result.ok()] {
+          saving_ = false;
+          if (!stored) saved_.clear();
+        });
+      });
 }
 
 void ViewLoop::publish_stats() {

@@ -71,7 +71,13 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   void tell(const std::string& id);
   void told(const std::string& id, const Result<Sequence>& result);
   void finish_rollout();
+  struct PendingOrder {
+    Order order;
+    Sequence sequence;
+  };
   void on_order(const transport::Message& message);
+  void on_state(const transport::Message& message);
+  void follow(const PendingOrder& pending);
   void on_release(const transport::Message& message);
   void on_status(const std::string& key, const transport::Message& message);
   void approve(std::uint64_t removals);
@@ -106,8 +112,10 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   Clock::time_point retry_at_;
   nlohmann::json baselines_;
   std::unordered_map<std::string, std::string> refused_;  ///< place to what was last said of it
-  std::unique_ptr<transport::Reader> people_;             ///< orders and releases
-  std::unique_ptr<transport::Reader> statuses_;           ///< only during a limited rollout
+  std::optional<std::string> carried_doubt_;  ///< into the next tenure of the same lease
+  std::optional<PendingOrder> pending_order_;
+  std::unique_ptr<transport::Reader> people_;    ///< orders, releases and the state
+  std::unique_ptr<transport::Reader> statuses_;  ///< only during a limited rollout
 
   Clock::time_point saved_at_{};
   std::string saved_;

@@ -94,8 +94,11 @@ class StreamViews final : public Views {
   }
 
   ViewRelease apply(const View& view, const Rollout& rollout) override {
-    compile(view);  // for its errors
-    return apply_release(streams_, view_to_json(view), rollout, "applied");
+    nlohmann::json file = view_to_json(view);
+    compile(view_from_json(file, [](const nlohmann::json& member) {  // for its errors
+      return ViewInput::table(member.value("name", ""), nullptr);
+    }));
+    return apply_release(streams_, file, rollout, "applied");
   }
   ViewRelease roll_back(std::string_view name, const Rollout& rollout) override {
     return roll_back_release(streams_, name, rollout);

@@ -154,7 +154,7 @@ TEST_CASE("explain: a row names what it rests on", "[cli][view][integration]") {
   CHECK(why.code == 0);
   CHECK(why.out.find("speaker loud") != std::string::npos);
   CHECK(why.out.find("zone kitchen") != std::string::npos);
-  CHECK(why.out.find("last altered by speaker loud") != std::string::npos);
+  CHECK(why.out.find("told last: speaker loud") != std::string::npos);
   const json document = kept.site.dmm({"explain", "volume", "loud", "-o", "json"}).document();
   CHECK(document["view"] == "loud-players");
   CHECK(document["row"]["inputs"].size() == 2);

@@ -172,6 +172,11 @@ TEST_CASE("view change: what cannot be kept leaves the present release at work",
           bad.pipeline = json::parse(R"([{"@nonsense": 1}])");
           scene.bucket.views().apply(bad, {});
         }) == "DMM-0502");
+  CHECK(code_of([&] {
+          View other = zones_view();
+          other.type = "lamp";
+          scene.bucket.views().apply(other, {});
+        }) == "DMM-0601");
   CHECK(code_of([&] { scene.bucket.views().roll_back(kView, {}); }) == "DMM-0606");
   CHECK(code_of([&] { scene.bucket.views().find("nothing"); }) == "DMM-0405");
   // Written by another tool: it reads what only its own program knows.
@@ -182,6 +187,110 @@ TEST_CASE("view change: what cannot be kept leaves the present release at work",
   wait_refused(scene.bucket, "things.release", "DMM-0607");
   scene.report("p1", {{"zone", "z"}, {"volume", 77}});
   wait_for("the change", [&] { return effective(scene.bucket, "p1")["volume"] == 77; });
+}
+
+TEST_CASE("view change: what was held stays held when the view is computed anew",
+          "[view_change][fault][integration]") {
+  Scene scene;
+  settle(scene, 150);
+  View view = zones_view();
+  view.removals_free = 0;
+  Keeper keeper(scene.server, view);
+  wait_release(scene, 1);
+  for (int i = 0; i < 9; ++i) {  // more than 5 %
+    scene.report("p" + std::to_string(i), {{"zone", "nowhere"}, {"volume", 1}});
+  }
+  wait_for("removals to be held", [&] { return keeper.view.stats().held > 0; });
+  const std::size_t rebuilds = keeper.view.stats().rebuilds;
+  scene.bucket.views().rebuild(kView);
+  wait_for("the rebuild", [&] {
+    const ViewStats stats = keeper.view.stats();
+    return stats.rebuilds > rebuilds && stats.loaded;
+  });
+  keeper.wait_told();
+  CHECK(keeper.view.stats().held > 0);
+  const std::uint64_t removed = keeper.view.stats().removed;
+  // Nor does another release let them go, nor is it rolled out before they went.
+  View next = louder_view();
+  next.removals_free = 0;
+  scene.bucket.views().apply(next, {});
+  wait_for("the release", [&] {
+    const ViewInfo info = state(scene);
+    return info.release == 2 && info.loaded && info.sending == 0 && info.held > 0;
+  });
+  CHECK(state(scene).rolled_out == 1);
+  CHECK(keeper.view.stats().removed == removed);
+  scene.bucket.views().approve(kView, state(scene).held);
+  wait_release(scene, 2);
+  CHECK(keeper.view.stats().removed == 9);
+}
+
+TEST_CASE("view change: a broken last report tears nothing down when the view is computed anew",
+          "[view_change][bad_input][integration]") {
+  Scene scene;
+  settle(scene, 3);
+  Keeper keeper(scene.server, zones_view());
+  wait_release(scene, 1);
+  scene.raw.store(names().report_subject("player", "p1"), "{broken");
+  wait_refused(scene.bucket, "player.p1", "DMM-0503");
+  scene.bucket.views().rebuild(kView);
+  wait_for("the removal to be held", [&] { return keeper.view.stats().held == 1; });
+  keeper.wait_told();
+  CHECK(keeper.view.stats().removed == 0);
+  CHECK(effective(scene.bucket, "p1")["volume"] == 2);
+  scene.report("p1", {{"zone", "z"}, {"volume", 5}});
+  wait_for("the row to be back", [&] { return effective(scene.bucket, "p1")["volume"] == 5; });
+  CHECK(keeper.view.stats().held == 0);
+}
+
+TEST_CASE("view change: an approval given while nobody keeps the view waits for its owner",
+          "[view_change][integration]") {
+  Scene scene;
+  settle(scene, 150);
+  {
+    Keeper keeper(scene.server, zones_view());
+    wait_release(scene, 1);
+    scene.drop_zone("z");
+    wait_for("removals to be held", [&] { return state(scene).held == 150; });
+    keeper.worker.stop();
+  }
+  scene.bucket.views().approve(kView, 150);
+  Keeper next(scene.server, zones_view());
+  wait_for("the removals", [&] { return next.view.stats().removed == 150; });
+}
+
+TEST_CASE("view change: rubbish in the status bucket ends no worker",
+          "[view_change][bad_input][integration]") {
+  Scene scene;
+  settle(scene, 3);
+  const std::string bucket = "$KV." + names().status(1).name.substr(3) + ".";
+  const json view = view_to_json(zones_view());
+  json unnamed = view;
+  unnamed["inputs"][0] = {{"table", "t"}, {"name", 5}};
+  const auto put_rubbish = [&] {
+    for (const json& release :
+         {json{{"number", 9}, {"view", unnamed}}, json{{"number", -1}, {"view", view}},
+          json{{"number", 1e30}, {"view", view}}, json{{"number", 8}, {"view", json::object()}},
+          json{{"number", 7}, {"view", view}, {"rollout", {{"per_minute", -5}}}}}) {
+      scene.raw.store(bucket + "view.release." + kView, release.dump());
+    }
+    scene.raw.store(bucket + "view.order." + kView, R"({"what":"approve","removals":-1})");
+    scene.raw.store(bucket + "view.order." + kView, R"({"what":"explode"})");
+    scene.raw.store(bucket + "view.order." + kView, "[");
+  };
+  const json state = {
+      {"epoch", 1},
+      {"inputs",
+       {{{"description", "reports of player"}, {"baseline", {{"created", 1}, {"last", "x"}}}}}}};
+  scene.raw.store(bucket + "view.state." + kView, state.dump());
+  put_rubbish();
+  scene.raw.store(bucket + "view.release." + kView, "{}");
+  Keeper keeper(scene.server, zones_view());
+  put_rubbish();
+  scene.report("p1", {{"zone", "z"}, {"volume", 77}});
+  wait_for("the change", [&] { return effective(scene.bucket, "p1")["volume"] == 77; });
+  CHECK(keeper.view.stats().removed == 0);
+  CHECK(keeper.worker.error().empty());
 }
 
 TEST_CASE("view verify: what someone wrote over is found and repaired",

@@ -4,7 +4,9 @@
 
 #include <catch2/catch.hpp>
 
-using dmm::Rollout;
+#include "dmm/limits.h"
+
+using dmm::Sequence;
 using dmm::view::RolloutGate;
 using namespace std::chrono_literals;
 
@@ -16,7 +18,7 @@ int told_between(RolloutGate& gate, RolloutGate::Clock::time_point from,
   int told = 0;
   for (auto now = from; now <= to; now += 100ms) {
     while (gate.open(now)) {
-      gate.told("id" + std::to_string(gate.told_count()));
+      gate.take();
       ++told;
     }
   }
@@ -30,9 +32,10 @@ TEST_CASE("rollout: without limits everything goes at once", "[view][unit]") {
   RolloutGate gate({}, start);
   for (int i = 0; i < 1'000; ++i) {
     REQUIRE(gate.open(start));
-    gate.told("a");
+    gate.take();
+    gate.told("a", Sequence{1}, start);
   }
-  gate.failing("a", true);
+  gate.failed("a", Sequence{1});
   CHECK(gate.open(start));
   CHECK(gate.told_count() == 0);
 }
@@ -51,18 +54,28 @@ TEST_CASE("rollout: no more go than the rate lets", "[view][unit]") {
 TEST_CASE("rollout: it stops when more of those that were told fail than may", "[view][unit]") {
   const RolloutGate::Clock::time_point start{};
   RolloutGate gate({.per_minute = 0, .failures_max = 2}, start);
-  for (const char* id : {"a", "b", "c", "d"}) gate.told(id);
-  gate.failing("stranger", true);
-  gate.failing("a", true);
-  gate.failing("a", true);
-  gate.failing("b", true);
-  gate.failing("b", false);
-  gate.failing("c", true);
+  for (const char* id : {"a", "b", "c", "d"}) gate.told(id, Sequence{10}, start);
+  gate.failed("stranger", Sequence{11});
+  gate.failed("a", Sequence{10});
+  gate.failed("a", Sequence{11});
+  gate.failed("b", Sequence{10});
+  gate.recovered("b");
+  gate.failed("c", Sequence{9});  // of what was told before the release
+  gate.failed("c", Sequence{10});
   CHECK(gate.open(start));
   CHECK(gate.failing_count() == 2);
-  gate.failing("d", true);
+  gate.failed("d", Sequence{12});
   CHECK_FALSE(gate.open(start));
   CHECK(gate.stopped().find("3 of the 4") != std::string::npos);
-  gate.failing("d", false);
+  gate.recovered("d");
   CHECK_FALSE(gate.open(start));  // a person decides
+}
+
+TEST_CASE("rollout: it is over when what was told last had time to fail", "[view][unit]") {
+  const RolloutGate::Clock::time_point start{};
+  RolloutGate gate({.per_minute = 0, .failures_max = 2}, start);
+  gate.told("a", Sequence{1}, start + 1s);
+  CHECK_FALSE(gate.settled(start + dmm::limits::rollout_settle));
+  CHECK(gate.settled(start + 1s + dmm::limits::rollout_settle));
+  CHECK(RolloutGate({.per_minute = 60, .failures_max = 0}, start).settled(start));
 }
