@@ -41,6 +41,7 @@ struct Bucket::Impl final : internal::Notifier {
   internal::Streams streams;
   std::unique_ptr<Matters> matters;  ///< what the contexts of handlers call
   std::unique_ptr<Inspector> inspector;
+  std::unique_ptr<Views> views_for_people;
 
   mutable std::mutex mutex;  ///< guards what follows
   std::unordered_map<std::type_index, std::string> type_names;
@@ -241,6 +242,7 @@ Bucket Bucket::open(std::string_view ns, BucketOptions options) {
   }
   impl->matters = std::make_unique<HandlerMatters>(*impl);
   impl->inspector = internal::make_inspector(streams);
+  impl->views_for_people = internal::make_views(streams);
   return Bucket(std::move(impl));
 }
 
@@ -384,6 +386,10 @@ std::vector<BatchFailure> Bucket::report_all(
 
 Inspector& Bucket::inspect() {
   return *impl_->inspector;
+}
+
+Views& Bucket::views() {
+  return *impl_->views_for_people;
 }
 
 }  // namespace dmm

@@ -27,6 +27,7 @@
 #include "dmm/materializer.h"
 #include "dmm/observer.h"
 #include "dmm/view.h"
+#include "dmm/views.h"
 #include "dmm/work_stream.h"
 
 namespace dmm {
@@ -146,6 +147,8 @@ class Bucket final : public Matters {
 
   /// For tools: lists, watches and repairs. See dmm/inspect.h.
   Inspector& inspect();
+  /// For people and tools: where views stand, and how they are changed safely. See dmm/views.h.
+  Views& views();
 
  private:
   struct Impl;

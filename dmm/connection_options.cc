@@ -248,6 +248,14 @@ void check_server(std::string_view url) {
     }
   }
   if (host.empty()) refuse(fmt::format("server \"{}\": the host is missing", shown));
+  const auto sound = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           c == '-' || c == '.' || c == '_';
+  };
+  if (!rest.starts_with('[') && !std::all_of(host.begin(), host.end(), sound)) {
+    refuse(fmt::format("server \"{}\": {} is no name or address of a host", shown,
+                       printable(host, 100)));
+  }
   if (behind.empty()) return;
   if (behind.front() != ':') {
     refuse(fmt::format("server \"{}\": only :PORT may follow the address", shown));

@@ -147,6 +147,12 @@ const Code entry_of_other_view{"DMM-0604", Kind::invalid,
                                "them, or remove the entry if its view is gone."};
 const Code nothing_held{"DMM-0605", Kind::not_found, "no removals wait for approval",
                         "See what is held with `dmm view show VIEW`; it may have changed since."};
+const Code no_earlier_release{"DMM-0606", Kind::not_found, "a view has no earlier release",
+                              "Bring the pipeline that you want with `dmm view apply FILE`."};
+const Code release_unknown_here{"DMM-0607", Kind::invalid,
+                                "a release of a view cannot be kept by this program",
+                                "Keep the view with a program that declares its inputs, or go back "
+                                "with `dmm view rollback VIEW`."};
 }  // namespace code
 
 namespace {
@@ -172,7 +178,7 @@ constexpr const Code* kCatalogue[] = {
     &code::bad_yaml,          &code::bad_pipeline,          &code::not_evaluated,
     &code::step_failed,       &code::bad_state,             &code::modes_differ,      &code::bad_view,
     &code::row_twice,         &code::row_without_key,   &code::entry_of_other_view,
-    &code::nothing_held,
+    &code::nothing_held,      &code::no_earlier_release,    &code::release_unknown_here,
 };
 
 }  // namespace

@@ -103,6 +103,8 @@ extern const Code row_twice;
 extern const Code row_without_key;
 extern const Code entry_of_other_view;
 extern const Code nothing_held;
+extern const Code no_earlier_release;
+extern const Code release_unknown_here;
 }  // namespace code
 
 /// Every code there is, in the order of their ids.

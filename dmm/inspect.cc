@@ -14,7 +14,6 @@
 #include "dmm/internal/watch.h"
 #include "dmm/json.h"
 #include "dmm/limits.h"
-#include "dmm/view/state.h"
 #include "dmm/wire.h"
 
 namespace dmm {
@@ -141,6 +140,7 @@ Matter make_matter(Identity identity, Found found, std::string_view created, boo
     matter.phase = Phase::waiting;
     matter.token = effective.token->sequence;
     matter.deleted = effective.token->header(wire::kDeleted).has_value();
+    matter.view = wire::view_of(effective.token->header(wire::kView).value_or(""));
     matter.notified_at = effective.token->stored_at;
     // A status of an older token is of the past: news have come since.
     const bool current = found.status && found.status->created == created &&
@@ -150,6 +150,9 @@ Matter make_matter(Identity identity, Found found, std::string_view created, boo
   if (effective.entry) {
     matter.revision = effective.entry->sequence;
     matter.stored_at = effective.entry->stored_at;
+    if (matter.view.empty()) {
+      matter.view = wire::view_of(effective.entry->header(wire::kView).value_or(""));
+    }
     if (values) matter.stored = std::move(effective.entry->payload);
   }
   return matter;
@@ -190,10 +193,6 @@ class StreamInspector final : public Inspector {
   std::vector<Refused> refused() override;
   std::vector<LastReport> reports(std::string_view kind) override;
   std::vector<LeaseInfo> leases() override;
-  std::vector<ViewInfo> views() override { return view::load_states(streams_); }
-  void approve_removals(std::string_view view, std::uint64_t removals) override {
-    view::write_approval(streams_, view, removals);
-  }
   void watch(std::string_view type, std::stop_token stop,
              const std::function<void(const Change&)>& visit) override;
   bool purge(const Identity& identity) override;

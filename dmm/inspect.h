@@ -16,7 +16,6 @@
 #include "dmm/identity.h"
 #include "dmm/transport/stream.h"
 #include "dmm/types.h"
-#include "dmm/view.h"
 
 namespace dmm {
 
@@ -39,6 +38,7 @@ struct Matter {
   std::optional<std::string> stored;  ///< the entry of the last successful run
   Sequence revision;                  ///< of the entry, 0 if there is none
   Sequence token;                     ///< of the waiting token, 0 if there is none
+  std::string view;                   ///< that the entry belongs to; empty: to none
   bool deleted = false;               ///< the token is a tombstone
   std::optional<std::chrono::system_clock::time_point> stored_at;
   std::optional<std::chrono::system_clock::time_point> notified_at;
@@ -112,11 +112,6 @@ class Inspector {
   virtual std::vector<Refused> refused() = 0;
   virtual std::vector<LastReport> reports(std::string_view kind) = 0;
   virtual std::vector<LeaseInfo> leases() = 0;
-  /// The views of the namespace, by name.
-  virtual std::vector<ViewInfo> views() = 0;
-  /// Lets at most `removals` go that a view holds; its owner hears of it. Throws Error{not_found}
-  /// DMM-0605 if it holds none, or more.
-  virtual void approve_removals(std::string_view view, std::uint64_t removals) = 0;
 
   /// Calls `visit` for every change from now on (of one type or kind, if not empty) until `stop`.
   virtual void watch(std::string_view type, std::stop_token stop,

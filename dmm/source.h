@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -53,11 +54,26 @@ class SourceReading {
   virtual nlohmann::json baseline() const = 0;
 };
 
+/// What a source holds that a reader has not been told.
+struct Backlog {
+  std::uint64_t rows = 0;
+  std::optional<std::chrono::system_clock::time_point> oldest;
+};
+
 class Source {
  public:
   virtual ~Source() = default;
   /// For people: "reports of player", "table songs".
   virtual std::string description() const = 0;
+  /// The members of a view's file that name this source (docs/reference/views.md), without secrets.
+  /// The default can be named, but not be opened by another program.
+  virtual nlohmann::json definition() const { return {{"source", description()}}; }
+  /// What there is behind `position` of a row that was told. Nothing if the source cannot tell.
+  /// Blocks. Throws Error{retry}.
+  virtual std::optional<Backlog> backlog(const std::string& position) {
+    static_cast<void>(position);
+    return std::nullopt;
+  }
   /// Begins to read. Survives the loss and return of the server behind it.
   /// baseline   of the last reading that was fully loaded, or null.
   /// sink       outlives the reading.

@@ -57,6 +57,8 @@ struct ViewInput {
   static ViewInput cache(std::string type) {
     return {From::cache, std::move(type), {}, "id", {}, {}};
   }
+  const std::string& called() const noexcept { return name.empty() ? of : name; }
+
   static ViewInput table(std::string name, std::shared_ptr<Source> source) {
     return {From::source, name, name, {}, {}, std::move(source)};
   }
@@ -74,10 +76,12 @@ struct View {
 
 /// Reads a view from its file form (docs/reference/views.md): {"view", "type", "key", "inputs":
 /// [{"reports" | "bucket" | "cache": of, "name", "key_field", "age_s"}], "pipeline"}.
-/// Inputs from tables are not known here: their members are handed to `table`.
-/// Throws Error{invalid} DMM-0601 that names the member.
+/// Inputs with a member "table" or "source" are not known here: their members are handed to
+/// `source`. Throws Error{invalid} DMM-0601 that names the member.
 View view_from_json(const nlohmann::json& file,
-                    const std::function<ViewInput(const nlohmann::json&)>& table = {});
+                    const std::function<ViewInput(const nlohmann::json&)>& source = {});
+/// The file form of a view; what Source::definition() says of inputs from elsewhere.
+nlohmann::json view_to_json(const View& view);
 
 /// What a view has done since its work began, and where it stands.
 struct ViewStats {
@@ -114,7 +118,13 @@ struct ViewInfo {
   std::string name;
   std::string type;
   std::string key;
-  std::string pipeline;     ///< hash of the pipeline
+  std::string pipeline;     ///< hash of the view, see ViewRelease
+  std::uint64_t release = 0;
+  std::uint64_t rolled_out = 0;  ///< the newest release all of whose changes were told
+  std::uint64_t rollout_told = 0;
+  std::uint64_t rollout_failing = 0;  ///< of them
+  std::string stopped;                ///< why the rollout stopped; empty: it did not
+  std::string digest;                 ///< of the rows: equal rows have equal digests
   std::uint64_t epoch = 0;  ///< of the owner's lease
   bool loaded = false;
   std::uint64_t rows = 0;

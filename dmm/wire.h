@@ -1,6 +1,7 @@
 #pragma once
 
-// Names on the wire: streams, subjects and headers of a namespace. See docs/reference/wire-format.md.
+// Names on the wire: streams, subjects and headers of a namespace. See
+// docs/reference/wire-format.md.
 
 #include <chrono>
 #include <cstdint>
@@ -16,11 +17,13 @@ namespace dmm::wire {
 
 inline constexpr int kFormatVersion = 1;
 
-inline constexpr std::string_view kVersion = "Dmm-Version";     ///< absent means 1
-inline constexpr std::string_view kDone = "Dmm-Done";           ///< the token an entry came from
-inline constexpr std::string_view kEpoch = "Dmm-Epoch";         ///< of the writer's lease
-inline constexpr std::string_view kDeleted = "Dmm-Deleted";     ///< a tombstone token
-inline constexpr std::string_view kView = "Dmm-View";           ///< news are the fields of a view
+inline constexpr std::string_view kVersion = "Dmm-Version";  ///< absent means 1
+inline constexpr std::string_view kDone = "Dmm-Done";        ///< the token an entry came from
+inline constexpr std::string_view kEpoch = "Dmm-Epoch";      ///< of the writer's lease
+inline constexpr std::string_view kDeleted = "Dmm-Deleted";  ///< a tombstone token
+inline constexpr std::string_view kView = "Dmm-View";        ///< news are the fields of a view
+inline constexpr std::string_view kEntry =
+    "Dmm-Entry";  ///< revision that the news were compared with
 inline constexpr std::string_view kNotBefore = "Dmm-Not-Before";  ///< Unix ms: run no earlier
 inline constexpr std::string_view kTraceparent = "traceparent";
 inline constexpr std::string_view kKvOperation = "KV-Operation";  ///< NATS: DEL or PURGE

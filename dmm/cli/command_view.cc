@@ -9,14 +9,11 @@
 #include "dmm/cli/exit_code.h"
 #include "dmm/cli/human.h"
 #include "dmm/cli/interrupts.h"
-#include "dmm/cli/pipeline_file.h"
 #include "dmm/cli/program.h"
 #include "dmm/cli/table.h"
+#include "dmm/cli/view_file.h"
 #include "dmm/json.h"
 #include "dmm/view.h"
-#ifdef DMM_CLI_POSTGRES
-#include "dmm/postgres/table.h"
-#endif
 
 namespace dmm::cli {
 
@@ -47,6 +44,12 @@ nlohmann::json document_of(const ViewInfo& view) {
           {"type", view.type},
           {"key", view.key},
           {"pipeline", view.pipeline},
+          {"release", view.release},
+          {"rolled_out", view.rolled_out},
+          {"rollout_told", view.rollout_told},
+          {"rollout_failing", view.rollout_failing},
+          {"stopped", view.stopped},
+          {"digest", view.digest},
           {"epoch", view.epoch},
           {"loaded", view.loaded},
           {"rows", view.rows},
@@ -68,20 +71,14 @@ nlohmann::json document_of(const ViewInfo& view) {
 std::string state_of(const ViewInfo& view) {
   if (view.held > 0) return fmt::format("{} held", human_count(view.held));
   if (view.doubt) return "in doubt";
+  if (!view.stopped.empty()) return "rollout stopped";
+  if (view.loaded && view.rolled_out < view.release) return "rolling out";
   return view.loaded ? "current" : "loading";
-}
-
-ViewInfo find_view(Bucket& bucket, const std::string& name) {
-  const std::vector<ViewInfo> views = bucket.inspect().views();
-  const auto found = std::ranges::find(views, name, &ViewInfo::name);
-  if (found != views.end()) return *found;
-  throw Error(code::not_found,
-              fmt::format("there is no view {}; `dmm view ls` lists them", printable(name, 100)));
 }
 
 int list(Session& session) {
   Bucket bucket = session.open();
-  const std::vector<ViewInfo> views = bucket.inspect().views();
+  const std::vector<ViewInfo> views = bucket.views().list();
   if (session.json()) {
     auto documents = nlohmann::json::array();
     for (const ViewInfo& view : views) documents.push_back(document_of(view));
@@ -102,7 +99,7 @@ int list(Session& session) {
                {.title = "REFUSED", .number = true},
                {.title = "WRITTEN"}});
   for (const ViewInfo& view : views) {
-    const bool good = view.loaded && view.held == 0 && !view.doubt;
+    const bool good = state_of(view) == "current";
     table.add({{view.name},
                {view.type},
                {state_of(view), good ? Color::green : Color::yellow},
@@ -118,15 +115,15 @@ int list(Session& session) {
 
 int show(Session& session, const ViewOptions& options) {
   Bucket bucket = session.open();
-  const ViewInfo view = find_view(bucket, options.name);
+  const ViewInfo view = bucket.views().find(options.name);
   if (session.json()) {
     session.show(document_of(view));
     return exit_code::ok;
   }
   const Time now = std::chrono::system_clock::now();
-  session.say(fmt::format("view {} of type {}, key {}, pipeline {}: {}", printable(view.name),
-                          printable(view.type), printable(view.key), printable(view.pipeline),
-                          state_of(view)));
+  session.say(fmt::format("view {} of type {}, key {}, release {} ({}): {}", printable(view.name),
+                          printable(view.type), printable(view.key), view.release,
+                          printable(view.pipeline), state_of(view)));
   session.say(fmt::format("{} rows; {} notified ({} removed), {} on their way; written {}",
                           human_count(view.rows), human_count(view.notified),
                           human_count(view.removed), human_count(view.sending),
@@ -137,6 +134,16 @@ int show(Session& session, const ViewOptions& options) {
                     "rows without a key; see `dmm parked`",
                     human_count(view.refused), human_count(view.stale), human_count(view.twice),
                     human_count(view.without_key)));
+  }
+  if (view.rolled_out < view.release && view.rollout_told > 0) {
+    session.say(fmt::format("rollout of release {}: {} told, {} of them failing, {} to go",
+                            view.release, human_count(view.rollout_told),
+                            human_count(view.rollout_failing), human_count(view.sending)));
+  }
+  if (!view.stopped.empty()) {
+    session.say(fmt::format("stopped: {}", printable(view.stopped)));
+    session.say(fmt::format("  dmm view rollback {}   brings the release before back",
+                            printable(view.name)));
   }
   if (view.held > 0 || view.doubt) {
     session.say(fmt::format("held: {} removals, because {}", human_count(view.held),
@@ -164,7 +171,7 @@ int show(Session& session, const ViewOptions& options) {
 
 int approve(Session& session, const ViewOptions& options) {
   Bucket bucket = session.open();
-  const ViewInfo view = find_view(bucket, options.name);
+  const ViewInfo view = bucket.views().find(options.name);
   if (view.held == 0 && !view.doubt) {
     throw Error(code::nothing_held, fmt::format("view {} holds no removals", view.name));
   }
@@ -172,63 +179,14 @@ int approve(Session& session, const ViewOptions& options) {
       fmt::format("View {} holds {} removals, because {}. Let them go?", printable(view.name),
                   human_count(view.held), printable(view.held_reason));
   if (!session.confirm(question)) return exit_code::failed;
-  bucket.inspect().approve_removals(view.name, view.held);
+  bucket.views().approve(view.name, view.held);
   if (session.json()) session.show({{"view", view.name}, {"approved", view.held}});
   session.say(fmt::format("approved: {} removals of view {}", human_count(view.held), view.name));
   return exit_code::ok;
 }
 
-#ifdef DMM_CLI_POSTGRES
-/// {"table": "songs", "schema", "connection", "name"}: what it leaves out comes from libpq's
-/// environment.
-ViewInput table_input(const nlohmann::json& source, const std::string& view) {
-  const auto text = [&](const char* member, std::string otherwise) {
-    const auto found = source.find(member);
-    if (found == source.end()) return otherwise;
-    if (!found->is_string()) {
-      throw Error(code::bad_view, fmt::format("an input's \"{}\" is not a text", member));
-    }
-    return found->get<std::string>();
-  };
-  for (const auto& [member, value] : source.items()) {
-    if (member == "table" || member == "schema" || member == "connection" || member == "name" ||
-        member == "age_s") {
-      continue;
-    }
-    throw Error(code::bad_view, fmt::format("an input of a table has no member \"{}\"; known: "
-                                            "table, schema, connection, name, age_s",
-                                            printable(member, 100)));
-  }
-  postgres::TableOptions options;
-  options.table = text("table", "");
-  options.schema = text("schema", "public");
-  options.connection = text("connection", "");
-  options.reader = fmt::format("view {}", view);
-  options.logger = Logger::standard(Level::warn);
-  return ViewInput::table(text("name", options.table), postgres::table(std::move(options)));
-}
-#endif
-
-View read_view(const std::string& file) {
-  const nlohmann::json source = read_pipeline(file);
-  try {
-#ifdef DMM_CLI_POSTGRES
-    const std::string name =
-        source.is_object() && source.contains("view") && source["view"].is_string()
-            ? source["view"].get<std::string>()
-            : "";
-    return view_from_json(source,
-                          [&](const nlohmann::json& input) { return table_input(input, name); });
-#else
-    return view_from_json(source);
-#endif
-  } catch (const Error& error) {
-    throw Error(error.code(), fmt::format("{}: {}", printable(file, 300), error.message()));
-  }
-}
-
 int run(Session& session, const ViewOptions& options) {
-  View view = read_view(options.file);
+  View view = read_view(options.file, ViewReader::owner);
   StopOnInterrupt stop;
   Bucket bucket = session.open();
   const std::string name = view.name;
@@ -258,8 +216,9 @@ int run(Session& session, const ViewOptions& options) {
 
 void add_view_commands(Program& program) {
   CLI::App* family =
-      program.add_family("view", "See views and keep them", kGroup,
-                         {"dmm view ls", "dmm view show players", "dmm view run players.yaml"});
+      program.add_family("view", "See views, keep and change them", kGroup,
+                         {"dmm view ls", "dmm view show players", "dmm view run players.yaml",
+                          "dmm view plan players.yaml"});
   program.add_verb_to(*family, "ls", "List the views of the namespace",
                       {"dmm view ls                  where each stands, as its owner wrote it"},
                       list);
@@ -281,6 +240,7 @@ void add_view_commands(Program& program) {
   keep->add_option("file", options->file, "View, JSON or YAML; \"-\": standard input")
       ->required()
       ->type_name("FILE");
+  add_view_change_commands(program, *family);
 }
 
 }  // namespace dmm::cli

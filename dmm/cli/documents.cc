@@ -32,6 +32,7 @@ nlohmann::json document_of(const Matter& matter, bool values) {
       {"revision", matter.revision.value},
       {"token", matter.token.value},
       {"deleted", matter.deleted},
+      {"view", matter.view},
       {"stored_at", time_or_null(matter.stored_at)},
       {"notified_at", time_or_null(matter.notified_at)},
       {"attempts", matter.attempts},

@@ -73,6 +73,7 @@ Program::Program()
   add_postgres_commands(*this);
 #endif
   add_view_commands(*this);
+  add_explain_commands(*this);
   add_dev_commands(*this);
   add_help_commands(*this);
 }

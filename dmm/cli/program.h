@@ -57,6 +57,9 @@ class Program final {
   std::vector<std::pair<CLI::App*, Run>> verbs_;
 };
 
+/// view plan|apply|rollback|verify|lag; part of add_view_commands().
+void add_view_change_commands(Program& program, CLI::App& family);
+
 /// The groups of verbs, one file each.
 void add_look_commands(Program& program);       // ls get parked reports
 void add_change_commands(Program& program);     // put rm notify
@@ -66,6 +69,7 @@ void add_namespace_commands(Program& program);  // init leases doctor
 void add_pipeline_commands(Program& program);   // pipeline check|explain|run
 void add_postgres_commands(Program& program);   // postgres migrate|watch|unwatch|status
 void add_view_commands(Program& program);       // view ls|show|approve|run
+void add_explain_commands(Program& program);    // explain
 void add_dev_commands(Program& program);        // dev
 void add_help_commands(Program& program);       // help completion version
 

@@ -7,6 +7,7 @@
 #include "dmm/inspect.h"
 #include "dmm/log.h"
 #include "dmm/transport/stream.h"
+#include "dmm/views.h"
 #include "dmm/wire.h"
 
 namespace dmm::internal {
@@ -42,5 +43,6 @@ std::optional<std::string> effective_text(const Effective& effective);
 std::string lay_over(std::string_view entry, std::string_view news);
 
 std::unique_ptr<Inspector> make_inspector(const Streams& streams);
+std::unique_ptr<Views> make_views(const Streams& streams);
 
 }  // namespace dmm::internal

@@ -63,6 +63,9 @@ inline constexpr auto kSince =
     " AS c WHERE c.operation IN ('truncate', 'lost') ORDER BY c.id DESC LIMIT 1)"
     " FROM dmm.watched AS w WHERE w.id = $1";
 
+/// reader, watched.
+inline constexpr auto kForget = "DELETE FROM dmm.reader WHERE name = $1 AND watched = $2";
+
 /// reader, watched: snapshot, rows, marks.
 inline constexpr auto kReader =
     "SELECT snapshot::text, rows, marks FROM dmm.reader WHERE name = $1 AND watched = $2";

@@ -96,6 +96,18 @@ nlohmann::json Reading::baseline() const {
 }
 
 void Reading::run(std::unique_ptr<Session> session) noexcept {
+  read_until_stopped(session);
+  if (!options_.passing || session == nullptr) return;
+  try {
+    pqxx::work transaction(session->connection());
+    transaction.exec_params(kForget, options_.reader, watched_);
+    transaction.commit();
+  } catch (const std::exception& error) {  // it is forgotten with those that were not seen for long
+    logger_.warn("the reader could not be forgotten", {{"error", error.what()}});
+  }
+}
+
+void Reading::read_until_stopped(std::unique_ptr<Session>& session) noexcept {
   while (!stop_) {
     try {
       try {

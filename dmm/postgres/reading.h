@@ -52,6 +52,7 @@ class Reading final : public SourceReading {
   struct Stopped {};
 
   void run(std::unique_ptr<Session> session) noexcept;
+  void read_until_stopped(std::unique_ptr<Session>& session) noexcept;
   void work(std::unique_ptr<Session>& session);
   void recover(const Error& error);
   void note(Restart restart);

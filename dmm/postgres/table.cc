@@ -19,6 +19,10 @@ class TableSource final : public Source {
     return "table " + internal::shown(options_.schema, options_.table);
   }
 
+  nlohmann::json definition() const override {
+    return {{"table", options_.table}, {"schema", options_.schema}};
+  }
+
   std::unique_ptr<SourceReading> read(const nlohmann::json& baseline, SourceSink& sink) override {
     return std::make_unique<internal::Reading>(options_, internal::open_table(options_), baseline,
                                                sink);

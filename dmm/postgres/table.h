@@ -36,6 +36,8 @@ struct TableOptions {
   /// readings of one table at a time should not share a name; if they do, no change is lost, but
   /// one of them may have to begin anew.
   std::string reader = {};
+  /// Forget the reader when the reading ends: for whoever only looks.
+  bool passing = false;
   /// How often the outbox is looked at when no notification comes.
   std::chrono::milliseconds poll = std::chrono::seconds(5);
   /// How often changes that every reader has read are removed from the outbox, a batch at a time.

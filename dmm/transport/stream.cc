@@ -99,14 +99,19 @@ bool erase(Stream& stream, Sequence sequence) {
       [&](Completion<bool> done) { stream.erase(sequence, std::move(done)); });
 }
 
-std::size_t scan(Stream& stream, std::string filter, const std::function<void(Message)>& visit,
-                 bool headers_only) {
+std::size_t scan(Stream& stream, ReadOptions options, const std::function<void(Message)>& visit) {
   ScanSink sink(visit);
-  const std::unique_ptr<Reader> reader = stream.read(
-      {.filter = std::move(filter), .after = {}, .only_new = false, .headers_only = headers_only},
-      sink);
+  const std::unique_ptr<Reader> reader = stream.read(std::move(options), sink);
   reader->grant(std::size_t{1} << 40);
   return sink.wait();
+}
+
+std::size_t scan(Stream& stream, std::string filter, const std::function<void(Message)>& visit,
+                 bool headers_only) {
+  return scan(
+      stream,
+      {.filter = std::move(filter), .after = {}, .only_new = false, .headers_only = headers_only},
+      visit);
 }
 
 }  // namespace dmm::transport

@@ -184,8 +184,10 @@ Sequence publish(Stream& stream, Publication publication, std::chrono::milliseco
 std::optional<Message> last(Stream& stream, std::string subject);
 bool erase(Stream& stream, Sequence sequence);
 
-/// Calls `visit` for each message under `filter` that is in the stream now, in its order, and
-/// returns their number.
+/// Calls `visit` for each message that is in the stream now and that the options name, in its
+/// order, and returns their number.
+std::size_t scan(Stream& stream, ReadOptions options, const std::function<void(Message)>& visit);
+/// Of all messages under `filter`.
 std::size_t scan(Stream& stream, std::string filter, const std::function<void(Message)>& visit,
                  bool headers_only = false);
 

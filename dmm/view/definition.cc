@@ -51,12 +51,12 @@ std::string name_of(const json& object, const std::string& where, const char* me
 }
 
 ViewInput input_from_json(const json& source, const std::string& where,
-                          const std::function<ViewInput(const json&)>& table) {
+                          const std::function<ViewInput(const json&)>& other) {
   if (!source.is_object()) wrong(where, "an object is expected");
   ViewInput input;
-  if (source.contains("table")) {
-    if (!table) wrong(where, "this program was built without PostgreSQL");
-    input = table(source);
+  if (source.contains("table") || source.contains("source")) {
+    if (!other) wrong(where, "this program does not know tables or other sources");
+    input = other(source);
   } else {
     check_members(source, where, {"reports", "bucket", "cache", "name", "key_field", "age_s"});
     const int kinds = int(source.contains("reports")) + int(source.contains("bucket")) +
@@ -69,17 +69,18 @@ ViewInput input_from_json(const json& source, const std::string& where,
     input.key_field = text_of(source, where, "key_field", input.key_field);
   }
   if (const auto age = source.find("age_s"); age != source.end()) {
-    if (!age->is_number_integer() || *age < 1 || *age > 1'000'000'000) {
-      wrong(where, "\"age_s\" is not a number of seconds from 1");
+    if (!age->is_number() || *age < 0.001 || *age > 1'000'000'000) {
+      wrong(where, "\"age_s\" is not a number of seconds above 0");
     }
-    input.age = std::chrono::seconds(age->get<std::int64_t>());
+    input.age = std::chrono::round<std::chrono::milliseconds>(
+        std::chrono::duration<double>(age->get<double>()));
   }
   return input;
 }
 
 }  // namespace
 
-View view_from_json(const json& file, const std::function<ViewInput(const json&)>& table) {
+View view_from_json(const json& file, const std::function<ViewInput(const json&)>& source) {
   check_members(file, "the view", {"view", "type", "key", "inputs", "pipeline", "removals_free"});
   View view;
   view.name = name_of(file, "the view", "view");
@@ -98,7 +99,7 @@ View view_from_json(const json& file, const std::function<ViewInput(const json&)
   std::set<std::string> names;
   for (std::size_t i = 0; i < inputs->size(); ++i) {
     const std::string where = fmt::format("inputs[{}]", i);
-    view.inputs.push_back(input_from_json((*inputs)[i], where, table));
+    view.inputs.push_back(input_from_json((*inputs)[i], where, source));
     if (!names.insert(view.inputs.back().name).second) {
       wrong(where, fmt::format("another input is called \"{}\" too; give it a \"name\"",
                                view.inputs.back().name));
@@ -108,6 +109,28 @@ View view_from_json(const json& file, const std::function<ViewInput(const json&)
   if (pipeline == file.end()) wrong("the view", "\"pipeline\" is missing");
   view.pipeline = *pipeline;
   return view;
+}
+
+json view_to_json(const View& view) {
+  auto inputs = json::array();
+  for (const ViewInput& input : view.inputs) {
+    json source = json::object();
+    if (input.source) source = input.source->definition();
+    if (input.from == ViewInput::From::reports) source["reports"] = input.of;
+    if (input.from == ViewInput::From::bucket) source["bucket"] = input.of;
+    if (input.from == ViewInput::From::cache) source["cache"] = input.of;
+    source["name"] = input.called();
+    if (!input.source) source["key_field"] = input.key_field;
+    if (input.age.count() % 1'000 != 0) {
+      source["age_s"] = static_cast<double>(input.age.count()) / 1'000;
+    } else if (input.age.count() > 0) {
+      source["age_s"] = input.age.count() / 1'000;
+    }
+    inputs.push_back(std::move(source));
+  }
+  return {{"view", view.name},         {"type", view.type},
+          {"key", view.key},           {"inputs", std::move(inputs)},
+          {"pipeline", view.pipeline}, {"removals_free", view.removals_free}};
 }
 
 }  // namespace dmm

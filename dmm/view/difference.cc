@@ -28,8 +28,9 @@ struct Waiting {
 
 class Comparison {
  public:
-  Comparison(const internal::Streams& streams, const std::string& view, Rows& rows)
-      : streams_(streams), view_(view), rows_(rows) {}
+  Comparison(const internal::Streams& streams, const std::string& view, Rows& rows,
+             const Differs& differs)
+      : streams_(streams), view_(view), rows_(rows), differs_(differs) {}
 
   /// Tokens before entries: an entry is stored before its token goes.
   void run(const std::string& type) {
@@ -38,7 +39,7 @@ class Comparison {
                     [this](const transport::Message& message) { take_token(message); });
     transport::scan(*streams_.cache, streams_.names.entry_filter(type),
                     [this](const transport::Message& message) { take_entry(message); });
-    for (const auto& [id, token] : waiting_) compare(id, Value(), token.view, &token);
+    for (const auto& [id, token] : waiting_) compare(id, {}, Value(), token.view, &token);
   }
 
  private:
@@ -72,7 +73,7 @@ class Comparison {
       if (!done || !done->covers(created_, taken.sequence)) news = &taken;
     }
     if (news != nullptr && !news->view.empty()) view = news->view;
-    compare(id, removed ? Value() : decode(message.payload), view, news);
+    compare(id, message.sequence, removed ? Value() : decode(message.payload), view, news);
   }
 
   /// Someone's rubbish counts as missing, as everywhere.
@@ -83,8 +84,8 @@ class Comparison {
     return value;
   }
 
-  void compare(const std::string& id, const Value& entry, const std::string& view,
-               const Waiting* token) {
+  void compare(const std::string& id, Sequence revision, const Value& entry,
+               const std::string& view, const Waiting* token) {
     Rows::Slot* slot = rows_.find(id);
     const bool other = !view.empty() && view != view_;
     const bool absent = entry.kind() == engine::Kind::null && token == nullptr;
@@ -92,13 +93,20 @@ class Comparison {
       const bool ours = view == view_;
       const bool going = token != nullptr && token->deleted;
       if (!ours || going || absent) return;
-      rows_.at(id).told = merged(entry, token);
+      Rows::Slot& gone = rows_.at(id);
+      gone.told = merged(entry, token);
+      gone.entry = revision;
       return;
     }
     slot->foreign = other;
+    slot->entry = revision;
     if (other) return;
     slot->told = Value();
-    if (says(entry, token, slot->row)) slot->told = slot->row;
+    if (says(entry, token, slot->row)) {
+      slot->told = slot->row;
+    } else if (differs_ && !absent) {
+      differs_(id, merged(entry, token));
+    }
   }
 
   /// True if the effective cache has all fields of the row.
@@ -127,6 +135,7 @@ class Comparison {
   const internal::Streams& streams_;
   const std::string& view_;
   Rows& rows_;
+  const Differs& differs_;
   std::string created_;
   engine::Decoder decoder_;
   std::unordered_map<std::string, Waiting> waiting_;
@@ -135,8 +144,8 @@ class Comparison {
 }  // namespace
 
 void compare_with_cache(const internal::Streams& streams, const std::string& view,
-                        const std::string& type, Rows& rows) {
-  Comparison(streams, view, rows).run(type);
+                        const std::string& type, Rows& rows, const Differs& differs) {
+  Comparison(streams, view, rows, differs).run(type);
 }
 
 }  // namespace dmm::view

@@ -17,9 +17,10 @@ using std::chrono::system_clock;
 class Inputs::Input final : public SourceSink {
  public:
   Input(const internal::Streams& streams, const ViewInput& spec, engine::Program& program,
-        const std::function<void()>& wake)
+        const std::function<void()>& wake, Keep keep)
       : spec_(spec),
-        name_(spec.name.empty() ? spec.of : spec.name),
+        name_(spec.called()),
+        keep_(keep),
         source_(spec.source ? spec.source : stream_source(streams, spec)),
         fields_(fields_of(program)),
         decoder_({}, decoded(fields_)),
@@ -76,6 +77,14 @@ class Inputs::Input final : public SourceSink {
   bool loaded() const noexcept { return loaded_; }
   std::size_t rows() const noexcept { return documents_.size(); }
   const std::string& name() const noexcept { return name_; }
+  void each(const Visit& visit) const {
+    static const std::string kUnknown;
+    for (const auto& [key, document] : documents_) {
+      const auto position = positions_.find(key);
+      visit(name_, key, document.value, position == positions_.end() ? kUnknown : position->second,
+            document.at);
+    }
+  }
   ViewInputInfo info() const {
     const auto changed_at =
         std::chrono::duration_cast<std::chrono::milliseconds>(changed_at_.time_since_epoch());
@@ -131,6 +140,7 @@ class Inputs::Input final : public SourceSink {
              const std::function<void(const Unreadable&)>& unreadable) {
     position_ = std::move(row.position);
     changed_at_ = std::max(changed_at_, row.changed_at);
+    if (keep_ == Keep::positions) positions_[row.key] = position_;
     const auto found = documents_.find(row.key);
     if (!row.document) {
       if (found == documents_.end()) return;
@@ -218,12 +228,14 @@ class Inputs::Input final : public SourceSink {
 
   const ViewInput spec_;
   const std::string name_;
+  const Keep keep_;
   const std::shared_ptr<Source> source_;
   const engine::Fields fields_;
   engine::Decoder decoder_;
   const std::function<void()>& wake_;
 
   Documents documents_;
+  std::unordered_map<std::string, std::string> positions_;  ///< of rows, if they are kept
   std::deque<std::pair<system_clock::time_point, std::string>> ages_;  ///< about in order
   std::unordered_set<std::string> unreadable_;  ///< keys whose last document could not be read
   std::deque<Told> taken_;
@@ -239,10 +251,10 @@ class Inputs::Input final : public SourceSink {
 };
 
 Inputs::Inputs(const internal::Streams& streams, const View& view, engine::Program& program,
-               std::function<void()> wake)
+               std::function<void()> wake, Keep keep)
     : wake_(std::move(wake)) {
   for (const ViewInput& input : view.inputs) {
-    inputs_.push_back(std::make_unique<Input>(streams, input, program, wake_));
+    inputs_.push_back(std::make_unique<Input>(streams, input, program, wake_, keep));
   }
 }
 
@@ -277,6 +289,10 @@ std::size_t Inputs::rows() const {
   std::size_t rows = 0;
   for (const auto& input : inputs_) rows += input->rows();
   return rows;
+}
+
+void Inputs::each(const Visit& visit) const {
+  for (const auto& input : inputs_) input->each(visit);
 }
 
 std::vector<ViewInputInfo> Inputs::infos() const {

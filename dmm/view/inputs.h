@@ -45,9 +45,12 @@ struct InputCounts {
 /// happens on the owner's.
 class Inputs {
  public:
+  /// What is kept of each row: its document, or for whoever explains also where it came from.
+  enum class Keep : std::uint8_t { documents, positions };
+
   /// wake   called from any thread when there is something to take.
   Inputs(const internal::Streams& streams, const View& view, engine::Program& program,
-         std::function<void()> wake);
+         std::function<void()> wake, Keep keep);
   ~Inputs();
   Inputs(const Inputs&) = delete;
   Inputs& operator=(const Inputs&) = delete;
@@ -64,6 +67,12 @@ class Inputs {
 
   bool loaded() const;
   std::size_t rows() const;
+  /// Visits every row there is.
+  /// position   empty unless positions are kept.
+  using Visit = std::function<void(const std::string& input, const std::string& key,
+                                   const engine::Value& document, const std::string& position,
+                                   std::chrono::system_clock::time_point changed_at)>;
+  void each(const Visit& visit) const;
   const InputCounts& counts() const noexcept { return counts_; }
   /// Where each stands, with what the next reading of it has to know. Asks the sources, so it
   /// blocks. Throws Error{retry}.

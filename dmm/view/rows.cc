@@ -7,6 +7,17 @@ namespace dmm::view {
 using engine::Value;
 using engine::ValueRef;
 
+namespace {
+
+/// Makes sums of hashes as good as the hashes (the finalizer of splitmix64).
+std::uint64_t spread(std::uint64_t hash) noexcept {
+  hash = (hash ^ (hash >> 30)) * 0xBF58476D1CE4E5B9u;
+  hash = (hash ^ (hash >> 27)) * 0x94D049BB133111EBu;
+  return hash ^ (hash >> 31);
+}
+
+}  // namespace
+
 std::string id_of(ValueRef row, std::string_view key) {
   ValueRef id;
   if (row.kind != engine::Kind::object || !row.find(key, id)) return {};
@@ -41,6 +52,7 @@ bool covers(ValueRef entry, ValueRef row) {
 std::vector<std::string> Rows::apply(const engine::Batch& changes) {
   std::vector<std::string> touched;
   for (const engine::Row& change : changes) {
+    digest_ += spread(engine::hash(change.value)) * static_cast<std::uint64_t>(change.weight);
     std::string id = id_of(change.value, key_);
     if (id.empty()) {
       // Its disappearance is told as its appearance was, so the count comes back to zero.
@@ -105,7 +117,7 @@ void Rows::drop_if_empty(const std::string& id) {
   if (found == slots_.end()) return;
   const Slot& slot = found->second;
   if (slot.row.kind() == engine::Kind::null && slot.told.kind() == engine::Kind::null &&
-      slot.all.empty() && !slot.sending && !slot.queued && !slot.held) {
+      slot.all.empty() && !slot.sending && !slot.queued && !slot.waiting && !slot.held) {
     slots_.erase(found);
   }
 }

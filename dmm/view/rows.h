@@ -1,12 +1,14 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
 
+#include "dmm/types.h"
 #include "engine/value.h"
 #include "engine/zset.h"
 
@@ -24,9 +26,11 @@ class Rows {
     engine::Value told;    ///< as it was last notified or found in the cache; null: nothing
     engine::Zset all;      ///< used only while there was more than one row
     engine::Value sent;    ///< what the notify under way says
+    Sequence entry;        ///< revision of the entry that was found to differ; 0: none was
     bool twice = false;    ///< there is more than one row: `all` has them
     bool sending = false;  ///< a notify is under way
     bool queued = false;   ///< waits to be compared with what was told
+    bool waiting = false;  ///< waits to be told
     bool held = false;     ///< its removal waits for approval
     bool foreign = false;  ///< the cache entry belongs to another view
   };
@@ -50,6 +54,9 @@ class Rows {
   std::size_t size() const noexcept { return rows_; }
   std::size_t without_key() const noexcept { return without_key_; }
   std::size_t twice() const noexcept { return twice_; }
+  const std::string& key() const noexcept { return key_; }
+  /// Of all rows, with and without a key: the same for the same rows, whatever their order.
+  std::uint64_t digest() const noexcept { return digest_; }
 
  private:
   void apply(Slot& slot, const engine::Row& change);
@@ -59,6 +66,7 @@ class Rows {
   std::size_t rows_ = 0;  ///< ids with exactly one row
   std::size_t twice_ = 0;
   std::size_t without_key_ = 0;
+  std::uint64_t digest_ = 0;
 };
 
 /// The id that a row names in its field `key`: a text as it is, an integer in decimal. Empty if the

@@ -27,8 +27,8 @@ std::string state_key(std::string_view view) {
   return fmt::format("view.state.{}", view);
 }
 
-std::string approval_key(std::string_view view) {
-  return fmt::format("view.approve.{}", view);
+std::string order_key(std::string_view view) {
+  return fmt::format("view.order.{}", view);
 }
 
 std::optional<ViewInfo> load_state(const internal::Streams& streams, std::string_view view) {
@@ -47,7 +47,21 @@ std::vector<ViewInfo> load_states(const internal::Streams& streams) {
   return states;
 }
 
-void write_approval(const internal::Streams& streams, std::string_view view,
+namespace {
+
+void put_order(const internal::Streams& streams, std::string_view view, Order order) {
+  order.at = std::chrono::duration_cast<std::chrono::milliseconds>(
+                 std::chrono::system_clock::now().time_since_epoch())
+                 .count();
+  transport::publish(*streams.status,
+                     {.subject = streams.names.status_subject(order_key(view)),
+                      .payload = dump_json(nlohmann::json(order))},
+                     limits::publish_deadline);
+}
+
+}  // namespace
+
+void order_approval(const internal::Streams& streams, std::string_view view,
                     std::uint64_t removals) {
   const auto state = load_state(streams, view);
   if (!state || (state->held == 0 && !state->doubt)) {
@@ -58,24 +72,11 @@ void write_approval(const internal::Streams& streams, std::string_view view,
                                                 "are approved",
                                                 printable(view), state->held, removals));
   }
-  Approval approval;
-  approval.removals = removals;
-  approval.at = std::chrono::duration_cast<std::chrono::milliseconds>(
-                    std::chrono::system_clock::now().time_since_epoch())
-                    .count();
-  transport::publish(*streams.status,
-                     {.subject = streams.names.status_subject(approval_key(view)),
-                      .payload = dump_json(nlohmann::json(approval))},
-                     limits::publish_deadline);
+  put_order(streams, view, {"approve", removals, 0});
 }
 
-std::string pipeline_hash(const nlohmann::json& pipeline, std::string_view key) {
-  std::uint64_t hash = 14695981039346656037u;  // FNV-1a-64
-  for (const char c : dump_json(pipeline) + "|" + std::string(key)) {
-    hash ^= static_cast<unsigned char>(c);
-    hash *= 1099511628211u;
-  }
-  return fmt::format("{:016x}", hash);
+void order_rebuild(const internal::Streams& streams, std::string_view view) {
+  put_order(streams, view, {"rebuild", 0, 0});
 }
 
 }  // namespace dmm::view

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <charconv>
 #include <mutex>
 #include <utility>
 
@@ -140,6 +141,21 @@ class StreamSource final : public Source {
   }
   std::unique_ptr<SourceReading> read(const nlohmann::json& baseline, SourceSink& sink) override {
     return std::make_unique<StreamReading>(place_of(streams_, input_), baseline, sink);
+  }
+  std::optional<Backlog> backlog(const std::string& position) override {
+    std::uint64_t after = 0;
+    const char* end = position.data() + position.size();
+    if (!position.empty() && std::from_chars(position.data(), end, after).ptr != end) {
+      return std::nullopt;
+    }
+    const Place place = place_of(streams_, input_);
+    Backlog backlog;
+    backlog.rows = transport::scan(
+        *place.stream, {.filter = place.filter, .after = Sequence{after}, .headers_only = true},
+        [&](const transport::Message& message) {
+          if (!backlog.oldest) backlog.oldest = message.stored_at;
+        });
+    return backlog;
   }
 
  private:

@@ -11,7 +11,8 @@
 #include "dmm/json.h"
 #include "dmm/limits.h"
 #include "dmm/view/difference.h"
-#include "engine/error.h"
+#include "dmm/view/release.h"
+#include "dmm/view/state.h"
 
 namespace dmm::view {
 
@@ -22,35 +23,21 @@ using std::chrono::system_clock;
 namespace {
 
 constexpr milliseconds kTroubleDelay{500};
-constexpr const char* kOutput = "output";
 
 std::int64_t unix_ms(system_clock::time_point time) {
   return std::chrono::duration_cast<milliseconds>(time.time_since_epoch()).count();
-}
-
-engine::Program compile(const View& view) {
-  engine::ProgramOptions options;
-  options.name = view.name;
-  options.inputs.clear();
-  for (const ViewInput& input : view.inputs) {
-    options.inputs.push_back({input.name.empty() ? input.of : input.name, ""});
-  }
-  options.outputs = {{kOutput, ""}};
-  try {
-    return engine::Program::compile(view.pipeline, options);
-  } catch (const engine::Error& error) {
-    throw Error(code::bad_pipeline, fmt::format("view {}: {}", view.name, error.what()));
-  }
 }
 
 }  // namespace
 
 ViewLoop::ViewLoop(const internal::Streams& streams, View view)
     : streams_(streams),
-      view_(std::move(view)),
-      hash_(pipeline_hash(view_.pipeline, view_.key)),
-      removals_(view_.removals_free) {
-  compile(view_);  // for its errors
+      declared_(std::move(view)),
+      declared_hash_(hash_of(view_to_json(declared_))),
+      view_(declared_),
+      removals_(declared_.removals_free),
+      gate_({}, Clock::now()) {
+  compile(declared_);  // for its errors
 }
 
 ViewLoop::~ViewLoop() = default;
@@ -60,35 +47,16 @@ ViewStats ViewLoop::stats() const {
   return published_;
 }
 
-void ViewLoop::on_message(transport::Message message) noexcept {
-  mailbox_.post([this, message = std::move(message)] {
-    if (approvals_) approvals_->grant(1);
-    const auto value = parse_json(message.payload);
-    if (wire::is_removed(message) || !value.ok()) return;
-    try {
-      approve(value.value().get<Approval>());
-    } catch (const nlohmann::json::exception& error) {
-      streams_.log.warn("an approval could not be read", {{"error", error.what()}});
-    }
-  });
-}
-
 // ---- tenures
 
 void ViewLoop::work(std::stop_token stop) {
   const std::stop_callback wake(stop, [this] { mailbox_.wake(); });
-  lease_ = std::make_unique<worker::Lease>(streams_, fmt::format("view.{}", view_.name),
+  lease_ = std::make_unique<worker::Lease>(streams_, fmt::format("view.{}", name()),
                                            [this] { mailbox_.wake(); });
   while (!stop.stop_requested()) {
-    const auto tenure = lease_->acquire(stop);
-    if (!tenure) break;
+    if (!lease_->acquire(stop)) break;
     rebuild_ = false;
-    try {
-      begin_tenure();
-    } catch (const Error& error) {
-      if (error.kind() != Kind::retry && error.kind() != Kind::not_found) throw;
-      streams_.log.warn("the view could not begin",
-                        {{"view", view_.name}, {"error", error.what()}});
+    if (!try_tenure()) {
       end_tenure();
       mailbox_.run_until(Clock::now() + kTroubleDelay);
       continue;
@@ -107,34 +75,60 @@ void ViewLoop::work(std::stop_token stop) {
   publish_stats();
 }
 
+/// False if the view cannot be kept now. Another keeper gets its chance if it cannot be kept here.
+bool ViewLoop::try_tenure() {
+  try {
+    begin_tenure();
+    return true;
+  } catch (const Error& error) {
+    const bool foreign_release = release_.number > 0 && release_.hash != declared_hash_;
+    if (error.kind() == Kind::invalid && foreign_release) {
+      refuse("release", error);
+      lease_->release();
+      return false;
+    }
+    if (error.kind() != Kind::retry && error.kind() != Kind::not_found) throw;
+    streams_.log.warn("the view could not begin", {{"view", name()}, {"error", error.what()}});
+    return false;
+  }
+}
+
 void ViewLoop::begin_tenure() {
-  program_.emplace(compile(view_));
-  rows_.emplace(view_.key);
+  release_ = declare_release(streams_, declared_);
+  if (release_.hash != declared_hash_) {
+    streams_.log.warn("another release of the view is kept than this program declares",
+                      {{"view", name()},
+                       {"release", release_.number},
+                       {"remedy", "`dmm view apply` brings a declaration back"}});
+  }
+  view_ = view_of(release_, declared_);
+  computation_.emplace(streams_, view_, [this] { mailbox_.wake(); });
   refused_.clear();
   removals_ = Removals(view_.removals_free);
-  const auto saved = load_state(streams_, view_.name);
+  gate_ = RolloutGate({}, Clock::now());
+  const auto saved = load_state(streams_, name());
   baselines_ = nlohmann::json::object();
+  rolled_out_ = 0;
   if (saved) {
     for (const ViewInputInfo& input : saved->inputs) baselines_[input.name] = input.baseline;
     if (saved->doubt) removals_.doubt(saved->held_reason);
+    rolled_out_ = saved->rolled_out;
   }
-  inputs_ = std::make_unique<Inputs>(streams_, view_, *program_, [this] { mailbox_.wake(); });
-  inputs_->open(baselines_);
-  approvals_ =
-      streams_.status->read({.filter = streams_.names.status_subject(approval_key(view_.name)),
-                             .after = {},
-                             .only_new = true},
-                            *this);
-  approvals_->grant(1);
+  if (rolled_out_ < release_.number) {
+    gate_ = RolloutGate(release_.rollout, Clock::now());
+    if (saved && saved->release == release_.number && !saved->stopped.empty()) {
+      gate_.stay_stopped(saved->stopped);
+    }
+  }
+  watch_people();
+  computation_->open(baselines_);
 }
 
 void ViewLoop::end_tenure() {
   ++tenure_;
-  approvals_.reset();
-  inputs_.reset();
-  result_ = {};
-  rows_.reset();
-  program_.reset();
+  people_.reset();
+  statuses_.reset();
+  computation_.reset();
   telling_ = false;
   to_tell_.clear();
   failed_.clear();
@@ -142,7 +136,7 @@ void ViewLoop::end_tenure() {
 }
 
 void ViewLoop::rebuild(const std::string& why) {
-  streams_.log.warn("the view is computed anew", {{"view", view_.name}, {"reason", why}});
+  streams_.log.warn("the view is computed anew", {{"view", name()}, {"reason", why}});
   rebuild_ = true;
 }
 
@@ -151,12 +145,14 @@ void ViewLoop::rebuild(const std::string& why) {
 void ViewLoop::turn() {
   const bool more = take_inputs();
   if (rebuild_) return;
-  if (!telling_ && inputs_->loaded() && !inputs_->waiting()) begin_telling();
+  const Inputs& inputs = computation_->inputs();
+  if (!telling_ && inputs.loaded() && !inputs.waiting()) begin_telling();
   if (!failed_.empty() && Clock::now() >= retry_at_) {
-    for (std::string& id : failed_) to_tell_.push_back(std::move(id));
+    for (const std::string& id : failed_) enqueue(id);
     failed_.clear();
   }
   pump();
+  finish_rollout();
   save_state(false);
   publish_stats();
   // While there is more to take, only look at what has come in meanwhile.
@@ -166,79 +162,43 @@ void ViewLoop::turn() {
 /// True if the inputs have more to give.
 bool ViewLoop::take_inputs() {
   // What is told waits for the server; no more is taken in than can be told.
-  if (to_tell_.size() >= limits::identities_ready_max) return false;
-  engine::StepInput input;
-  const InputEvents events =
-      inputs_->take(limits::view_step_changes, input, [this](const Unreadable& document) {
-        const std::string place = document.input + "." + document.key;
-        if (document.error) return refuse(place, *document.error);
-        accept(place);
-      });
-  if (events.doubt) {
+  if (to_tell_.size() >= limits::identities_ready_max && !gate_.limited()) return false;
+  Advance advance = computation_->advance();
+  if (advance.events.doubt) {
     streams_.log.warn("an input may lack rows: removals are held",
-                      {{"view", view_.name}, {"reason", *events.doubt}});
-    removals_.doubt(*events.doubt);
+                      {{"view", name()}, {"reason", *advance.events.doubt}});
+    removals_.doubt(*advance.events.doubt);
     saved_at_ = {};
   }
-  if (events.restart) {
-    rebuild(*events.restart);
+  for (const LeftOut& one : advance.left_out) {
+    one.error ? refuse(one.place, *one.error) : accept(one.place);
+  }
+  if (advance.events.restart) {
+    rebuild(*advance.events.restart);
     return false;
   }
-  run_step(input);
-  return inputs_->waiting();
-}
-
-void ViewLoop::run_step(engine::StepInput& input) {
-  std::erase_if(input.batches, [](const auto& batch) { return batch.second.empty(); });
-  if (input.batches.empty()) return;
-  const auto now = system_clock::now();
-  input.time = engine::StepTime{unix_ms(now) / 1'000, stats_.steps};
-  ++stats_.steps;
-  if (!program_->step(input, result_)) {
-    // Nothing of the step has happened, so the engine no longer is what the inputs are.
-    streams_.log.error("a step of the view failed",
-                       {{"view", view_.name}, {"error", result_.failure}});
-    refuse("step", Error(code::step_failed, result_.failure));
-    return rebuild(result_.failure);
+  if (!advance.failure.empty()) {
+    refuse("step", Error(code::step_failed, advance.failure));
+    rebuild(advance.failure);
+    return false;
   }
-  note_errors();
-  const std::vector<std::string> touched = rows_->apply(result_.outputs[kOutput]);
-  if (rows_->without_key() > 0) {
-    refuse("rows", Error(code::row_without_key,
-                         fmt::format("a row has no field \"{}\" that is a text or an integer",
-                                     printable(view_.key))));
-  } else {
-    accept("rows");
-  }
+  if (advance.stepped) ++stats_.steps;
   if (telling_) {
-    consider(touched);
+    consider(advance.touched);
   } else {
-    for (const std::string& id : touched) rows_->at(id).queued = false;
+    for (const std::string& id : advance.touched) computation_->rows().at(id).queued = false;
   }
-}
-
-void ViewLoop::note_errors() {
-  for (const engine::Row& row : result_.errors) {
-    engine::ValueRef node;
-    engine::ValueRef text;
-    if (!row.value->find("node", node) || !row.value->find("error", text)) continue;
-    const std::string place = fmt::format("{}.{:08x}", node.as_string(), engine::hash(row.value));
-    if (row.weight > 0) {
-      refuse(place, Error(code::not_evaluated, printable(text.as_string(), 500)));
-    } else {
-      accept(place);
-    }
-  }
+  return computation_->inputs().waiting();
 }
 
 /// All inputs are loaded: from now on the difference between view and cache is told.
 void ViewLoop::begin_telling() {
   const auto begun = Clock::now();
-  compare_with_cache(streams_, view_.name, view_.type, *rows_);
+  compare_with_cache(streams_, name(), view_.type, computation_->rows());
   telling_ = true;
   ++stats_.rebuilds;
   std::vector<std::string> all;
-  rows_->each([&](const std::string& id, Rows::Slot& slot) {
+  computation_->rows().each([&](const std::string& id, Rows::Slot& slot) {
     if (slot.foreign) {
       refuse("row." + id, Error(code::entry_of_other_view,
                                 fmt::format("{}.{} belongs to another view", view_.type, id)));
@@ -250,8 +210,8 @@ void ViewLoop::begin_telling() {
   std::ranges::sort(all);
   streams_.log.info(
       "the view is loaded",
-      {{"view", view_.name},
-       {"rows", rows_->size()},
+      {{"view", name()},
+       {"rows", computation_->rows().size()},
        {"to_tell", all.size()},
        {"compared_ms", std::chrono::duration_cast<milliseconds>(Clock::now() - begun).count()}});
   consider(all);
@@ -265,7 +225,7 @@ void ViewLoop::begin_telling() {
 void ViewLoop::consider(const std::vector<std::string>& ids) {
   std::vector<std::string> vanished;
   for (const std::string& id : ids) {
-    Rows::Slot& slot = rows_->at(id);
+    Rows::Slot& slot = computation_->rows().at(id);
     slot.queued = false;
     const bool has_row = slot.row.kind() != engine::Kind::null;
     if (slot.twice) {
@@ -281,26 +241,33 @@ void ViewLoop::consider(const std::vector<std::string>& ids) {
     }
     if (slot.sending || slot.held) continue;
     if (slot.row == slot.told) {
-      rows_->drop_if_empty(id);
+      computation_->rows().drop_if_empty(id);
     } else if (has_row) {
-      to_tell_.push_back(id);
+      enqueue(id);
     } else {
       vanished.push_back(id);
     }
   }
   if (vanished.empty()) return;
-  const std::vector<std::string> going = removals_.propose(vanished, rows_->size(), Clock::now());
-  to_tell_.insert(to_tell_.end(), going.begin(), going.end());
+  const std::vector<std::string> going =
+      removals_.propose(vanished, computation_->rows().size(), Clock::now());
+  for (const std::string& id : going) enqueue(id);
   if (going.size() == vanished.size()) return;
-  for (const std::string& id : vanished) rows_->at(id).held = true;
+  for (const std::string& id : vanished) computation_->rows().at(id).held = true;
   streams_.log.warn(
       "removals are held until they are approved",
-      {{"view", view_.name}, {"held", removals_.held().size()}, {"reason", removals_.reason()}});
+      {{"view", name()}, {"held", removals_.held().size()}, {"reason", removals_.reason()}});
   saved_at_ = {};
 }
 
+void ViewLoop::enqueue(const std::string& id) {
+  if (std::exchange(computation_->rows().at(id).waiting, true)) return;
+  to_tell_.push_back(id);
+}
+
 void ViewLoop::pump() {
-  while (!to_tell_.empty() && sending_ < limits::publishes_in_flight_max && lease_->held()) {
+  while (!to_tell_.empty() && sending_ < limits::publishes_in_flight_max && lease_->held() &&
+         gate_.open(Clock::now())) {
     const std::string id = std::move(to_tell_.front());
     to_tell_.pop_front();
     tell(id);
@@ -308,8 +275,10 @@ void ViewLoop::pump() {
 }
 
 void ViewLoop::tell(const std::string& id) {
-  Rows::Slot* slot = rows_->find(id);
-  if (slot == nullptr || slot->sending || slot->twice || slot->row == slot->told) return;
+  Rows::Slot* slot = computation_->rows().find(id);
+  if (slot == nullptr) return;
+  slot->waiting = false;
+  if (slot->sending || slot->twice || slot->row == slot->told) return;
   const bool removal = slot->row.kind() == engine::Kind::null;
   if (removal && slot->held) return;
   const Identity identity{view_.type, id};
@@ -320,14 +289,18 @@ void ViewLoop::tell(const std::string& id) {
   }
   transport::Publication publication{
       .subject = streams_.names.token_subject(identity),
-      .headers = {{std::string(wire::kView), view_header(view_.name, hash_)},
+      .headers = {{std::string(wire::kView), view_header(name(), release_.hash)},
                   {std::string(wire::kEpoch), std::to_string(lease_->epoch().value)}},
       .payload = removal ? engine::to_text(slot->told) : news_of(slot->row, slot->told),
       .urgent = sending_ < 4};
   if (removal) publication.headers.emplace_back(wire::kDeleted, "1");
+  if (slot->entry) {
+    publication.headers.emplace_back(wire::kEntry, std::to_string(slot->entry.value));
+  }
   slot->sending = true;
   slot->sent = slot->row;  // values stay with the owner: their counts are for one thread
   ++sending_;
+  gate_.told(id);
   streams_.work->publish(std::move(publication), limits::publish_deadline,
                          [this, tenure = tenure_, id](const Result<Sequence>& result) {
                            mailbox_.post([this, tenure, id, result] {
@@ -338,14 +311,14 @@ void ViewLoop::tell(const std::string& id) {
 }
 
 void ViewLoop::told(const std::string& id, const Result<Sequence>& result) {
-  Rows::Slot* slot = rows_->find(id);
+  Rows::Slot* slot = computation_->rows().find(id);
   if (slot == nullptr) return;
   slot->sending = false;
   const Value row = std::exchange(slot->sent, Value());
   if (!result.ok()) {
     if (result.error().kind() == Kind::invalid) return refuse("row." + id, result.error());
     streams_.log.warn("a notify of the view was not confirmed",
-                      {{"view", view_.name}, {"id", id}, {"error", result.error().what()}});
+                      {{"view", name()}, {"id", id}, {"error", result.error().what()}});
     failed_.push_back(id);
     retry_at_ = Clock::now() + kTroubleDelay;
     return;
@@ -353,23 +326,99 @@ void ViewLoop::told(const std::string& id, const Result<Sequence>& result) {
   ++stats_.notified;
   if (row.kind() == engine::Kind::null) ++stats_.removed;
   slot->told = row;
+  slot->entry = {};
   if (!slot->queued) consider({id});
 }
 
 // ---- people
 
-void ViewLoop::approve(const Approval& approval) {
+void ViewLoop::watch_people() {
+  people_ = streams_.status->read(
+      {.filter = streams_.names.status_subject(fmt::format("view.*.{}", name())),
+       .after = {},
+       .only_new = true},
+      *this);
+  people_->grant(1);
+  if (!gate_.limited()) return;
+  statuses_ = streams_.status->read(
+      {.filter = streams_.names.status_filter(view_.type), .after = {}, .only_new = true}, *this);
+  statuses_->grant(limits::read_batch);
+}
+
+void ViewLoop::on_message(transport::Message message) noexcept {
+  mailbox_.post([this, message = std::move(message)] {
+    const std::string key(streams_.names.status_key(message.subject));
+    if (!key.starts_with("view.")) {
+      if (statuses_) statuses_->grant(1);
+      return on_status(key, message);
+    }
+    if (people_) people_->grant(1);
+    if (!computation_) return;
+    if (key == order_key(name())) on_order(message);
+    if (key == release_key(name())) on_release(message);
+  });
+}
+
+void ViewLoop::on_order(const transport::Message& message) {
+  const auto value = parse_json(message.payload);
+  if (wire::is_removed(message) || !value.ok()) return;
+  try {
+    const auto order = value.value().get<Order>();
+    if (order.what == "approve") return approve(order.removals);
+    if (order.what == "rebuild") return rebuild("a person asked for it");
+    streams_.log.warn("an order is not known", {{"view", name()}, {"order", order.what}});
+  } catch (const nlohmann::json::exception& error) {
+    streams_.log.warn("an order could not be read", {{"view", name()}, {"error", error.what()}});
+  }
+}
+
+/// Another release came in. One that cannot be kept here leaves the present one at work.
+void ViewLoop::on_release(const transport::Message& message) {
+  const auto next = parse_release(message);
+  if (!next || next->number <= release_.number) return;
+  try {
+    compile(view_of(*next, declared_));
+  } catch (const Error& error) {
+    return refuse("release", error);
+  }
+  rebuild(fmt::format("release {} was {}", next->number, next->by));
+}
+
+void ViewLoop::on_status(const std::string& key, const transport::Message& message) {
+  const auto identity = parse_key(key);
+  if (!identity) return;
+  const bool was_stopped = !gate_.stopped().empty();
+  gate_.failing(identity->id, internal::parse_status<internal::Status>(message).has_value());
+  if (was_stopped || gate_.stopped().empty()) return;
+  streams_.log.error("the rollout of a view is stopped",
+                     {{"view", name()}, {"release", release_.number}, {"reason", gate_.stopped()}});
+  saved_at_ = {};
+}
+
+/// Nothing differs from the caches any more that was not told.
+void ViewLoop::finish_rollout() {
+  if (!telling_ || rolled_out_ >= release_.number || sending_ > 0) return;
+  if (!to_tell_.empty() || !failed_.empty() || !gate_.stopped().empty()) return;
+  streams_.log.info("a release of the view is rolled out",
+                    {{"view", name()}, {"release", release_.number}});
+  rolled_out_ = release_.number;
+  gate_ = RolloutGate({}, Clock::now());
+  statuses_.reset();
+  saved_at_ = {};
+}
+
+void ViewLoop::approve(std::uint64_t removals) {
   if (!telling_) return;
   const std::size_t held = removals_.held().size();
-  if (approval.removals < held || (held == 0 && !removals_.in_doubt())) {
+  if (removals < held || (held == 0 && !removals_.in_doubt())) {
     streams_.log.warn("an approval does not cover what is held",
-                      {{"view", view_.name}, {"held", held}, {"approved", approval.removals}});
+                      {{"view", name()}, {"held", held}, {"approved", removals}});
     return;
   }
-  streams_.log.info("removals were approved", {{"view", view_.name}, {"count", held}});
+  streams_.log.info("removals were approved", {{"view", name()}, {"count", held}});
   for (const std::string& id : removals_.approve()) {
-    rows_->at(id).held = false;
-    to_tell_.push_back(id);
+    computation_->rows().at(id).held = false;
+    enqueue(id);
   }
   saved_at_ = {};
 }
@@ -380,11 +429,11 @@ void ViewLoop::refuse(const std::string& place, const Error& error) {
   if (said == error.message()) return;
   said = error.message();
   ++stats_.refused;
-  streams_.log.warn("left out of the view", {{"view", view_.name},
+  streams_.log.warn("left out of the view", {{"view", name()},
                                              {"place", printable(place, 300)},
                                              {"code", std::string(error.code().id)},
                                              {"error", error.message()}});
-  const std::string subject = fmt::format("view.{}.{}", view_.name, place);
+  const std::string subject = fmt::format("view.{}.{}", name(), place);
   const internal::Refusal refusal{
       "view",          printable(subject, 300),     0, std::string(error.code().id),
       error.message(), unix_ms(system_clock::now())};
@@ -403,7 +452,7 @@ void ViewLoop::forget_old_refusals() {
   for (const auto& [place, text] : refused_) present.insert(refusal_subject(place));
   std::vector<Sequence> old;
   transport::scan(*streams_.status,
-                  streams_.names.status_subject(fmt::format("refused.view.view.{}.>", view_.name)),
+                  streams_.names.status_subject(fmt::format("refused.view.view.{}.>", name())),
                   [&](const transport::Message& message) {
                     if (!present.contains(message.subject)) old.push_back(message.sequence);
                   });
@@ -414,7 +463,7 @@ void ViewLoop::forget_old_refusals() {
 
 std::string ViewLoop::refusal_subject(const std::string& place) const {
   return streams_.names.status_subject(
-      internal::refusal_key("view", fmt::format("view.{}.{}", view_.name, place)));
+      internal::refusal_key("view", fmt::format("view.{}.{}", name(), place)));
 }
 
 void ViewLoop::put_refusal(const std::string& place, transport::Headers headers,
@@ -429,20 +478,26 @@ void ViewLoop::put_refusal(const std::string& place, transport::Headers headers,
 
 ViewInfo ViewLoop::present_state() const {
   ViewInfo state;
-  state.name = view_.name;
+  state.name = name();
   state.type = view_.type;
   state.key = view_.key;
-  state.pipeline = hash_;
+  state.pipeline = release_.hash;
+  state.release = release_.number;
+  state.rolled_out = rolled_out_;
+  state.rollout_told = gate_.told_count();
+  state.rollout_failing = gate_.failing_count();
+  state.stopped = gate_.stopped();
+  state.digest = fmt::format("{:016x}", computation_->rows().digest());
   state.epoch = lease_->epoch().value;
   state.loaded = telling_;
-  state.rows = rows_->size();
+  state.rows = computation_->rows().size();
   state.notified = stats_.notified;
   state.removed = stats_.removed;
   state.refused = stats_.refused;
-  state.stale = inputs_->counts().stale;
+  state.stale = computation_->inputs().counts().stale;
   state.sending = sending_ + to_tell_.size();
-  state.twice = rows_->twice();
-  state.without_key = rows_->without_key();
+  state.twice = computation_->rows().twice();
+  state.without_key = computation_->rows().without_key();
   state.held = removals_.held().size();
   state.held_reason = removals_.reason();
   for (const std::string& id : removals_.held()) {
@@ -450,7 +505,7 @@ ViewInfo ViewLoop::present_state() const {
     state.held_some.push_back(id);
   }
   state.doubt = removals_.in_doubt();
-  state.inputs = inputs_->infos();
+  state.inputs = computation_->inputs().infos();
   // Until everything is loaded and told nothing of it may become what the next owner trusts.
   if (!telling_ || removals_.in_doubt()) {
     for (ViewInputInfo& input : state.inputs) {
@@ -474,22 +529,21 @@ void ViewLoop::save_state(bool now) {
   saved_ = text;
   state["at"] = unix_ms(system_clock::now());
   saving_ = true;
-  streams_.status->publish({.subject = streams_.names.status_subject(state_key(view_.name)),
-                            .payload = dump_json(state)},
-                           limits::publish_deadline, [this](const Result<Sequence>&) {
-                             mailbox_.post([this] { saving_ = false; });
-                           });
+  streams_.status->publish(
+      {.subject = streams_.names.status_subject(state_key(name())), .payload = dump_json(state)},
+      limits::publish_deadline,
+      [this](const Result<Sequence>&) { mailbox_.post([this] { saving_ = false; }); });
 }
 
 void ViewLoop::publish_stats() {
-  if (inputs_) {
-    const InputCounts& counts = inputs_->counts();
+  if (computation_) {
+    const InputCounts& counts = computation_->inputs().counts();
     stats_.changes = counts.changes;
     stats_.unchanged = counts.unchanged;
     stats_.stale = counts.stale;
     stats_.expired = counts.expired;
-    stats_.input_rows = inputs_->rows();
-    stats_.rows = rows_->size();
+    stats_.input_rows = computation_->inputs().rows();
+    stats_.rows = computation_->rows().size();
   }
   stats_.held = removals_.held().size();
   stats_.sending = sending_ + to_tell_.size() + failed_.size();

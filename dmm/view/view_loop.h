@@ -2,17 +2,20 @@
 
 // The view loop: keeps one view.
 //
-// The caller of work() owns all state. Sources, answers of the server and the watch for approvals
-// come through the mailbox. A tenure is: take the lease, read all inputs into the engine, compare
-// the rows with the effective caches, notify the difference; then, batch by batch, notify what a
-// step changed. Whatever cannot be followed (history lost, another owner) begins a new tenure:
-// nothing of the engine's state is precious.
+// The caller of work() owns all state. Sources, answers of the server and the watch for orders and
+// releases come through the mailbox. A tenure is: take the lease, find out which release of the
+// view is to be kept, read all inputs into the engine, compare the rows with the effective caches,
+// notify the difference; then, batch by batch, notify what a step changed. Whatever cannot be
+// followed (history lost, another release) begins a new tenure: nothing of the engine's state is
+// precious.
 //
 // Invariants
 //  1. A token is published only while the lease is held, and one at a time for each identity; the
 //     row that is told last is the newest.
 //  2. `told` of a slot is what the server has confirmed, or what the cache was found to say.
 //  3. No tombstone leaves before all inputs were loaded and the caches compared, nor past Removals.
+//  4. A release is rolled out when all that differed from the caches was told; until then nothing
+//     is told past its gate.
 
 #include <atomic>
 #include <chrono>
@@ -26,9 +29,9 @@
 
 #include "dmm/internal/streams.h"
 #include "dmm/view.h"
-#include "dmm/view/inputs.h"
+#include "dmm/view/computation.h"
 #include "dmm/view/removals.h"
-#include "dmm/view/rows.h"
+#include "dmm/view/rollout.h"
 #include "dmm/view/state.h"
 #include "dmm/worker/lease.h"
 #include "dmm/worker/mailbox.h"
@@ -42,30 +45,35 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   ViewLoop(const internal::Streams& streams, View view);
   ~ViewLoop() override;
 
-  const std::string& name() const noexcept override { return view_.name; }
+  const std::string& name() const noexcept override { return declared_.name; }
   void work(std::stop_token stop) override;
   ViewStats stats() const override;
 
  private:
   using Clock = std::chrono::steady_clock;
 
-  // ReaderSink: approvals.
+  // ReaderSink: orders, releases, and the status of identities while a release is rolled out.
   void on_message(transport::Message message) noexcept override;
   void on_caught_up() noexcept override {}
   void on_history_lost(std::string) noexcept override {}
 
+  bool try_tenure();
   void begin_tenure();
   void end_tenure();
+  void watch_people();
   void turn();
   bool take_inputs();
-  void run_step(engine::StepInput& input);
-  void note_errors();
   void begin_telling();
   void consider(const std::vector<std::string>& ids);
+  void enqueue(const std::string& id);
   void pump();
   void tell(const std::string& id);
   void told(const std::string& id, const Result<Sequence>& result);
-  void approve(const Approval& approval);
+  void finish_rollout();
+  void on_order(const transport::Message& message);
+  void on_release(const transport::Message& message);
+  void on_status(const std::string& key, const transport::Message& message);
+  void approve(std::uint64_t removals);
   void rebuild(const std::string& why);
   void refuse(const std::string& place, const Error& error);
   void accept(const std::string& place);
@@ -77,27 +85,28 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   void publish_stats();
 
   const internal::Streams& streams_;
-  const View view_;
-  const std::string hash_;
+  const View declared_;  ///< by this program
+  const std::string declared_hash_;
+  View view_;  ///< of the release that is kept
+  ViewRelease release_;
   worker::Mailbox mailbox_;
 
   std::unique_ptr<worker::Lease> lease_;
   std::uint64_t tenure_ = 0;
   bool rebuild_ = false;
-  /// The circuit outlives whatever holds values that it made.
-  std::optional<engine::Program> program_;
-  engine::StepResult result_;
-  std::optional<Rows> rows_;
-  std::unique_ptr<Inputs> inputs_;
+  std::optional<Computation> computation_;
   Removals removals_;
-  bool telling_ = false;  ///< loaded and compared
+  RolloutGate gate_;
+  std::uint64_t rolled_out_ = 0;  ///< the newest release all of whose changes were told
+  bool telling_ = false;          ///< loaded and compared
   std::deque<std::string> to_tell_;
   std::size_t sending_ = 0;
   std::vector<std::string> failed_;  ///< ids whose notify failed, to be told again at retry_at_
   Clock::time_point retry_at_;
   nlohmann::json baselines_;
   std::unordered_map<std::string, std::string> refused_;  ///< place to what was last said of it
-  std::unique_ptr<transport::Reader> approvals_;
+  std::unique_ptr<transport::Reader> people_;             ///< orders and releases
+  std::unique_ptr<transport::Reader> statuses_;           ///< only during a limited rollout
 
   Clock::time_point saved_at_{};
   std::string saved_;

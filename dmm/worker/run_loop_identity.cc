@@ -214,7 +214,9 @@ void RunLoop::begin_loaded(const ItemPtr& item) {
   const bool poke = token.news.empty();
   // A poke says "look again", so it does not trust a copy in memory, unless it is as old as that.
   if (!poke || token.inherited) {
-    if (const Entry* held = entries_.find(item->key)) {
+    // Nor do news that were compared with a later entry: someone else wrote that one.
+    const Entry* held = entries_.find(item->key);
+    if (held != nullptr && held->revision >= token.entry) {
       item->entry = *held;
       item->entry_known = true;
     }

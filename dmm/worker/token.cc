@@ -44,6 +44,9 @@ Result<Token> read_token(transport::Message message) {
   token.sequence = message.sequence;
   if (const auto view = message.header(wire::kView)) token.view = *view;
   token.deleted = message.header(wire::kDeleted).has_value();
+  if (const auto text = message.header(wire::kEntry)) {
+    std::from_chars(text->data(), text->data() + text->size(), token.entry.value);
+  }
   if (const auto text = message.header(wire::kNotBefore)) {
     std::int64_t milliseconds = 0;
     std::from_chars(text->data(), text->data() + text->size(), milliseconds);

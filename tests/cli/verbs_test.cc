@@ -169,7 +169,7 @@ TEST_CASE("ls: lists what there is and selects", "[cli][verbs][integration]") {
   CHECK(table.find('\x1b') == std::string::npos);
   const json bad = site.dmm({"get", "player", "bad", "-o", "json"}).document();
   CHECK(bad.at("error_code") == "DMM-0301");
-  CHECK(bad.at("attempts") == 1);
+  CHECK(bad.at("attempts") >= 1);
   CHECK(bad.at("next_retry_at").is_string());
 }
 

@@ -90,6 +90,84 @@ TEST_CASE("view: held removals are shown and approved", "[cli][view][integration
   wait_for("the removals", [&] { return kept.view()["removed"] == 120; });
 }
 
+// A view like the example, but that takes what is as loud as allowed, too.
+std::string also_equal(const testing::TemporaryDirectory& files) {
+  std::string text = testing::read_file(kExample);
+  const auto at = text.find("@gt");
+  REQUIRE(at != std::string::npos);
+  text.replace(at, 3, "@gte");
+  testing::write_file(files / "next.yaml", text);
+  return (files / "next.yaml").string();
+}
+
+TEST_CASE("view: a change is planned and applied and rolled back", "[cli][view][integration]") {
+  Kept kept("changed");
+  const testing::TemporaryDirectory files;
+  const std::string next = also_equal(files);
+  kept.report("equal", 5);
+  kept.report("loud", 9);
+  kept.wait_rows(1);
+  const Result plan = kept.site.dmm({"view", "plan", next});
+  CHECK(plan.code == 0);
+  CHECK(plan.out.find("1 added, 0 changed, 0 removed") != std::string::npos);
+  const json planned = kept.site.dmm({"view", "plan", next, "-o", "json"}).document();
+  CHECK(planned["samples"][0]["id"] == "equal");
+  CHECK(kept.view()["release"] == 1);
+  CHECK(kept.site.dmm({"view", "apply", next}).code == 2);  // nobody can be asked
+  const Result applied = kept.site.dmm({"view", "apply", next, "--max", "60/s", "--wait", "--yes"});
+  CHECK(applied.code == 0);
+  CHECK(kept.view()["rows"] == 2);
+  CHECK(kept.site.dmm({"view", "verify", "loud-players"}).code == 0);
+  CHECK(kept.site.dmm({"view", "rollback", "loud-players", "--wait", "--yes"}).code == 0);
+  CHECK(kept.view()["rows"] == 1);
+  const json release = kept.view()["release"];
+  CHECK(release == 3);
+  CHECK(kept.site.dmm({"view", "apply", next, "--max", "fast", "--yes"}).code == 2);
+  CHECK(kept.site.dmm({"view", "rollback", "nothing", "--yes"}).code == 4);
+  const json lag = kept.site.dmm({"view", "lag", "loud-players", "-o", "json"}).document();
+  CHECK(lag["inputs"][0]["behind"] == 0);
+}
+
+TEST_CASE("view: a cache that someone wrote over is found and repaired",
+          "[cli][view][integration]") {
+  Kept kept("verified");
+  kept.report("loud", 9);
+  kept.wait_rows(1);
+  // Not the view's: whole news take its place.
+  kept.bucket.notify({"volume", "loud"}, {{"id", "loud"}, {"volume", 1}});
+  const Result found = kept.site.dmm({"view", "verify", "loud-players", "--settle", "0.2"});
+  CHECK(found.code == 1);
+  CHECK(found.out.find("1 changed") != std::string::npos);
+  CHECK(found.out.find("they do NOT agree") != std::string::npos);
+  CHECK(kept.site.dmm({"view", "verify", "loud-players", "--settle", "0.2", "--repair"}).code == 0);
+  wait_for("the repair", [&] {
+    return kept.site.dmm({"view", "verify", "loud-players", "--settle", "0.2"}).code == 0;
+  });
+}
+
+TEST_CASE("explain: a row names what it rests on", "[cli][view][integration]") {
+  Kept kept("explained");
+  kept.report("loud", 9);
+  kept.report("quiet", 1);
+  kept.wait_rows(1);
+  const Result why = kept.site.dmm({"explain", "volume", "loud"});
+  CHECK(why.code == 0);
+  CHECK(why.out.find("speaker loud") != std::string::npos);
+  CHECK(why.out.find("zone kitchen") != std::string::npos);
+  CHECK(why.out.find("last altered by speaker loud") != std::string::npos);
+  const json document = kept.site.dmm({"explain", "volume", "loud", "-o", "json"}).document();
+  CHECK(document["view"] == "loud-players");
+  CHECK(document["row"]["inputs"].size() == 2);
+  CHECK(document["matter"]["view"] == "loud-players");
+  const Result absent = kept.site.dmm({"explain", "volume", "quiet"});
+  CHECK(absent.code == 0);
+  CHECK(absent.out.find("has no row of this id") != std::string::npos);
+  CHECK(absent.out.find("nothing came of it here") != std::string::npos);
+  CHECK(kept.site.dmm({"explain", "lamp", "x"}).code == 4);
+  CHECK(kept.site.dmm({"explain", "zone", "kitchen"}).out.find("belongs to no view") !=
+        std::string::npos);
+}
+
 TEST_CASE("view: bad files and names are refused with their place", "[cli][view][bad_input]") {
   const Site site("refused");
   const testing::TemporaryDirectory files;

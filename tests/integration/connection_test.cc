@@ -151,6 +151,23 @@ TEST_CASE("connection: an nkey signs its way in", "[connection][integration]") {
   CHECK(try_out(server, nkey((files / "missing.nk").string())) == "DMM-0404");
 }
 
+TEST_CASE("connection: only credentials of a known account open a bucket",
+          "[connection][integration]") {
+  const std::filesystem::path files = DMM_OPERATOR_DIR;
+  testing::NatsServerOptions options;
+  options.extra = testing::read_file(files / "server.conf");
+  testing::NatsServer server(options);
+  const auto creds = [](const std::filesystem::path& file) {
+    ConnectionOptions result;
+    result.creds_file = file.string();
+    return result;
+  };
+  CHECK(try_out(server, creds(files / "worker.creds")) == "none");
+  CHECK(try_out(server, creds(files / "stranger.creds")) == "DMM-0102");
+  CHECK(try_out(server, {}) == "DMM-0102");
+  CHECK(try_out(server, creds(files / "missing.creds")) == "DMM-0404");
+}
+
 TEST_CASE("connection: TLS with an authority and a client certificate works",
           "[connection][integration]") {
   const Certificates certificates;

@@ -3,117 +3,12 @@
 
 #include <catch2/catch.hpp>
 
-#include <algorithm>
-#include <map>
 #include <random>
-#include <set>
 
-#include "dmm/view.h"
-#include "fixture.h"
+#include "view_scene.h"
 
 using namespace dmm;
 using namespace dmm::integration;
-
-namespace {
-
-constexpr const char* kView = "things";
-
-// Players with the playlist of their zone.
-View zones_view() {
-  View view;
-  view.name = kView;
-  view.type = kType;
-  view.inputs = {ViewInput::reports("player"), ViewInput::bucket("zones")};
-  view.pipeline = json::parse(R"([
-    {"@join": {"@eq": ["$.player.zone", "$.zones.key"]}},
-    {"@project": {"id": "$.player.device", "list": "$.zones.list", "volume": "$.player.volume"}}])");
-  return view;
-}
-
-// A server, a bucket to look with, and a client that puts what devices and people put.
-struct Scene {
-  testing::NatsServer server;
-  RawClient raw{server.port()};
-  Bucket bucket = open_bucket(server);
-
-  Scene() {
-    raw.request(
-        "$JS.API.STREAM.CREATE.KV_zones",
-        R"({"name":"KV_zones","subjects":["$KV.zones.>"],"max_msgs_per_subject":1,)"
-        R"("deny_delete":false,"allow_rollup_hdrs":true,"discard":"new","num_replicas":1})");
-  }
-  void zone(const std::string& name, const std::string& list) {
-    raw.store("$KV.zones." + name, json{{"list", list}}.dump());
-  }
-  void drop_zone(const std::string& name) {
-    raw.store("$KV.zones." + name, "", {{"KV-Operation", "DEL"}});
-  }
-  void report(const std::string& device, const json& state) {
-    bucket.report("player", device, state);
-  }
-};
-
-// A view at work in this process, on a bucket of its own.
-struct Keeper {
-  Bucket bucket;
-  ViewStream& view;
-  Worker worker;
-
-  Keeper(const testing::NatsServer& server, View spec)
-      : bucket(open_bucket(server)), view(bucket.view(std::move(spec))), worker(bucket) {
-    wait_for("the view to load", [&] { return view.stats().loaded; });
-    wait_told();
-  }
-  void wait_told() {
-    wait_for("all to be told", [&] { return view.stats().sending == 0; });
-  }
-  // Waits until this many changes of inputs were taken, and told.
-  void wait_taken(std::uint64_t changes) {
-    wait_for("the changes", [&] {
-      const ViewStats stats = view.stats();
-      return stats.changes >= changes && stats.sending == 0;
-    });
-  }
-};
-
-// What identities hold and wait for, as `dmm ls` sees it.
-std::map<std::string, Matter> matters(Bucket& bucket) {
-  std::map<std::string, Matter> all;
-  for (Matter& matter : bucket.inspect().list(kType, true)) {
-    all.emplace(matter.identity.id, std::move(matter));
-  }
-  return all;
-}
-
-std::set<std::string> ids_with_token_after(Bucket& bucket, Sequence last) {
-  std::set<std::string> ids;
-  for (const auto& [id, matter] : matters(bucket)) {
-    if (matter.token > last) ids.insert(id);
-  }
-  return ids;
-}
-
-Sequence last_token(Bucket& bucket) {
-  Sequence last;
-  for (const auto& [id, matter] : matters(bucket)) last = std::max(last, matter.token);
-  return last;
-}
-
-json effective(Bucket& bucket, const std::string& id) {
-  return bucket.matter(thing(id));
-}
-
-// Waits until what names `part` is refused with this code; "none": until it is not refused.
-void wait_refused(Bucket& bucket, const std::string& part, const std::string& code) {
-  wait_for(part + " to be refused with " + code, [&] {
-    for (const Refused& refused : bucket.inspect().refused()) {
-      if (refused.subject.find(part) != std::string::npos) return refused.error_code == code;
-    }
-    return code == "none";
-  });
-}
-
-}  // namespace
 
 TEST_CASE("view: a change of a zone notifies exactly the players of that zone",
           "[view][integration]") {
@@ -300,7 +195,7 @@ TEST_CASE("view: too many removals are held until they are approved", "[view][in
   for (const auto& [id, matter] : matters(scene.bucket)) CHECK_FALSE(matter.deleted);
 
   SECTION("an approval lets them go") {
-    scene.bucket.inspect().approve_removals(kView, 150);
+    scene.bucket.views().approve(kView, 150);
     wait_for("the removals", [&] { return keeper.view.stats().removed == 150; });
     for (const auto& [id, matter] : matters(scene.bucket)) CHECK(matter.deleted);
   }
@@ -312,7 +207,7 @@ TEST_CASE("view: too many removals are held until they are approved", "[view][in
     CHECK(keeper.view.stats().notified == 150);
   }
   SECTION("an approval of fewer than are held is none") {
-    CHECK(code_of([&] { scene.bucket.inspect().approve_removals(kView, 10); }) == "DMM-0605");
+    CHECK(code_of([&] { scene.bucket.views().approve(kView, 10); }) == "DMM-0605");
     CHECK(keeper.view.stats().held == 150);
   }
   SECTION("the next owner holds them too") {
@@ -332,7 +227,7 @@ TEST_CASE("view: a report stream that was wiped or lost its half tears nothing d
   auto keeper = std::make_unique<Keeper>(scene.server, zones_view());
   // Its state says by now what the inputs held.
   wait_for("the state to be stored", [&] {
-    const auto views = scene.bucket.inspect().views();
+    const auto views = scene.bucket.views().list();
     return views.size() == 1 && views[0].loaded && views[0].rows == 20;
   });
   const std::string stream = names().reports(1).name;
@@ -418,7 +313,7 @@ TEST_CASE("view: documents and rows that cannot be used are named and the rest g
   wait_refused(scene.bucket, "things.rows", "DMM-0603");
   wait_refused(scene.bucket, "things.b0", "DMM-0503");  // the node that met "word"
   CHECK(effective(scene.bucket, "same").is_null());
-  const auto views = scene.bucket.inspect().views();
+  const auto views = scene.bucket.views().list();
   REQUIRE(views.size() == 1);
   CHECK(keeper.view.stats().refused >= 4);
 

@@ -110,6 +110,22 @@ TEST_CASE("rows: random changes in random order add up as an oracle says", "[vie
   }
 }
 
+TEST_CASE("rows: the same rows have the same digest by whatever way they came", "[view][unit]") {
+  const Value a = value(R"({"id":"a","v":1})");
+  const Value b = value(R"({"id":"b","v":1})");
+  const Value keyless = value(R"({"v":1})");
+  Rows straight("id");
+  Rows roundabout("id");
+  CHECK(straight.digest() == 0);
+  straight.apply({{a, 1}, {b, 1}});
+  roundabout.apply({{keyless, 1}, {b, 1}, {b, 1}});
+  CHECK(straight.digest() != roundabout.digest());
+  roundabout.apply({{keyless, -1}, {b, -1}, {a, 1}});
+  CHECK(straight.digest() == roundabout.digest());
+  straight.apply({{a, -1}});
+  CHECK(straight.digest() != roundabout.digest());
+}
+
 TEST_CASE("rows: news say null where a field is gone, and cover what holds them", "[view][unit]") {
   const Value row = value(R"({"id":"a","v":1})");
   const Value told = value(R"({"gone":2,"id":"a"})");

@@ -1,0 +1,69 @@
+#include "dmm/view/beside.h"
+
+#include <fmt/format.h>
+
+#include "dmm/limits.h"
+
+namespace dmm::view {
+
+using Clock = std::chrono::steady_clock;
+
+Beside::Beside(const internal::Streams& streams, const View& view, const CompareOptions& options,
+               Inputs::Keep keep)
+    : streams_(streams), view_(view), options_(options), keep_(keep) {
+  load();
+}
+
+void Beside::load() {
+  left_out_.clear();
+  computation_.emplace(
+      streams_, view_,
+      [this] {
+        const std::lock_guard lock(mutex_);
+        woken_ = true;
+        changed_.notify_one();
+      },
+      keep_);
+  computation_->open({});
+  while (!computation_->inputs().loaded() || computation_->inputs().waiting()) {
+    wait(Clock::now() + std::chrono::milliseconds(100));
+    advance();
+    if (options_.on_progress) options_.on_progress(computation_->inputs().rows());
+  }
+}
+
+void Beside::follow(std::chrono::milliseconds time) {
+  const auto end = Clock::now() + time;
+  while (Clock::now() < end) {
+    wait(std::min(end, Clock::now() + std::chrono::milliseconds(100)));
+    advance();
+  }
+}
+
+void Beside::advance() {
+  check_stop();
+  const auto begun = Clock::now();
+  const Advance advance = computation_->advance();
+  if (!advance.failure.empty()) throw Error(code::step_failed, advance.failure);
+  if (advance.events.restart) return load();
+  for (const LeftOut& one : advance.left_out) {
+    left_out_.erase(one.place);
+    if (one.error) left_out_.emplace(one.place, *one.error);
+  }
+  touched_ += advance.touched.size();
+  for (const std::string& id : advance.touched) computation_->rows().at(id).queued = false;
+  time_ += std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - begun);
+}
+
+void Beside::wait(Clock::time_point until) {
+  if (computation_->inputs().waiting()) return;
+  std::unique_lock lock(mutex_);
+  changed_.wait_until(lock, until, [this] { return woken_; });
+  woken_ = false;
+}
+
+void Beside::check_stop() const {
+  if (options_.stop.stop_requested()) throw Error(code::run_cancelled, "interrupted");
+}
+
+}  // namespace dmm::view

@@ -1,0 +1,81 @@
+#include "dmm/view/computation.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <utility>
+
+#include "dmm/json.h"
+#include "dmm/limits.h"
+#include "engine/error.h"
+
+namespace dmm::view {
+
+engine::Program compile(const View& view) {
+  engine::ProgramOptions options;
+  options.name = view.name;
+  options.inputs.clear();
+  for (const ViewInput& input : view.inputs) options.inputs.push_back({input.called(), ""});
+  options.outputs = {{Computation::kOutput, ""}};
+  try {
+    return engine::Program::compile(view.pipeline, options);
+  } catch (const engine::Error& error) {
+    throw Error(code::bad_pipeline, fmt::format("view {}: {}", view.name, error.what()));
+  }
+}
+
+Computation::Computation(const internal::Streams& streams, const View& view,
+                         std::function<void()> wake, Inputs::Keep keep)
+    : program_(compile(view)),
+      rows_(view.key),
+      inputs_(streams, view, program_, std::move(wake), keep) {}
+
+Advance Computation::advance() {
+  Advance advance;
+  engine::StepInput input;
+  advance.events = inputs_.take(limits::view_step_changes, input, [&](const Unreadable& document) {
+    advance.left_out.push_back({document.input + "." + document.key, document.error});
+  });
+  if (advance.events.restart) return advance;
+  std::erase_if(input.batches, [](const auto& batch) { return batch.second.empty(); });
+  if (input.batches.empty()) return advance;
+  try {
+    step(input);
+  } catch (const Error& error) {
+    advance.failure = error.message();
+    return advance;
+  }
+  advance.stepped = true;
+  note_errors(advance.left_out);
+  advance.touched = rows_.apply(result_.outputs[kOutput]);
+  LeftOut without_key{"rows", std::nullopt};
+  if (rows_.without_key() > 0) {
+    without_key.error = Error(code::row_without_key,
+                              fmt::format("a row has no field \"{}\" that is a text or an integer",
+                                          printable(rows_.key())));
+  }
+  advance.left_out.push_back(std::move(without_key));
+  return advance;
+}
+
+const engine::StepResult& Computation::step(engine::StepInput& input) {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  input.time =
+      engine::StepTime{std::chrono::duration_cast<std::chrono::seconds>(now).count(), steps_};
+  ++steps_;
+  if (!program_.step(input, result_)) throw Error(code::step_failed, result_.failure);
+  return result_;
+}
+
+void Computation::note_errors(std::vector<LeftOut>& left_out) const {
+  for (const engine::Row& row : result_.errors) {
+    engine::ValueRef node;
+    engine::ValueRef text;
+    if (!row.value->find("node", node) || !row.value->find("error", text)) continue;
+    LeftOut one{fmt::format("{}.{:08x}", node.as_string(), engine::hash(row.value)), std::nullopt};
+    if (row.weight > 0) one.error = Error(code::not_evaluated, printable(text.as_string(), 500));
+    left_out.push_back(std::move(one));
+  }
+}
+
+}  // namespace dmm::view
