@@ -102,8 +102,8 @@ class ZoneStory final {
       fmt::print(stderr, "{} ended: {}\n", who, e.what());
     }
   }
-  bool settled() const;
-  bool wait_settled() const;
+  bool settled();
+  bool wait_settled();
   void say(const std::string& text) const {
     fmt::print(options_.json ? stderr : stdout, "{}\n", text);
   }
@@ -122,7 +122,7 @@ class ZoneStory final {
 };
 
 // Every player plays the song of its zone, has said so, and nothing is left to do.
-bool ZoneStory::settled() const {
+bool ZoneStory::settled() {
   const auto playing = songs_playing(options_.players_url);
   if (!playing || *playing != desired() || view_->stats().sending != 0) return false;
   std::size_t settled = 0;
@@ -135,7 +135,7 @@ bool ZoneStory::settled() const {
   return settled == demo_options_.players;
 }
 
-bool ZoneStory::wait_settled() const {
+bool ZoneStory::wait_settled() {
   std::mutex mutex;
   std::condition_variable_any woken;
   std::unique_lock lock(mutex);

@@ -248,7 +248,7 @@ void wait_state(Bucket& bucket, const char* what, const std::function<bool(const
   wait_for(
       what,
       [&] {
-        const auto views = bucket.inspect().views();
+        const auto views = bucket.views().list();
         return views.size() == 1 && is(views[0]);
       },
       60s);
@@ -399,7 +399,7 @@ TEST_CASE("view process: reports lost while the keeper is dead tear nothing down
     return view.loaded && view.held == least_held && view.doubt;
   });
   CHECK(world.difference().empty());
-  world.bucket().inspect().approve_removals(kView, least_held);
+  world.bucket().views().approve(kView, least_held);
   wait_state(world.bucket(), "the approved removals",
              [&](const ViewInfo& view) { return view.held == 0 && view.removed == least_held; });
   std::size_t deleted = 0;

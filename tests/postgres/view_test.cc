@@ -201,10 +201,10 @@ TEST_CASE("postgres view: a table that is truncated by mistake tears nothing dow
   }
   SECTION("a person approves") {
     wait_for("the view to say so", [&] {
-      const auto views = scene.bucket.inspect().views();
+      const auto views = scene.bucket.views().list();
       return views.size() == 1 && views[0].held == 20 && views[0].doubt;
     });
-    scene.bucket.inspect().approve_removals("things", 20);
+    scene.bucket.views().approve("things", 20);
     scene.wait_equal();
     CHECK(scene.view.stats().removed == 20);
   }
