@@ -70,15 +70,7 @@ Explained gather(Session& session, Bucket& bucket, const ExplainArguments& argum
 nlohmann::json document_of(const Explained& explained) {
   nlohmann::json document{{"view", explained.view}, {"matter", nullptr}, {"row", nullptr}};
   if (explained.matter) document["matter"] = dmm::cli::document_of(*explained.matter, true);
-  if (explained.state) {
-    auto as_of = nlohmann::json::array();
-    for (const ViewInputInfo& input : explained.state->inputs) {
-      as_of.push_back({{"input", input.name},
-                       {"position", input.position},
-                       {"changed_at_ms", input.changed_at}});
-    }
-    document["as_of"] = std::move(as_of);
-  }
+  if (explained.state) document["as_of"] = documents_of(explained.state->inputs);
   if (!explained.row) return document;
   const RowExplanation& row = *explained.row;
   auto inputs = nlohmann::json::array();

@@ -139,7 +139,24 @@ std::string pretty(const std::string& text) {
   return safe;
 }
 
-void describe(Session& session, const Matter& matter) {
+/// As of what the view of an entry is: each input with the newest change taken.
+struct AsOf {
+  std::string view;
+  std::vector<ViewInputInfo> inputs;
+};
+
+std::optional<AsOf> as_of(Bucket& bucket, const Matter& matter) {
+  if (matter.view.empty()) return std::nullopt;
+  AsOf found{matter.view, {}};
+  try {
+    found.inputs = bucket.views().find(matter.view).inputs;
+  } catch (const Error& error) {
+    if (error.kind() != Kind::not_found) throw;  // nobody has kept it for long
+  }
+  return found;
+}
+
+void describe(Session& session, const Matter& matter, const std::optional<AsOf>& as_of) {
   const Time now = std::chrono::system_clock::now();
   const auto line = [&](std::string_view name, const std::string& text) {
     if (text.empty()) return;
@@ -166,6 +183,17 @@ void describe(Session& session, const Matter& matter) {
   line("retry", human_age(matter.next_retry_at, now));
   if (!matter.error_code.empty()) line("error", matter.error_code + " " + matter.error);
   line("damage", matter.damage);
+  if (as_of) {
+    std::string text = as_of->view;
+    const char* separator = ", as of ";
+    for (const ViewInputInfo& input : as_of->inputs) {
+      const Time at{std::chrono::milliseconds(input.changed_at)};
+      text +=
+          fmt::format("{}{} {} ({})", separator, input.name, input.position, human_age(at, now));
+      separator = ", ";
+    }
+    line("view", text);
+  }
   if (matter.stored && matter.effective && *matter.stored != *matter.effective) {
     line("cached", *matter.stored);
   }
@@ -195,9 +223,13 @@ int get(Session& session, const GetOptions& options) {
                                                        : *matter->effective);
     session.out().write("\n");
   } else if (session.json()) {
-    session.show(document_of(*matter, true));
+    nlohmann::json document = document_of(*matter, true);
+    if (const auto found = as_of(bucket, *matter)) {
+      document["as_of"] = documents_of(found->inputs);
+    }
+    session.show(document);
   } else {
-    describe(session, *matter);
+    describe(session, *matter, as_of(bucket, *matter));
   }
   return exit_code::ok;
 }

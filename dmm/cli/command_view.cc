@@ -31,15 +31,6 @@ Time time_of(std::int64_t unix_ms) {
 }
 
 nlohmann::json document_of(const ViewInfo& view) {
-  auto inputs = nlohmann::json::array();
-  for (const ViewInputInfo& input : view.inputs) {
-    inputs.push_back({{"name", input.name},
-                      {"description", input.description},
-                      {"rows", input.rows},
-                      {"loaded", input.loaded},
-                      {"position", input.position},
-                      {"changed_at_ms", input.changed_at}});
-  }
   return {{"name", view.name},
           {"type", view.type},
           {"key", view.key},
@@ -65,7 +56,7 @@ nlohmann::json document_of(const ViewInfo& view) {
           {"held_some", view.held_some},
           {"doubt", view.doubt},
           {"written_at_ms", view.at},
-          {"inputs", std::move(inputs)}};
+          {"inputs", documents_of(view.inputs)}};
 }
 
 std::string state_of(const ViewInfo& view) {

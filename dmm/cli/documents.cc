@@ -60,6 +60,19 @@ nlohmann::json document_of(const Refused& refused) {
           {"at", rfc3339(refused.at)}};
 }
 
+nlohmann::json documents_of(const std::vector<ViewInputInfo>& inputs) {
+  auto documents = nlohmann::json::array();
+  for (const ViewInputInfo& input : inputs) {
+    documents.push_back({{"name", input.name},
+                         {"description", input.description},
+                         {"rows", input.rows},
+                         {"loaded", input.loaded},
+                         {"position", input.position},
+                         {"changed_at_ms", input.changed_at}});
+  }
+  return documents;
+}
+
 nlohmann::json document_of(const LastReport& report) {
   nlohmann::json document{{"kind", report.kind},
                           {"device", report.device},

@@ -4,16 +4,20 @@
 // in UTC, null where there is none.
 
 #include <string_view>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
 #include "dmm/inspect.h"
+#include "dmm/view.h"
 
 namespace dmm::cli {
 
 /// values   with the effective and the stored value; `list` does not read them unless asked.
 nlohmann::json document_of(const Matter& matter, bool values);
 nlohmann::json document_of(const Refused& refused);
+/// The inputs of a view: of each how fresh it is.
+nlohmann::json documents_of(const std::vector<ViewInputInfo>& inputs);
 nlohmann::json document_of(const LastReport& report);
 nlohmann::json document_of(const LeaseInfo& lease);
 nlohmann::json document_of(const Change& change);

@@ -25,7 +25,7 @@ void Beside::load() {
       },
       keep_);
   computation_->open({});
-  while (!computation_->inputs().loaded() || computation_->inputs().waiting()) {
+  while (!computation_->inputs().loaded()) {
     wait(Clock::now() + std::chrono::milliseconds(100));
     advance();
     if (options_.on_progress) options_.on_progress(computation_->inputs().rows());

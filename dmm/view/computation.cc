@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -32,15 +33,17 @@ Computation::Computation(const internal::Streams& streams, const View& view,
 
 Advance Computation::advance() {
   Advance advance;
-  engine::StepInput input;
-  advance.events = inputs_.take(limits::view_step_changes, input, [&](const Unreadable& document) {
-    advance.left_out.push_back({document.input + "." + document.key, document.error});
-  });
+  for (auto& [name, batch] : input_.batches) batch.clear();
+  advance.events =
+      inputs_.take(limits::view_step_changes, input_, [&](const Unreadable& document) {
+        advance.left_out.push_back({document.input + "." + document.key, document.error});
+      });
   if (advance.events.restart) return advance;
-  std::erase_if(input.batches, [](const auto& batch) { return batch.second.empty(); });
-  if (input.batches.empty()) return advance;
+  if (std::ranges::all_of(input_.batches, [](const auto& one) { return one.second.empty(); })) {
+    return advance;
+  }
   try {
-    step(input);
+    step(input_);
   } catch (const Error& error) {
     advance.failure = error.message();
     return advance;

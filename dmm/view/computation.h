@@ -65,6 +65,7 @@ class Computation {
   void note_errors(std::vector<LeftOut>& left_out) const;
 
   engine::Program program_;  // the circuit outlives whatever holds values that it made
+  engine::StepInput input_;  // kept, like the result, for the memory of their batches
   engine::StepResult result_;
   Rows rows_;
   std::uint64_t steps_ = 0;

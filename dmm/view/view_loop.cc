@@ -62,17 +62,24 @@ void ViewLoop::work(std::stop_token stop) {
       continue;
     }
     while (!stop.stop_requested() && lease_->held() && !rebuild_) turn();
+    if (stop.stop_requested()) break;
     if (lease_->held()) save_state(true);
     end_tenure();
     // What made it begin anew may still be so.
     if (rebuild_) mailbox_.run_until(Clock::now() + kTroubleDelay);
   }
+  hand_over();
+}
+
+/// Ends the work. A standby is not kept waiting while a large view is freed.
+void ViewLoop::hand_over() {
+  if (computation_ && lease_->held()) save_state(true);
   const auto writes_end = Clock::now() + limits::request_timeout;
   while ((sending_ > 0 || saving_) && Clock::now() < writes_end) {
     mailbox_.run_until(Clock::now() + milliseconds(20));
   }
   lease_->release();
-  publish_stats();
+  end_tenure();
 }
 
 /// False if the view cannot be kept now. Another keeper gets its chance if it cannot be kept here.
@@ -145,8 +152,8 @@ void ViewLoop::rebuild(const std::string& why) {
 void ViewLoop::turn() {
   const bool more = take_inputs();
   if (rebuild_) return;
-  const Inputs& inputs = computation_->inputs();
-  if (!telling_ && inputs.loaded() && !inputs.waiting()) begin_telling();
+  // What was told behind the end of the load is a change like any other.
+  if (!telling_ && computation_->inputs().loaded()) begin_telling();
   if (!failed_.empty() && Clock::now() >= retry_at_) {
     for (const std::string& id : failed_) enqueue(id);
     failed_.clear();
@@ -341,14 +348,16 @@ void ViewLoop::watch_people() {
   people_->grant(1);
   if (!gate_.limited()) return;
   statuses_ = streams_.status->read(
-      {.filter = streams_.names.status_filter(view_.type), .after = {}, .only_new = true}, *this);
+      {.filter = streams_.names.status_subject(view_.type + ".*"), .after = {}, .only_new = true},
+      *this);
   statuses_->grant(limits::read_batch);
 }
 
 void ViewLoop::on_message(transport::Message message) noexcept {
   mailbox_.post([this, message = std::move(message)] {
     const std::string key(streams_.names.status_key(message.subject));
-    if (!key.starts_with("view.")) {
+    // An identity's key has two parts, a view's three.
+    if (std::ranges::count(key, '.') == 1) {
       if (statuses_) statuses_->grant(1);
       return on_status(key, message);
     }

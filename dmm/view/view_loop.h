@@ -60,6 +60,7 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   bool try_tenure();
   void begin_tenure();
   void end_tenure();
+  void hand_over();
   void watch_people();
   void turn();
   bool take_inputs();

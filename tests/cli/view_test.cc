@@ -159,6 +159,11 @@ TEST_CASE("explain: a row names what it rests on", "[cli][view][integration]") {
   CHECK(document["view"] == "loud-players");
   CHECK(document["row"]["inputs"].size() == 2);
   CHECK(document["matter"]["view"] == "loud-players");
+  CHECK(kept.site.dmm({"get", "volume", "loud"}).out.find("loud-players, as of speaker ") !=
+        std::string::npos);
+  const json got = kept.site.dmm({"get", "volume", "loud", "-o", "json"}).document();
+  CHECK(got["as_of"].size() == 2);
+  CHECK(got["as_of"][0]["position"] != "");
   const Result absent = kept.site.dmm({"explain", "volume", "quiet"});
   CHECK(absent.code == 0);
   CHECK(absent.out.find("has no row of this id") != std::string::npos);
