@@ -254,6 +254,13 @@ void wait_state(Bucket& bucket, const char* what, const std::function<bool(const
       60s);
 }
 
+// Nothing was lost, so nothing is in doubt nor held.
+void wait_sound(Bucket& bucket) {
+  wait_state(bucket, "the view to be sound", [](const ViewInfo& view) {
+    return view.loaded && !view.doubt && view.held == 0 && view.refused == 0;
+  });
+}
+
 }  // namespace
 
 TEST_CASE("view process: a keeper that is killed in a storm is followed by one that misses nothing",
@@ -271,6 +278,7 @@ TEST_CASE("view process: a keeper that is killed in a storm is followed by one t
     storm.until_tokens(1'000);
   }
   storm.world.wait_equal();
+  wait_sound(storm.world.bucket());
   const auto again = repeated(storm.tap.tokens());
   INFO("first: " << (again.empty() ? "" : again[0].id + " " + again[0].news));
   CHECK(again.size() == 0);
@@ -296,9 +304,12 @@ TEST_CASE("view process: a warm standby takes over from a keeper that is killed 
     }
   }
   storm.world.wait_equal();
+  wait_sound(storm.world.bucket());
   CHECK(repeated(storm.tap.tokens()).size() == 0);
 }
 
+// Hidden, because it fails: a token has no fence, so what a paused keeper had still to send
+// replaces the news of the next one.
 TEST_CASE("view process: a keeper that was paused past its lease leaves the caches to the next one",
           "[.][view_process_zombie][fault][integration]") {
   Storm storm;
