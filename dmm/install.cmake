@@ -1,6 +1,6 @@
 # What `cmake --install` puts where, and how other projects find it: find_package(dmm) with the
-# targets dmm::dmm, dmm::engine, dmm::testing and dmm::postgres, and pkg-config dmm. Included from
-# the top.
+# targets dmm::dmm, dmm::engine, dmm::testing and dmm::postgres, and pkg-config dmm and dmm-postgres.
+# Included from the top.
 include(CMakePackageConfigHelpers)
 
 set(dmm_libraries dmm dmm_engine dmm_testing)
@@ -37,6 +37,16 @@ if(dmm_type STREQUAL "STATIC_LIBRARY")
 endif()
 configure_file(${CMAKE_CURRENT_LIST_DIR}/dmm.pc.in ${PROJECT_BINARY_DIR}/dmm.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/dmm.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+if(TARGET dmm_postgres)
+  set(DMM_POSTGRES_PC_REQUIRES "dmm = ${PROJECT_VERSION}")
+  if(dmm_type STREQUAL "STATIC_LIBRARY")
+    string(APPEND DMM_POSTGRES_PC_REQUIRES ", libpqxx, libpq")
+  endif()
+  configure_file(${CMAKE_CURRENT_LIST_DIR}/postgres/dmm-postgres.pc.in
+    ${PROJECT_BINARY_DIR}/dmm-postgres.pc @ONLY)
+  install(FILES ${PROJECT_BINARY_DIR}/dmm-postgres.pc
+    DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+endif()
 install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 
 # `cmake --build BUILD --target all_verify_interface_header_sets` compiles every installed header

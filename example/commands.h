@@ -48,7 +48,10 @@ struct DemoOptions {
   std::size_t players = 12;
   std::chrono::seconds timeout{60};  ///< for the whole story
   bool keep = false;                 ///< stay up behind the story, until stopped
+  std::size_t zones = 0;             ///< not 0: the story of a view of zones, instead
 };
+/// The story of players that a view joins with zones and their playlists.
+int zones_demo(const Options& options, const DemoOptions& demo_options, std::stop_token stop);
 int demo(const Options& options, const DemoOptions& demo_options, std::stop_token stop);
 
 }  // namespace example

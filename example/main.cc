@@ -171,18 +171,25 @@ void CommandLine::add_fleet() {
 }
 
 void CommandLine::add_demo() {
-  CLI::App* sub = command("demo", "Show all of it, with servers of its own",
-                          [this](std::stop_token s) { return example::demo(options, demo, s); });
-  sub->add_option("--style", demo.style, "pull or push")
-      ->check(CLI::IsMember({"pull", "push"}))
-      ->capture_default_str();
+  CLI::App* sub =
+      command("demo", "Show all of it, with servers of its own", [this](std::stop_token s) {
+        return demo.zones == 0 ? example::demo(options, demo, s) : zones_demo(options, demo, s);
+      });
+  CLI::Option* style = sub->add_option("--style", demo.style, "pull or push")
+                           ->check(CLI::IsMember({"pull", "push"}))
+                           ->capture_default_str();
   sub->add_option("--players", demo.players, "How many")
       ->check(CLI::Range(4, 1'000))
       ->capture_default_str();
   sub->add_option("--timeout", timeout_s, "Seconds in which everything has to converge")
       ->check(CLI::Range(1, 3'600))
       ->capture_default_str();
-  sub->add_flag("--keep", demo.keep, "Stay up afterwards, until Ctrl-C");
+  CLI::Option* keep = sub->add_flag("--keep", demo.keep, "Stay up afterwards, until Ctrl-C");
+  sub->add_option("--zones", demo.zones,
+                  "Instead: players in so many zones, kept by a view; a playlist is changed")
+      ->check(CLI::Range(1, 1'000))
+      ->excludes(style)
+      ->excludes(keep);
 }
 
 void CommandLine::finish() {

@@ -124,6 +124,9 @@ class State : public std::enable_shared_from_this<State> {
       lose_history(fmt::format("the stream ends at {}, but {} was read", last.value, read.value));
     }
     created_ = created;
+    // Under a steady stream there is always a message behind the last one: what was there when the
+    // consumer is made is enough.
+    if (consumer_.empty()) end_ = last;
     if (find_end_) {
       cursor_ = last;
       find_end_ = false;
@@ -276,7 +279,7 @@ class State : public std::enable_shared_from_this<State> {
     if (outstanding_ > 0) --outstanding_;
     // The server serves its pulls in their order.
     if (!pulls_.empty() && --pulls_.begin()->second == 0) pulls_.erase(pulls_.begin());
-    const bool last_one = delivery.pending == 0;
+    const bool last_one = delivery.pending == 0 || cursor_ >= end_;
     sink_->on_message(Message{std::move(message.subject), std::move(message.headers),
                               std::move(message.payload), delivery.stream_sequence,
                               delivery.stored_at});
@@ -348,6 +351,7 @@ class State : public std::enable_shared_from_this<State> {
   std::string consumer_;  ///< empty while there is none
   std::string created_;   ///< of the stream; empty until it was seen
   Sequence cursor_;
+  Sequence end_;  ///< of the stream when the consumer was asked for
   bool find_end_;
   bool caught_up_ = false;
   std::uint64_t next_in_consumer_ = 1;

@@ -32,6 +32,15 @@ execute_process(COMMAND ${PKG_CONFIG} --define-variable=prefix=${prefix} --cflag
 separate_arguments(flags UNIX_COMMAND "${flags}")
 run(${CXX} -std=c++20 ${CONSUMER}/main.cc -o ${SCRATCH}/with_pkg_config ${flags})
 run(${CMAKE_COMMAND} -E env LD_LIBRARY_PATH=${prefix}/${LIBDIR} ${SCRATCH}/with_pkg_config)
+if(EXISTS ${prefix}/${LIBDIR}/pkgconfig/dmm-postgres.pc)  # built with DMM_POSTGRES
+  execute_process(
+    COMMAND ${PKG_CONFIG} --define-variable=prefix=${prefix} --cflags --libs dmm-postgres
+    OUTPUT_VARIABLE more_flags OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+  separate_arguments(more_flags UNIX_COMMAND "${more_flags}")
+  run(${CXX} -std=c++20 -DWITH_POSTGRES ${CONSUMER}/main.cc -o ${SCRATCH}/with_dmm_postgres
+    ${more_flags})
+  run(${CMAKE_COMMAND} -E env LD_LIBRARY_PATH=${prefix}/${LIBDIR} ${SCRATCH}/with_dmm_postgres)
+endif()
 execute_process(COMMAND ${PKG_CONFIG} --modversion dmm
   OUTPUT_VARIABLE said OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
 if(NOT said STREQUAL VERSION)

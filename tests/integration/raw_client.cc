@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <fmt/format.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -10,6 +11,7 @@
 #include <cerrno>
 #include <cstring>
 #include <random>
+#include <sstream>
 #include <stdexcept>
 
 #include <nlohmann/json.hpp>
@@ -81,6 +83,47 @@ std::string RawClient::request(std::string_view subject, std::string_view payloa
       }
       return content;
     }
+  }
+}
+
+void RawClient::listen(std::string_view subjects) {
+  send(fmt::format("SUB {} 2\r\nPING\r\n", subjects));
+  while (read_line() != "PONG") {
+  }
+}
+
+std::optional<RawClient::Heard> RawClient::hear(std::chrono::milliseconds patience) {
+  for (;;) {
+    if (std::optional<Heard> heard = take_heard()) return heard;
+    pollfd waited{socket_, POLLIN, 0};
+    if (::poll(&waited, 1, static_cast<int>(patience.count())) <= 0) return std::nullopt;
+    char chunk[65'536];
+    const ssize_t n = ::recv(socket_, chunk, sizeof chunk, 0);
+    if (n <= 0) throw std::runtime_error("the server closed the connection");
+    buffer_.append(chunk, static_cast<std::size_t>(n));
+  }
+}
+
+/// A message that is whole in the buffer.
+std::optional<RawClient::Heard> RawClient::take_heard() {
+  for (;;) {
+    const std::size_t end = buffer_.find("\r\n");
+    if (end == std::string::npos) return std::nullopt;
+    std::istringstream words(buffer_.substr(0, end));
+    std::vector<std::string> line;
+    for (std::string word; words >> word;) line.push_back(std::move(word));
+    const bool with_headers = !line.empty() && line[0] == "HMSG";
+    if (line.size() < 4 || (line[0] != "MSG" && !with_headers)) {
+      if (line.size() == 1 && line[0] == "PING") send("PONG\r\n");
+      buffer_.erase(0, end + 2);
+      continue;
+    }
+    const std::size_t size = std::stoul(line.back());
+    const std::size_t headers = with_headers ? std::stoul(line[line.size() - 2]) : 0;
+    if (buffer_.size() < end + 2 + size + 2) return std::nullopt;
+    const std::string content = buffer_.substr(end + 2, size);
+    buffer_.erase(0, end + 2 + size + 2);
+    return Heard{line[1], content.substr(0, headers), content.substr(headers)};
   }
 }
 

@@ -3,7 +3,9 @@
 // A RawClient speaks the NATS protocol over a socket of its own: a client that shares no code with
 // dmm or with the library below it, to put messages where a test wants them. Used by one thread.
 
+#include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -31,7 +33,20 @@ class RawClient final {
   std::string request(std::string_view subject, std::string_view payload,
                       const Headers& headers = {});
 
+  /// What somebody published, as it went through the server: stored or not.
+  struct Heard {
+    std::string subject;
+    std::string headers;  ///< as on the wire
+    std::string payload;
+  };
+  /// From now on hear() returns what is published on these subjects. A client that listens makes
+  /// no requests.
+  void listen(std::string_view subjects);
+  /// The next message, or nothing if none came within `patience`.
+  std::optional<Heard> hear(std::chrono::milliseconds patience);
+
  private:
+  std::optional<Heard> take_heard();
   void send(std::string_view bytes);
   std::string read_line();
   std::string read_bytes(std::size_t count);

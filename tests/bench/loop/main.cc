@@ -38,7 +38,7 @@ Goal at_least(double ratio, double wanted) {
 }
 
 Goal at_most(double value, double wanted, const char* unit) {
-  return {fmt::format("<= {} {}", wanted, unit), [=] { return value <= wanted; }};
+  return {fmt::format("<= {:.3g} {}", wanted, unit), [=] { return value <= wanted; }};
 }
 
 std::string size_name(std::size_t count) {

@@ -20,13 +20,21 @@ double replay(Stage& stage, std::size_t messages, bool and_cache) {
       .count();
 }
 
+/// Until the view has compared its rows with the caches; says on the way how long it has read.
 double until_loaded(Subject& view, std::size_t objects) {
+  view.wait("to begin", 0, [](const Board& board) { return board.begun_ns != 0; });
+  const auto read = view.wait("to read all", view->begun_ns,
+                              [&](const Board& board) { return board.taken >= objects; });
   view.wait("to load", 0, [](const Board& board) { return board.loaded_ns != 0; });
   if (view->rows != objects) {
     throw std::runtime_error(
         fmt::format("no figure: the view has {} rows, not {}", view->rows.load(), objects));
   }
-  return static_cast<double>(view->loaded_ns - view->begun_ns) * 1e-9;
+  const double loaded = static_cast<double>(view->loaded_ns - view->begun_ns) * 1e-9;
+  fmt::print(stderr,
+             "  loaded in {:.2f} s, of which {:.2f} s until all reports were in the engine\n",
+             loaded, read.count());
+  return loaded;
 }
 
 void cold(Stage& stage, const Fleet& fleet, Start& start) {
