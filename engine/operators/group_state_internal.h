@@ -44,8 +44,9 @@ class GroupLogic {
  public:
   explicit GroupLogic(const GroupSpec& spec);
 
-  /// Adds a member. returns false on overflow; the group is unchanged then.
-  [[nodiscard]] bool fold(GroupCell& group, Scope& scope, const Value& value, ValueRef document,
+  /// Adds a member; `row` holds its document. returns false on overflow; the group is unchanged
+  /// then.
+  [[nodiscard]] bool fold(GroupCell& group, Scope& scope, const Value& value, const Row& row,
                           Weight weight);
   /// The two parts of fold(): the value with its folds, and the document.
   [[nodiscard]] bool fold_member(GroupCell& group, Scope& scope, const Value& value, Weight weight);

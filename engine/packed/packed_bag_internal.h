@@ -49,7 +49,12 @@ class PackedBag {
   }
 
  private:
-  using Chunks = std::vector<Chunk*>;
+  /// The chunks of a large bag, and for each a number that is not behind its rows (see chunk_for):
+  /// a row is looked for among these, which lie together, and not in the memory of every chunk.
+  struct Chunks {
+    std::vector<Chunk*> chunks;
+    std::vector<std::uint64_t> heads;  // that of the first chunk is 0
+  };
   static constexpr std::uint32_t kRowsMax = 128;  // of a chunk
 
   // The lowest bit tells a list from a chunk.
@@ -58,11 +63,11 @@ class PackedBag {
     return *reinterpret_cast<Chunks*>(reinterpret_cast<std::uintptr_t>(chunk_) - 1);
   }
   std::span<Chunk* const> chunks() const noexcept {
-    if (many()) return list();
+    if (many()) return list().chunks;
     return {&chunk_, chunk_ == nullptr ? std::size_t{0} : std::size_t{1}};
   }
   std::size_t chunk_for(RowStore& store) const;
-  Chunk*& slot(std::size_t index) noexcept { return many() ? list()[index] : chunk_; }
+  Chunk*& slot(std::size_t index) noexcept { return many() ? list().chunks[index] : chunk_; }
   void split(RowStore& store, std::size_t index);
   void drop(std::size_t index);
 

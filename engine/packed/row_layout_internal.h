@@ -164,26 +164,28 @@ class LayoutSet {
  private:
   struct Known {
     RowTree tree;
-    std::vector<ColumnClasses> widest;  // of all layouts made so far
-    std::vector<std::uint16_t> layouts;
+    std::vector<ColumnClasses> widest;                             // of all layouts made so far
+    std::vector<std::pair<std::uint64_t, std::uint16_t>> layouts;  // by sum of what they hold
   };
   static constexpr std::size_t kTreesMax = 64;
   static constexpr std::size_t kLayoutsMax = 256;  // of a tree, before new ones are made wide
 
   const RowLayout& find_or_make(std::uint16_t tree, std::uint8_t weight_bytes);
-  const RowLayout* find(const Known& known, std::uint8_t weight_bytes) const noexcept;
+  const RowLayout* find(const Known& known, std::uint64_t sum, std::uint8_t weight_bytes) const;
 
   std::size_t payload_bytes_;
   std::vector<std::unique_ptr<Known>> trees_;
   std::vector<std::unique_ptr<RowLayout>> layouts_;
   std::vector<ColumnClasses> wanted_;
   std::uint16_t last_ = 0;
-  // The layout that narrowest() gave last for classes of this sum; few sums are in use at a time.
+  // The layouts that narrowest() gave last, by a sum of what was asked; few are in use at a time.
   struct Narrow {
-    std::uint64_t sum = 0;
+    std::uint16_t tree = 0;
+    std::uint8_t weight_bytes = 0;
+    std::vector<ColumnClasses> classes;
     const RowLayout* layout = nullptr;
   };
-  std::array<Narrow, 8> narrow_{};
+  std::array<Narrow, 64> narrow_{};
 };
 
 }  // namespace dmm::engine::internal
