@@ -135,7 +135,9 @@ class Group final : public Operator {
     Held group(*this, first.key, order_.hash(applied_));
     Outcome before{group.cell.count > 0};
     if (before.exists) row_of(first.key, group.cell, context.scope, before);
+    constexpr std::size_t kAhead = 4;
     for (; applied_ < end; ++applied_) {
+      if (applied_ + kAhead < end) logic_.prefetch(group.cell, member(applied_ + kAhead).value);
       const Member& next = member(applied_);
       if (!logic_.fold(group.cell, context.scope, next.value, *next.row, next.weight)) return false;
     }

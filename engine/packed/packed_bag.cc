@@ -9,7 +9,7 @@ namespace {
 
 // A number that is never larger for a row that comes earlier in the canonical order; equal ones say
 // nothing. Numbers by value, strings by their first bytes, lists by their first element.
-std::uint64_t order_head(ValueRef row) {
+std::uint64_t order_head(ValueRef row) noexcept {
   constexpr int kRankBits = 3;
   std::uint64_t rank = 0;
   std::uint64_t content = 0;
@@ -78,6 +78,13 @@ std::size_t PackedBag::chunk_for(RowStore& store) const {
     (store.order_to_first(*all.chunks[middle]) >= 0 ? low : high) = middle;
   }
   return low;
+}
+
+void PackedBag::prefetch(ValueRef row) const noexcept {
+  if (!many()) return;
+  const std::size_t index = last_up_to(list().heads, order_head(row));
+  const auto* lines = reinterpret_cast<const std::byte*>(list().chunks[index]);
+  for (int line = 0; line < 8; ++line) __builtin_prefetch(lines + 64 * line);
 }
 
 bool PackedBag::add(RowStore& store, Weight weight, Weight& before) {

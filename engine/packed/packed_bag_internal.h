@@ -43,10 +43,8 @@ class PackedBag {
       for (std::uint32_t i = (*chunk)->count; i-- > 0;)
         if (!visit(store.at(**chunk, i))) return;
   }
-  /// Brings the memory of a small bag near.
-  void prefetch() const noexcept {
-    if (!many()) __builtin_prefetch(chunk_);
-  }
+  /// Brings the memory near that add() will read for a row of a large bag.
+  void prefetch(ValueRef row) const noexcept;
 
  private:
   /// The chunks of a large bag, and for each a number that is not behind its rows (see chunk_for):

@@ -196,7 +196,8 @@ RowLayout::RowLayout(Name name, const RowTree& tree, std::span<const ColumnClass
     Column column = Column::of(seen);
     column.offset = static_cast<std::uint32_t>(row_bytes_);
     row_bytes_ += column.width + (column.nullable ? 1U : 0U);
-    flat_ = flat_ && column.type != Column::Type::string && column.type != Column::Type::any;
+    if (column.type == Column::Type::string || column.type == Column::Type::any)
+      references_.push_back(static_cast<std::uint32_t>(columns_.size()));
     columns_.push_back(column);
   }
   stride_ = row_bytes_ + weight_bytes + payload_bytes;
@@ -295,17 +296,23 @@ std::uint32_t RowLayout::hash(const std::uint8_t* record) const noexcept {
   return hash_of(*tree_, record, leaf);
 }
 
+// Bytes between references compare as the leaves do.
 int RowLayout::compare_leaves(const std::uint8_t* a, const std::uint8_t* b) const noexcept {
-  for (const Column& column : columns_)
+  std::size_t from = 0;
+  for (const std::uint32_t index : references_) {
+    const Column& column = columns_[index];
+    if (const int order = std::memcmp(a + from, b + from, column.offset - from); order != 0)
+      return order;
     if (const int order = engine::compare(decode(column, a), decode(column, b)); order != 0)
       return order;
-  return 0;
+    from = column.offset + column.width + (column.nullable ? 1U : 0U);
+  }
+  return std::memcmp(a + from, b + from, row_bytes_ - from);
 }
 
 void RowLayout::count(const std::uint8_t* record, bool retain) const noexcept {
-  for (const Column& column : columns_) {
-    if (column.type != Column::Type::string && column.type != Column::Type::any) continue;
-    const ValueRef held = decode(column, record);
+  for (const std::uint32_t index : references_) {
+    const ValueRef held = decode(columns_[index], record);
     if (retain)
       Value(held).release_ref();
     else

@@ -83,7 +83,7 @@ class RowLayout {
   std::size_t row_bytes() const noexcept { return row_bytes_; }
   std::size_t stride() const noexcept { return stride_; }
   std::uint8_t weight_bytes() const noexcept { return weight_bytes_; }
-  bool flat() const noexcept { return flat_; }
+  bool flat() const noexcept { return references_.empty(); }
 
   bool fits(std::span<const ColumnClasses> classes) const noexcept {
     for (std::size_t i = 0; i < classes.size(); ++i)
@@ -100,7 +100,7 @@ class RowLayout {
   std::uint32_t hash(const std::uint8_t* record) const noexcept;
   /// Canonical order of two records of this layout.
   int compare(const std::uint8_t* a, const std::uint8_t* b) const noexcept {
-    return flat_ ? std::memcmp(a, b, row_bytes_) : compare_leaves(a, b);
+    return flat() ? std::memcmp(a, b, row_bytes_) : compare_leaves(a, b);
   }
 
   /// Whether a weight can be stored; 1 needs no bytes.
@@ -115,10 +115,10 @@ class RowLayout {
 
   /// Takes, or gives back, a reference to each shared value of a record.
   void retain(const std::uint8_t* record) const noexcept {
-    if (!flat_) count(record, true);
+    if (!flat()) count(record, true);
   }
   void release(const std::uint8_t* record) const noexcept {
-    if (!flat_) count(record, false);
+    if (!flat()) count(record, false);
   }
 
  private:
@@ -131,11 +131,11 @@ class RowLayout {
 
   const RowTree* tree_;
   std::vector<Column> columns_;
+  std::vector<std::uint32_t> references_;  // those of strings and of anything
   std::size_t row_bytes_ = 0;
   std::size_t stride_ = 0;
   Name name_;
   std::uint8_t weight_bytes_;
-  bool flat_ = true;
 };
 
 /// All makes and layouts that the rows of one store have shown.
