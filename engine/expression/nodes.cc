@@ -74,7 +74,7 @@ bool PathNode::read(const Path& path, Scope& scope, Value& out) {
 }
 
 bool PathNode::peek(Scope& scope, ValueRef& out, Value& kept) const {
-  if (!path_.is_plain() || path_.of_subject()) return Expression::peek(scope, out, kept);
+  if (!direct_) return Expression::peek(scope, out, kept);
   return path_.find(scope.document(), out) || scope.fail_missing(path_.text());
 }
 
@@ -211,12 +211,13 @@ bool WrittenFilterNode::eval(Scope& scope, Value& out) const {
     }
   } clear{*this};
   const std::size_t width = shape_->size();
-  parts_.resize(items_.size());
-  for (std::size_t i = 0; i < items_.size(); ++i) {
+  parts_.reserve(items_.size());
+  for (const ExpressionPtr& item : items_) {
     Value kept;
-    if (!items_[i]->peek(scope, parts_[i], kept)) return false;
-    if (parts_[i].kind == Kind::real) parts_[i] = Value(parts_[i]).canonical();
-    if (internal::counted(kept.kind())) kept_.push_back(std::move(kept));
+    ValueRef part;
+    if (!item->peek(scope, part, kept)) return false;
+    parts_.push_back(part.kind == Kind::real ? Value(part).canonical().ref() : part);
+    if (counted(kept.kind())) kept_.push_back(std::move(kept));
   }
   std::vector<Value> chosen;
   for (std::size_t first = 0; first < items_.size(); first += width) {
@@ -224,8 +225,9 @@ bool WrittenFilterNode::eval(Scope& scope, Value& out) const {
     scope.set_parts(parts);
     Value kept;
     ValueRef value;
-    bool truth;
-    if (!condition_->peek(scope, value, kept) || !to_bool(scope, value, truth)) return false;
+    if (!condition_->peek(scope, value, kept)) return false;
+    bool truth = value.is_true();
+    if (value.kind != Kind::boolean && !to_bool(scope, value, truth)) return false;
     if (truth)
       chosen.push_back(Value::object_of(*shape_, [&](std::size_t i) { return Value(parts[i]); }));
   }

@@ -33,7 +33,8 @@ class ConstantNode final : public Expression {
 
 class PathNode final : public Expression {
  public:
-  explicit PathNode(Path path) : path_(std::move(path)) {}
+  explicit PathNode(Path path)
+      : path_(std::move(path)), direct_(path_.is_plain() && !path_.of_subject()) {}
   bool eval(Scope& scope, Value& out) const override { return read(path_, scope, out); }
   bool peek(Scope& scope, ValueRef& out, Value& kept) const override;
   const Path* as_path() const noexcept override { return &path_; }
@@ -41,6 +42,7 @@ class PathNode final : public Expression {
 
  private:
   Path path_;
+  bool direct_;  // plain members of the document: to be borrowed where they stand
 };
 
 class CallNode final : public Expression {
