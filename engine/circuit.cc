@@ -210,6 +210,28 @@ const Batch* gather(const std::vector<std::size_t>& sources, const Slots& slots,
   return &joined;
 }
 
+bool cancel(const Row& a, const Row& b) noexcept {
+  Weight sum;
+  return add_weights(a.weight, b.weight, sum) && sum == 0 && equal(a.value, b.value);
+}
+
+// The batch without neighbours that cancel each other: what a caller says of a document that was
+// written again as it was. No operator then looks at them. O(rows), and as much of two documents as
+// they have in common.
+const Batch& without_unchanged(const Batch& batch, Batch& buffer) {
+  std::size_t i = 1;
+  while (i < batch.size() && !cancel(batch[i - 1], batch[i])) ++i;
+  if (i >= batch.size()) return batch;
+  buffer.assign(batch.begin(), batch.begin() + static_cast<std::ptrdiff_t>(i));
+  for (; i < batch.size(); ++i) {
+    if (!buffer.empty() && cancel(buffer.back(), batch[i]))
+      buffer.pop_back();
+    else
+      buffer.push_back(batch[i]);
+  }
+  return buffer;
+}
+
 }  // namespace
 
 void Circuit::run_node(std::size_t index, StepContext& context, bool& ok) {
@@ -244,10 +266,11 @@ bool Circuit::step(const StepInput& input, StepResult& result) {
     }
   }
   for (const auto& [name, batch] : input.batches) {
-    const std::size_t node = inputs_.find(name)->second;
-    if (batch.empty()) continue;
-    runtime_->slots[node].result = &batch;
-    runtime_->wake(runtime_->slots[node].rank);
+    Runtime::Slot& slot = runtime_->slots[inputs_.find(name)->second];
+    const Batch& changed = without_unchanged(batch, slot.out);
+    if (changed.empty()) continue;
+    slot.result = &changed;
+    runtime_->wake(slot.rank);
   }
   for (const std::size_t node : runtime_->self_starting)
     if (nodes_[node].op->wants_step()) runtime_->wake(runtime_->slots[node].rank);
@@ -307,7 +330,10 @@ void Circuit::finish(bool ok, StepContext& context, StepResult& result) {
     clear_buffer(runtime_->slots[node].out);
     for (Batch& joined : runtime_->slots[node].joined) clear_buffer(joined);
   }
-  for (const auto& [name, node] : inputs_) runtime_->slots[node].result = nullptr;
+  for (const auto& [name, node] : inputs_) {
+    runtime_->slots[node].result = nullptr;
+    clear_buffer(runtime_->slots[node].out);
+  }
   runtime_->ran.clear();
 }
 

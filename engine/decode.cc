@@ -3,6 +3,7 @@
 #include <simdjson.h>
 
 #include <algorithm>
+#include <array>
 #include <unordered_map>
 
 #include "engine/hash.h"
@@ -43,6 +44,18 @@ struct Decoder::State {
   std::string reason;
   std::unordered_multimap<std::uint64_t, std::unique_ptr<Layout>> layouts;
   std::vector<std::string_view> keys;
+  // The layout met last for objects of this size in this place: most likely that of the next one.
+  struct Guess {
+    const Fields* fields = nullptr;
+    std::size_t size = 0;
+    const Layout* layout = nullptr;
+  };
+  std::array<Guess, 16> guesses;
+  std::vector<Value> members;  // of the objects in hand, an inner one behind the outer ones
+
+  Guess& guess(const Fields* wanted, std::size_t size) {
+    return guesses[mix(reinterpret_cast<std::uint64_t>(wanted), size) % guesses.size()];
+  }
 
   bool fail(std::string_view why) {
     reason = why;
@@ -52,6 +65,8 @@ struct Decoder::State {
   bool build(element from, const Fields* wanted, Value& out);
   bool build_list(const simdjson::dom::array& from, const Fields* wanted, Value& out);
   bool build_object(const simdjson::dom::object& from, const Fields* wanted, Value& out);
+  bool build_members(const simdjson::dom::object& from, const Layout& layout, Value& out,
+                     bool& fits);
   const Layout* layout_of(const simdjson::dom::object& from, const Fields* wanted);
 };
 
@@ -101,19 +116,42 @@ bool Decoder::State::build_list(const simdjson::dom::array& from, const Fields*,
 
 bool Decoder::State::build_object(const simdjson::dom::object& from, const Fields* wanted,
                                   Value& out) {
+  const std::size_t size = from.size();
+  bool fits;
+  if (const Guess& known = guess(wanted, size); known.fields == wanted && known.size == size) {
+    const bool built = build_members(from, *known.layout, out, fits);
+    if (built || fits) return built;
+  }
   const Layout* layout = layout_of(from, wanted);
   if (layout == nullptr) return false;
-  std::vector<Value> values(layout->shape->size());
+  guess(wanted, size) = {wanted, size, layout};
+  return build_members(from, *layout, out, fits);
+}
+
+// Sets `fits` to false, and returns false, when the object has other keys than the layout.
+bool Decoder::State::build_members(const simdjson::dom::object& from, const Layout& layout,
+                                   Value& out, bool& fits) {
+  static const Fields kAll = Fields::all();
+  struct Frame {
+    std::vector<Value>& values;
+    std::size_t base;
+    ~Frame() { values.resize(base); }
+  } frame{members, members.size()};
+  members.resize(frame.base + layout.shape->size());
   std::size_t i = 0;
   for (const auto member : from) {
+    fits = i < layout.keys.size() && member.key == layout.keys[i];
+    if (!fits) return false;
     Value value;
-    static const Fields kAll = Fields::all();
-    const bool kept = layout->slots[i] >= 0;
-    if (!build(member.value, kept ? layout->below[i] : &kAll, value)) return false;
-    if (kept) values[static_cast<std::size_t>(layout->slots[i])] = std::move(value);
+    const std::int32_t slot = layout.slots[i];
+    if (!build(member.value, slot >= 0 ? layout.below[i] : &kAll, value)) return false;
+    if (slot >= 0) members[frame.base + static_cast<std::size_t>(slot)] = std::move(value);
     ++i;
   }
-  out = Value::object(*layout->shape, values);
+  fits = i == layout.keys.size();
+  if (!fits) return false;
+  out = Value::object_of(*layout.shape,
+                         [&](std::size_t at) { return std::move(members[frame.base + at]); });
   return true;
 }
 
@@ -164,7 +202,10 @@ bool Decoder::decode(std::string_view text, Value& out, std::string& error) {
             std::to_string(state.limits.bytes_max);
     return false;
   }
-  if (state.layouts.size() > limits::kShapesMax) state.layouts.clear();
+  if (state.layouts.size() > limits::kShapesMax) {
+    state.layouts.clear();
+    state.guesses.fill({});
+  }
   state.buffer.assign(text);
   state.buffer.append(simdjson::SIMDJSON_PADDING, '\0');
   if (state.parser.capacity() < text.size() || state.parser.max_depth() != state.limits.depth_max) {

@@ -277,7 +277,7 @@ int compare(ValueRef a, ValueRef b) noexcept {
   return 0;
 }
 
-bool equal(ValueRef a, ValueRef b) noexcept {
+bool internal::equal_content(ValueRef a, ValueRef b) noexcept {
   if (a.kind != b.kind) return rank(a.kind) == rank(b.kind) && compare(a, b) == 0;
   if (a.bits == b.bits) return true;
   if (a.kind == Kind::real) return a.as_double() == b.as_double();
@@ -294,7 +294,7 @@ bool equal(ValueRef a, ValueRef b) noexcept {
   return true;
 }
 
-std::uint32_t hash(ValueRef value) noexcept {
+std::uint32_t internal::hash_content(ValueRef value) noexcept {
   switch (value.kind) {
     case Kind::null:
       return 0x9E3779B9U;
@@ -310,7 +310,6 @@ std::uint32_t hash(ValueRef value) noexcept {
       break;
   }
   auto* node = reinterpret_cast<Node*>(value.bits);
-  if (node->hash != 0) return node->hash;
   if (value.kind == Kind::string) return node->hash = fold(hash_bytes(value.as_string()));
   internal::PartsHash parts(value.kind == Kind::object ? &value.shape() : nullptr);
   for (std::size_t i = 0, n = value.size(); i < n; ++i) parts.add(hash(value.at(i)));
@@ -322,29 +321,19 @@ std::uint32_t internal::PartsHash::result() const noexcept {
 }
 
 std::string number_text(double value) {
-  char buffer[40];
-  const auto end =
-      std::to_chars(buffer, buffer + sizeof buffer, value, std::chars_format::scientific);
-  std::string_view text(buffer, static_cast<std::size_t>(end.ptr - buffer));
-  const std::size_t e = text.find('e');
-  int exponent = 0;
-  const char* first = text.data() + e + (text[e + 1] == '+' ? 2 : 1);
-  std::from_chars(first, text.data() + text.size(), exponent);
-  std::string digits(text.substr(0, e));
-  if (exponent < -6 || exponent >= 21)
-    return digits + (exponent < 0 ? "e" : "e+") + std::to_string(exponent);
-  if (exponent < 16) {
-    char fixed[64];
-    const auto fixed_end =
-        std::to_chars(fixed, fixed + sizeof fixed, value, std::chars_format::fixed);
-    return std::string(fixed, fixed_end.ptr);
-  }
-  // The shortest digits, filled up: printing all digits of a large double would say more than it
-  // knows.
-  if (const std::size_t point = digits.find('.'); point != std::string::npos)
-    digits.erase(point, 1);
-  digits.append(static_cast<std::size_t>(exponent) + (value < 0 ? 2 : 1) - digits.size(), '0');
-  return digits;
+  // Whatever is an integer reads as the integer that it equals, digit by digit.
+  if (is_integral(value)) return std::to_string(static_cast<std::int64_t>(value));
+  char buffer[64];
+  const auto write = [&](std::chars_format format) {
+    return std::string(buffer, std::to_chars(buffer, buffer + sizeof buffer, value, format).ptr);
+  };
+  const double size = std::abs(value);
+  if (size >= 1e-6 && size < 0x1p63) return write(std::chars_format::fixed);
+  std::string text = write(std::chars_format::scientific);
+  // "1e-07" is "1e-7" here.
+  const std::size_t digits = text.find('e') + 2;
+  text.erase(digits, text.find_first_not_of('0', digits) - digits);
+  return text;
 }
 
 void append_text(ValueRef value, std::string& out) {

@@ -283,19 +283,35 @@ class ObjectBuilder {
 /// The canonical order: null < booleans < numbers < strings (bytes) < lists < objects. Numbers
 /// compare by exact value; lists element by element; objects as sorted lists of key and value.
 int compare(ValueRef a, ValueRef b) noexcept;
-bool equal(ValueRef a, ValueRef b) noexcept;
+namespace internal {
+bool equal_content(ValueRef a, ValueRef b) noexcept;
+std::uint32_t hash_content(ValueRef value) noexcept;
+}  // namespace internal
+inline bool equal(ValueRef a, ValueRef b) noexcept {
+  if (a.kind == b.kind) {
+    if (a.bits == b.bits) return true;
+    if (a.kind <= Kind::integer) return false;
+  }
+  return internal::equal_content(a, b);
+}
 inline bool operator==(const Value& a, const Value& b) noexcept {
   return equal(a, b);
 }
 
 /// 32 bits, never 0; equal values have equal hashes. Cached in strings, lists and objects. The
 /// identity of a value is never decided by the hash alone.
-std::uint32_t hash(ValueRef value) noexcept;
+inline std::uint32_t hash(ValueRef value) noexcept {
+  if (internal::counted(value.kind))
+    if (const auto known = reinterpret_cast<const internal::Node*>(value.bits)->hash; known != 0)
+      return known;
+  return internal::hash_content(value);
+}
 
 /// Canonical JSON text: sorted keys, no white space, shortest numbers that read back the same.
 std::string to_text(ValueRef value);
 void append_text(ValueRef value, std::string& out);
-/// The shortest decimal text of a finite double; exponent form below 1e-6 and from 1e21.
+/// The shortest decimal text of a finite double that reads back as it: an integer within int64 in
+/// all its digits, exponent form below 1e-6 and beyond int64.
 std::string number_text(double value);
 
 /// Order of canonical JSON texts, byte by byte: what `@lexmin` and `@lexmax` compare by.

@@ -205,50 +205,14 @@ bool random(Scope& scope, Arguments arguments, Value& out) {
   return finite(scope, low + (arguments[1]->as_double() - low) * unit, out);
 }
 
-template <int (*Pick)(int)>
-bool compared(Scope& scope, Arguments arguments, Value& out) {
-  int order;
-  if (!ordered(scope, arguments[0], arguments[1], order)) return false;
-  out = Value::boolean(Pick(order) != 0);
-  return true;
-}
-int less(int order) {
-  return order < 0;
-}
-int less_equal(int order) {
-  return order <= 0;
-}
-int greater(int order) {
-  return order > 0;
-}
-int greater_equal(int order) {
-  return order >= 0;
-}
-
 constexpr Builtin kBuiltins[] = {
-    {"@add", 0, -1, add},
-    {"@sum", 0, -1, sum},
-    {"@mul", 0, -1, multiply},
-    {"@sub", 2, 2, subtract},
-    {"@div", 2, 2, divide},
-    {"@mod", 2, 2, modulo},
-    {"@neg", 1, 1, negate},
-    {"@abs", 1, 1, absolute},
-    {"@floor", 1, 1, floor_of},
-    {"@ceil", 1, 1, ceil_of},
-    {"@min", 0, -1, minimum},
-    {"@max", 0, -1, maximum},
-    {"@avg", 0, -1, mean},
-    {"@lexmin", 0, -1, lexmin},
-    {"@lexmax", 0, -1, lexmax},
-    {"@int", 1, 1, as_int},
-    {"@float", 1, 1, as_float},
-    {"@sqlbool", 1, 1, as_bool},
+    {"@add", 0, -1, add},     {"@sum", 0, -1, sum},       {"@mul", 0, -1, multiply},
+    {"@sub", 2, 2, subtract}, {"@div", 2, 2, divide},     {"@mod", 2, 2, modulo},
+    {"@neg", 1, 1, negate},   {"@abs", 1, 1, absolute},   {"@floor", 1, 1, floor_of},
+    {"@ceil", 1, 1, ceil_of}, {"@min", 0, -1, minimum},   {"@max", 0, -1, maximum},
+    {"@avg", 0, -1, mean},    {"@lexmin", 0, -1, lexmin}, {"@lexmax", 0, -1, lexmax},
+    {"@int", 1, 1, as_int},   {"@float", 1, 1, as_float}, {"@sqlbool", 1, 1, as_bool},
     {"@rnd", 2, 2, random},
-    {"@lt", 2, 2, compared<less>},
-    {"@lte", 2, 2, compared<less_equal>},
-    {"@gt", 2, 2, compared<greater>},
-    {"@gte", 2, 2, compared<greater_equal>},
 };
 
 }  // namespace

@@ -1,4 +1,6 @@
+#include <algorithm>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "engine/error.h"
 #include "engine/expression/coerce_internal.h"
@@ -36,6 +38,8 @@ class Compiler {
   ExpressionPtr dispatch(const json& source) {
     if (source.is_string()) {
       const auto& text = source.get_ref<const std::string&>();
+      if (parts_ != nullptr && text.starts_with("$$"))
+        return std::make_shared<PartNode>(static_cast<std::size_t>(part(*parts_, text)));
       if (Path::is_path(text)) return std::make_shared<PathNode>(Path::parse(text));
       return constant(from_json(source));
     }
@@ -120,6 +124,10 @@ class Compiler {
         {"@definedOr", &Compiler::defined_or},
         {"@eq", &Compiler::equality},
         {"@neq", &Compiler::equality},
+        {"@lt", &Compiler::order},
+        {"@lte", &Compiler::order},
+        {"@gt", &Compiler::order},
+        {"@gte", &Compiler::order},
         {"@map", &Compiler::each},
         {"@filter", &Compiler::each},
         {"@sortBy", &Compiler::sort},
@@ -224,10 +232,59 @@ class Compiler {
     Expressions parts = arguments(name, argument, 2, 2);
     return std::make_shared<EqualNode>(parts[0], parts[1], name == "@eq");
   }
+  ExpressionPtr order(const std::string& name, const json& argument) {
+    Expressions parts = arguments(name, argument, 2, 2);
+    return std::make_shared<OrderNode>(parts[0], parts[1], name.starts_with("@lt"),
+                                       name.ends_with("te"));
+  }
   ExpressionPtr each(const std::string& name, const json& argument) {
     Expressions parts = arguments(name, argument, 2, 2);
+    if (name == "@filter")
+      if (ExpressionPtr written = written_filter(argument[0], *parts[1])) return written;
     return std::make_shared<EachNode>(parts[0], parts[1], name == "@filter");
   }
+  // See WrittenFilterNode; null when the list or the condition is of another make.
+  ExpressionPtr written_filter(const json& condition, const Expression& list) {
+    const Shape* shape = nullptr;
+    Expressions all;
+    for (const ExpressionPtr& item : list.as_list()) {
+      std::span<const ExpressionPtr> members;
+      const Shape* made = item->as_object(members);
+      if (made == nullptr || (shape != nullptr && !shape->same_keys(*made))) return nullptr;
+      shape = made;
+      all.insert(all.end(), members.begin(), members.end());
+    }
+    if (all.empty() || !reads_parts_only(condition, *shape)) return nullptr;
+    parts_ = shape;
+    ExpressionPtr compiled = compile(condition);
+    parts_ = nullptr;
+    return std::make_shared<WrittenFilterNode>(ShapePtr::share(*shape), std::move(all),
+                                               std::move(compiled));
+  }
+
+  // The member of the subject that a path names, or -1.
+  static std::int32_t part(const Shape& shape, const std::string& text) {
+    const Path path = Path::parse(text);
+    const auto names = path.members();
+    return names && names->size() == 1 ? shape.find(names->front()) : -1;
+  }
+
+  // True when the condition is made of operators that compile their arguments as they stand, and
+  // reads nothing of the subject but these members.
+  static bool reads_parts_only(const json& condition, const Shape& shape) {
+    static const std::set<std::string, std::less<>> kTransparent = {
+        "@eq", "@neq", "@lt", "@lte", "@gt", "@gte", "@and", "@or", "@not", "@isnil"};
+    if (condition.is_string()) {
+      const auto& text = condition.get_ref<const std::string&>();
+      return !text.starts_with("$$") || (Path::is_path(text) && part(shape, text) >= 0);
+    }
+    if (!condition.is_structured()) return true;
+    if (condition.is_object())
+      if (condition.size() != 1 || !kTransparent.contains(condition.begin().key())) return false;
+    return std::all_of(condition.begin(), condition.end(),
+                       [&](const json& below) { return reads_parts_only(below, shape); });
+  }
+
   ExpressionPtr sort(const std::string& name, const json& argument) {
     Expressions parts = arguments(name, argument, 2, 2);
     return std::make_shared<SortNode>(parts[0], parts[1]);
@@ -247,6 +304,7 @@ class Compiler {
 
   const HostFunctions* functions_;
   std::size_t depth_ = 0;
+  const Shape* parts_ = nullptr;  // of the object whose members `$$` names, in written_filter
 };
 
 }  // namespace

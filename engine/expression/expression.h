@@ -39,6 +39,7 @@ class Scope {
     has_subject_ = false;
     draws_ = 0;
     failure_.type = Failure::Type::none;
+    if (!replaced_.empty()) replaced_.clear();
   }
   ValueRef document() const noexcept { return document_; }
   ValueRef subject() const noexcept { return subject_; }
@@ -47,15 +48,13 @@ class Scope {
     subject_ = subject;
     has_subject_ = has;
   }
-  /// Replaces the document (`@setField`): the scope keeps the new one alive.
-  void replace_document(Value document) noexcept {
-    owned_document_ = std::move(document);
-    document_ = owned_document_;
-  }
-  void replace_subject(Value subject) noexcept {
-    owned_subject_ = std::move(subject);
-    subject_ = owned_subject_;
-  }
+  /// Replaces the document (`@setField`): the scope keeps the new one alive, and those before it,
+  /// parts of which may have been peeked at, until reset().
+  void replace_document(Value document) { document_ = replaced_.emplace_back(std::move(document)); }
+  void replace_subject(Value subject) { subject_ = replaced_.emplace_back(std::move(subject)); }
+  /// What a condition on parts of an object that is not made yet reads.
+  std::span<const ValueRef> parts() const noexcept { return parts_; }
+  void set_parts(std::span<const ValueRef> parts) noexcept { parts_ = parts; }
   const StepTime& time() const noexcept { return *time_; }
   std::uint64_t next_draw() noexcept { return ++draws_; }
 
@@ -77,8 +76,8 @@ class Scope {
   ValueRef document_;
   ValueRef subject_;
   bool has_subject_ = false;
-  Value owned_document_;
-  Value owned_subject_;
+  std::span<const ValueRef> parts_;
+  std::vector<Value> replaced_;
   std::uint64_t draws_ = 0;
   Failure failure_;
 };
@@ -89,6 +88,13 @@ class Expression {
   virtual ~Expression() = default;
   /// returns false when it cannot be evaluated; the scope's failure says why. Does not throw.
   virtual bool eval(Scope& scope, Value& out) const = 0;
+  /// As eval(), but a value that stands somewhere else is only borrowed: `out` is valid as long as
+  /// `kept` and what the scope shows live. Saves counting references and making values.
+  virtual bool peek(Scope& scope, ValueRef& out, Value& kept) const {
+    if (!eval(scope, kept)) return false;
+    out = kept;
+    return true;
+  }
   /// The path and nothing else, when the expression is one.
   virtual const class Path* as_path() const noexcept { return nullptr; }
   /// The value, when it is the same for every document.
@@ -98,6 +104,8 @@ class Expression {
       std::span<const std::shared_ptr<const Expression>>& /*members*/) const noexcept {
     return nullptr;
   }
+  /// The expression of each item, when it makes a list of such; else nothing.
+  virtual std::span<const std::shared_ptr<const Expression>> as_list() const noexcept { return {}; }
 };
 using ExpressionPtr = std::shared_ptr<const Expression>;
 

@@ -73,6 +73,11 @@ bool PathNode::read(const Path& path, Scope& scope, Value& out) {
   return path.get(scope.subject(), out) || scope.fail_missing(path.text());
 }
 
+bool PathNode::peek(Scope& scope, ValueRef& out, Value& kept) const {
+  if (!direct_) return Expression::peek(scope, out, kept);
+  return path_.find(scope.document(), out) || scope.fail_missing(path_.text());
+}
+
 bool CallNode::eval(Scope& scope, Value& out) const {
   Evaluated arguments;
   return arguments.eval(arguments_, scope) && builtin_.function(scope, arguments.values(), out);
@@ -86,18 +91,33 @@ bool HostNode::eval(Scope& scope, Value& out) const {
 }
 
 bool EqualNode::eval(Scope& scope, Value& out) const {
-  Value a;
-  Value b;
-  if (!a_->eval(scope, a) || !b_->eval(scope, b)) return false;
+  Value kept_a;
+  Value kept_b;
+  ValueRef a;
+  ValueRef b;
+  if (!a_->peek(scope, a, kept_a) || !b_->peek(scope, b, kept_b)) return false;
   out = Value::boolean(equal(a, b) == wanted_);
+  return true;
+}
+
+bool OrderNode::eval(Scope& scope, Value& out) const {
+  Value kept_a;
+  Value kept_b;
+  ValueRef a;
+  ValueRef b;
+  int order;
+  if (!a_->peek(scope, a, kept_a) || !b_->peek(scope, b, kept_b) || !ordered(scope, a, b, order))
+    return false;
+  out = Value::boolean(order == 0 ? equal_ : (order < 0) == below_);
   return true;
 }
 
 bool JunctionNode::eval(Scope& scope, Value& out) const {
   for (const ExpressionPtr& part : parts_) {
-    Value value;
+    Value kept;
+    ValueRef value;
     bool truth;
-    if (!part->eval(scope, value) || !to_bool(scope, value, truth)) return false;
+    if (!part->peek(scope, value, kept) || !to_bool(scope, value, truth)) return false;
     if (truth == stop_) {
       out = Value::boolean(stop_);
       return true;
@@ -108,18 +128,20 @@ bool JunctionNode::eval(Scope& scope, Value& out) const {
 }
 
 bool TruthNode::eval(Scope& scope, Value& out) const {
-  Value value;
+  Value kept;
+  ValueRef value;
   bool truth;
-  if (!inner_->eval(scope, value) || !to_bool(scope, value, truth)) return false;
+  if (!inner_->peek(scope, value, kept) || !to_bool(scope, value, truth)) return false;
   out = Value::boolean(truth != negated_);
   return true;
 }
 
 bool ChoiceNode::eval(Scope& scope, Value& out) const {
   for (const auto& [condition, result] : cases_) {
-    Value value;
+    Value kept;
+    ValueRef value;
     bool truth;
-    if (!condition->eval(scope, value) || !to_bool(scope, value, truth)) return false;
+    if (!condition->peek(scope, value, kept) || !to_bool(scope, value, truth)) return false;
     if (truth) return result->eval(scope, out);
   }
   if (otherwise_) return otherwise_->eval(scope, out);
@@ -176,6 +198,40 @@ bool EachNode::eval(Scope& scope, Value& out) const {
     }
   }
   out = Value::list(result);
+  return true;
+}
+
+// All members of all items first: one that cannot be evaluated fails the whole, as for the list.
+bool WrittenFilterNode::eval(Scope& scope, Value& out) const {
+  struct Clear {
+    const WrittenFilterNode& node;
+    ~Clear() {
+      node.parts_.clear();
+      node.kept_.clear();
+    }
+  } clear{*this};
+  const std::size_t width = shape_->size();
+  parts_.reserve(items_.size());
+  for (const ExpressionPtr& item : items_) {
+    Value kept;
+    ValueRef part;
+    if (!item->peek(scope, part, kept)) return false;
+    parts_.push_back(part.kind == Kind::real ? Value(part).canonical().ref() : part);
+    if (counted(kept.kind())) kept_.push_back(std::move(kept));
+  }
+  std::vector<Value> chosen;
+  for (std::size_t first = 0; first < items_.size(); first += width) {
+    const std::span<const ValueRef> parts(parts_.data() + first, width);
+    scope.set_parts(parts);
+    Value kept;
+    ValueRef value;
+    if (!condition_->peek(scope, value, kept)) return false;
+    bool truth = value.is_true();
+    if (value.kind != Kind::boolean && !to_bool(scope, value, truth)) return false;
+    if (truth)
+      chosen.push_back(Value::object_of(*shape_, [&](std::size_t i) { return Value(parts[i]); }));
+  }
+  out = Value::list(chosen);
   return true;
 }
 

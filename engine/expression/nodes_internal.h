@@ -21,6 +21,10 @@ class ConstantNode final : public Expression {
     out = value_;
     return true;
   }
+  bool peek(Scope&, ValueRef& out, Value&) const override {
+    out = value_;
+    return true;
+  }
   const Value* as_constant() const noexcept override { return &value_; }
 
  private:
@@ -29,13 +33,16 @@ class ConstantNode final : public Expression {
 
 class PathNode final : public Expression {
  public:
-  explicit PathNode(Path path) : path_(std::move(path)) {}
+  explicit PathNode(Path path)
+      : path_(std::move(path)), direct_(path_.is_plain() && !path_.of_subject()) {}
   bool eval(Scope& scope, Value& out) const override { return read(path_, scope, out); }
+  bool peek(Scope& scope, ValueRef& out, Value& kept) const override;
   const Path* as_path() const noexcept override { return &path_; }
   static bool read(const Path& path, Scope& scope, Value& out);
 
  private:
   Path path_;
+  bool direct_;  // plain members of the document: to be borrowed where they stand
 };
 
 class CallNode final : public Expression {
@@ -70,6 +77,22 @@ class EqualNode final : public Expression {
   ExpressionPtr a_;
   ExpressionPtr b_;
   bool wanted_;
+};
+
+/// `@lt`, `@lte`, `@gt` and `@gte`: numbers with numbers, texts with texts.
+class OrderNode final : public Expression {
+ public:
+  /// below, equal: what it says of a smaller and of an equal `a`; a larger one is the opposite of a
+  /// smaller one.
+  OrderNode(ExpressionPtr a, ExpressionPtr b, bool below, bool equal)
+      : a_(std::move(a)), b_(std::move(b)), below_(below), equal_(equal) {}
+  bool eval(Scope& scope, Value& out) const override;
+
+ private:
+  ExpressionPtr a_;
+  ExpressionPtr b_;
+  bool below_;
+  bool equal_;
 };
 
 /// `@and` (stop at false) and `@or` (stop at true).
@@ -119,6 +142,7 @@ class ListNode final : public Expression {
  public:
   explicit ListNode(Expressions items) : items_(std::move(items)) {}
   bool eval(Scope& scope, Value& out) const override;
+  std::span<const ExpressionPtr> as_list() const noexcept override { return items_; }
 
  private:
   Expressions items_;
@@ -151,6 +175,40 @@ class EachNode final : public Expression {
   ExpressionPtr each_;
   ExpressionPtr list_;
   bool filter_;
+};
+
+/// Part `index` of the object that a condition is asked about.
+class PartNode final : public Expression {
+ public:
+  explicit PartNode(std::size_t index) : index_(index) {}
+  bool eval(Scope& scope, Value& out) const override {
+    out = Value(scope.parts()[index_]);
+    return true;
+  }
+  bool peek(Scope& scope, ValueRef& out, Value&) const override {
+    out = scope.parts()[index_];
+    return true;
+  }
+
+ private:
+  std::size_t index_;
+};
+
+/// `@filter` of a list of objects that is written out, by their members: an object is made only
+/// when the condition, which reads its members as parts, is true.
+class WrittenFilterNode final : public Expression {
+ public:
+  /// items: of each object the members, in the order of the shape's keys; one object after another.
+  WrittenFilterNode(ShapePtr shape, Expressions items, ExpressionPtr condition)
+      : shape_(std::move(shape)), items_(std::move(items)), condition_(std::move(condition)) {}
+  bool eval(Scope& scope, Value& out) const override;
+
+ private:
+  ShapePtr shape_;
+  Expressions items_;
+  ExpressionPtr condition_;
+  mutable std::vector<ValueRef> parts_;  // of all items in hand; empty between evaluations
+  mutable std::vector<Value> kept_;
 };
 
 class SortNode final : public Expression {

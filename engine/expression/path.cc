@@ -124,26 +124,15 @@ std::optional<std::vector<std::string>> Path::members() const {
   return leading_members();
 }
 
-// The remembered shape makes the usual case one comparison for each hop.
-bool Path::walk(ValueRef root, ValueRef& out) const noexcept {
-  for (const Hop& hop : hops_) {
-    if (root.kind != Kind::object) return false;
-    const Shape& shape = root.shape();
-    if (hop.shape.get() != &shape) {
-      hop.slot = shape.find(hop.name);
-      hop.shape = ShapePtr::share(shape);
-    }
-    if (hop.slot < 0) return false;
-    root = root.at(static_cast<std::size_t>(hop.slot));
-  }
-  out = root;
-  return true;
+void Path::Hop::remember(const Shape& met) const noexcept {
+  slot = met.find(name);
+  shape = ShapePtr::share(met);
 }
 
 bool Path::get(ValueRef root, Value& out) const {
   if (plain_) {
     ValueRef found;
-    if (!walk(root, found)) return false;
+    if (!find(root, found)) return false;
     out = Value(found);
     return true;
   }
@@ -157,7 +146,7 @@ bool Path::get(ValueRef root, Value& out) const {
 bool Path::exists(ValueRef root) const {
   if (plain_) {
     ValueRef found;
-    return walk(root, found);
+    return find(root, found);
   }
   std::vector<Value> found;
   collect(root, 0, root, found);

@@ -61,7 +61,17 @@ class Path {
   /// True when the path consists of plain members only, so that find() can be used.
   bool is_plain() const noexcept { return plain_; }
   /// As get(), for a plain path: the value where it stands, without a reference of its own.
-  bool find(ValueRef root, ValueRef& out) const noexcept { return walk(root, out); }
+  bool find(ValueRef root, ValueRef& out) const noexcept {
+    for (const Hop& hop : hops_) {
+      if (root.kind != Kind::object) return false;
+      const Shape& shape = root.shape();
+      if (hop.shape.get() != &shape) hop.remember(shape);
+      if (hop.slot < 0) return false;
+      root = root.at(static_cast<std::size_t>(hop.slot));
+    }
+    out = root;
+    return true;
+  }
   /// True when the path resolves; a null counts.
   bool exists(ValueRef root) const;
   /// `root` with `value` put where the path points to; missing objects are made. returns false with
@@ -72,12 +82,13 @@ class Path {
   void collect(ValueRef at, std::size_t segment, ValueRef root, std::vector<Value>& found) const;
   bool set_at(ValueRef at, std::size_t segment, const Value& value, Value& out,
               std::string& error) const;
-  bool walk(ValueRef root, ValueRef& out) const noexcept;
 
+  // The shape met last and where it has the member: the usual case is then one comparison.
   struct Hop {
     std::string name;
     mutable ShapePtr shape;
     mutable std::int32_t slot = -1;
+    void remember(const Shape& met) const noexcept;
   };
   std::string text_;
   bool subject_ = false;

@@ -24,7 +24,7 @@ class Group final : public Operator {
   // The members of one group are folded together: its row is made once before and once after them.
   bool step(StepContext& context, std::span<const Batch* const> in, Batch& out) override {
     for (const Row& row : *in[0]) take(context, row);
-    order_.assign(members_.size(), [this](std::size_t i) { return members_[i].hash; });
+    order_.assign(members_.size(), [this](std::size_t i) { return hash(members_[i].key); });
     while (applied_ < order_.size()) {
       groups_.prefetch_ahead(applied_, order_.size(),
                              [this](std::size_t i) { return order_.hash(i); });
@@ -39,9 +39,9 @@ class Group final : public Operator {
     for (; applied_ > 0; --applied_) {
       const Member& last = member(applied_ - 1);
       Weight back;
-      if (!negate_weight(last.row->weight, back)) continue;
-      Held group(*this, last.key, last.hash);
-      static_cast<void>(logic_.fold(group.cell, scope, last.value, last.row->value, back));
+      if (!negate_weight(last.weight, back)) continue;
+      Held group(*this, last.key, order_.hash(applied_ - 1));
+      static_cast<void>(logic_.fold(group.cell, scope, last.value, *last.row, back));
     }
     commit();
   }
@@ -84,8 +84,8 @@ class Group final : public Operator {
   struct Member {
     Value key;
     Value value;
+    Weight weight;
     const Row* row;  // of the batch, which lives until the step is committed
-    std::uint32_t hash;
   };
 
   /// A group at hand. What becomes of it is stored when this goes out of scope, also by a failure.
@@ -114,14 +114,13 @@ class Group final : public Operator {
     Scope& scope = context.scope;
     scope.reset(row.value);
     scope.set_subject(row.value);
-    Member made{{}, row.value, &row, 0};
+    Member made{{}, row.value, row.weight, &row};
     if (!spec_.key->eval(scope, made.key) ||
         (spec_.value && !spec_.value->eval(scope, made.value))) {
       context.report(row.value, scope.failure().message, row.weight);
       return;
     }
     made.key = made.key.canonical();
-    made.hash = hash(made.key);
     members_.push_back(std::move(made));
   }
 
@@ -129,17 +128,18 @@ class Group final : public Operator {
 
   // Folds all members of the key at `applied_`.
   bool fold_group(StepContext& context, Batch& out) {
-    const std::size_t end = order_.gather(applied_, [this](std::size_t a, std::size_t b) {
+    const std::size_t end = order_.gather(applied_, members_, [this](std::size_t a, std::size_t b) {
       return members_[a].key == members_[b].key;
     });
     const Member& first = member(applied_);
-    Held group(*this, first.key, first.hash);
+    Held group(*this, first.key, order_.hash(applied_));
     Outcome before{group.cell.count > 0};
     if (before.exists) row_of(first.key, group.cell, context.scope, before);
+    constexpr std::size_t kAhead = 4;
     for (; applied_ < end; ++applied_) {
+      if (applied_ + kAhead < end) logic_.prefetch(group.cell, member(applied_ + kAhead).value);
       const Member& next = member(applied_);
-      if (!logic_.fold(group.cell, context.scope, next.value, next.row->value, next.row->weight))
-        return false;
+      if (!logic_.fold(group.cell, context.scope, next.value, *next.row, next.weight)) return false;
     }
     Outcome after{group.cell.count > 0};
     if (after.exists) row_of(first.key, group.cell, context.scope, after);

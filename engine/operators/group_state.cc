@@ -117,12 +117,12 @@ bool GroupLogic::add_document(GroupCell& group, ValueRef document, Weight weight
   return extra(group).documents.add(documents_, weight, ignored);
 }
 
-bool GroupLogic::fold(GroupCell& group, Scope& scope, const Value& value, ValueRef document,
+bool GroupLogic::fold(GroupCell& group, Scope& scope, const Value& value, const Row& row,
                       Weight weight) {
-  if (keep_documents_ && !add_document(group, document, weight)) return false;
+  if (keep_documents_ && !add_document(group, row.value, weight)) return false;
   if (fold_member(group, scope, value, weight)) return true;
   // The opposite of an addition that has just been possible.
-  if (keep_documents_) static_cast<void>(add_document(group, document, -weight));
+  if (keep_documents_) static_cast<void>(add_document(group, row.value, -weight));
   return false;
 }
 

@@ -44,8 +44,9 @@ class GroupLogic {
  public:
   explicit GroupLogic(const GroupSpec& spec);
 
-  /// Adds a member. returns false on overflow; the group is unchanged then.
-  [[nodiscard]] bool fold(GroupCell& group, Scope& scope, const Value& value, ValueRef document,
+  /// Adds a member; `row` holds its document. returns false on overflow; the group is unchanged
+  /// then.
+  [[nodiscard]] bool fold(GroupCell& group, Scope& scope, const Value& value, const Row& row,
                           Weight weight);
   /// The two parts of fold(): the value with its folds, and the document.
   [[nodiscard]] bool fold_member(GroupCell& group, Scope& scope, const Value& value, Weight weight);
@@ -53,6 +54,10 @@ class GroupLogic {
   /// The row of a group that is not empty; null when a filter is not true of it. returns false with
   /// the reason in the scope's failure.
   bool row(ValueRef key, const GroupCell& group, Scope& scope, Value& out) const;
+  /// Brings the memory near that fold() will read for this value.
+  static void prefetch(const GroupCell& group, ValueRef value) noexcept {
+    group.members.rows().prefetch(value);
+  }
   bool keeps_documents() const noexcept { return keep_documents_; }
   bool clean(const GroupCell& group) const noexcept {
     return group.members.clean() && (group.extra == nullptr || group.extra->documents.clean());

@@ -27,11 +27,18 @@ class HashOrder {
   void clear() noexcept { clear_buffer(order_); }
 
   /// Brings the items of the key at `place` together; they are apart only where hashes collide.
-  /// same_key(a, b) compares two items. returns the place behind them.
-  template <class SameKey>
-  std::size_t gather(std::size_t place, const SameKey& same_key) {
+  /// same_key(a, b) compares two items; items[i] is what it looks at of item i. returns the place
+  /// behind them.
+  template <class Items, class SameKey>
+  std::size_t gather(std::size_t place, const Items& items, const SameKey& same_key) {
+    // They lie in the order in which they came: each of them may be far.
+    const auto prefetch = [&](std::size_t i) {
+      if (i + kAhead < size()) __builtin_prefetch(&items[(*this)[i + kAhead]]);
+    };
+    prefetch(place);
     std::size_t end = place + 1;
     for (std::size_t i = end; i < size() && hash(i) == hash(place); ++i) {
+      prefetch(i);
       if (!same_key((*this)[place], (*this)[i])) continue;
       const auto at = order_.begin() + static_cast<std::ptrdiff_t>(i);
       std::rotate(order_.begin() + static_cast<std::ptrdiff_t>(end++), at, at + 1);
@@ -40,6 +47,7 @@ class HashOrder {
   }
 
  private:
+  static constexpr std::size_t kAhead = 18;
   std::vector<std::uint64_t> order_;
 };
 

@@ -156,8 +156,9 @@ std::size_t JoinBase::fold_all(Cell& cell, Rows rows, bool left, Emit& emit) {
 
 // Folds all rows of the key at `applied_`: left ones, which come first, then right ones.
 bool JoinBase::fold_key(Emit& emit) {
-  const std::size_t end = order_.gather(
-      applied_, [this](std::size_t a, std::size_t b) { return keyed_[a].key == keyed_[b].key; });
+  const std::size_t end = order_.gather(applied_, keyed_, [this](std::size_t a, std::size_t b) {
+    return keyed_[a].key == keyed_[b].key;
+  });
   const Keyed& first = keyed_[order_[applied_]];
   Held held(*this, first.key, first.hash);
   while (applied_ < end) {
@@ -180,9 +181,20 @@ bool JoinBase::step(StepContext& context, std::span<const Batch* const> in, Batc
   while (applied_ < order_.size()) {
     index_.prefetch_ahead(applied_, order_.size(),
                           [this](std::size_t i) { return order_.hash(i); });
+    prefetch_rows();
     if (!fold_key(emit)) return false;
   }
   return true;
+}
+
+// Rows are folded by key, so each of them may be far from the one before.
+void JoinBase::prefetch_rows() const noexcept {
+  constexpr std::size_t kDistance = 6;
+  const std::size_t ahead = applied_ + kDistance;
+  if (ahead + kDistance < order_.size()) __builtin_prefetch(keyed_[order_[ahead + kDistance]].row);
+  if (ahead >= order_.size()) return;
+  const ValueRef document = keyed_[order_[ahead]].row->value;
+  if (counted(document.kind)) __builtin_prefetch(reinterpret_cast<const void*>(document.bits));
 }
 
 void JoinBase::unfold(const Keyed& keyed) noexcept {

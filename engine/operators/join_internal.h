@@ -75,6 +75,7 @@ class JoinBase : public Operator {
   bool key_part(StepContext& context, const Row& row, bool left, std::size_t index,
                 Value& part) const;
   void evaluate_keys(StepContext& context, const Batch& batch, bool left, Batch& out);
+  void prefetch_rows() const noexcept;
   bool fold_key(Emit& emit);
   void unfold(const Keyed& keyed) noexcept;
   Batch rows_of(const PackedBag& bag, const RowStore& store) const;

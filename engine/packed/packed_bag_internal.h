@@ -43,13 +43,16 @@ class PackedBag {
       for (std::uint32_t i = (*chunk)->count; i-- > 0;)
         if (!visit(store.at(**chunk, i))) return;
   }
-  /// Brings the memory of a small bag near.
-  void prefetch() const noexcept {
-    if (!many()) __builtin_prefetch(chunk_);
-  }
+  /// Brings the memory near that add() will read for a row of a large bag.
+  void prefetch(ValueRef row) const noexcept;
 
  private:
-  using Chunks = std::vector<Chunk*>;
+  /// The chunks of a large bag, and for each a number that is not behind its rows (see chunk_for):
+  /// a row is looked for among these, which lie together, and not in the memory of every chunk.
+  struct Chunks {
+    std::vector<Chunk*> chunks;
+    std::vector<std::uint64_t> heads;  // that of the first chunk is 0
+  };
   static constexpr std::uint32_t kRowsMax = 128;  // of a chunk
 
   // The lowest bit tells a list from a chunk.
@@ -58,11 +61,11 @@ class PackedBag {
     return *reinterpret_cast<Chunks*>(reinterpret_cast<std::uintptr_t>(chunk_) - 1);
   }
   std::span<Chunk* const> chunks() const noexcept {
-    if (many()) return list();
+    if (many()) return list().chunks;
     return {&chunk_, chunk_ == nullptr ? std::size_t{0} : std::size_t{1}};
   }
   std::size_t chunk_for(RowStore& store) const;
-  Chunk*& slot(std::size_t index) noexcept { return many() ? list()[index] : chunk_; }
+  Chunk*& slot(std::size_t index) noexcept { return many() ? list().chunks[index] : chunk_; }
   void split(RowStore& store, std::size_t index);
   void drop(std::size_t index);
 

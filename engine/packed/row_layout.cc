@@ -69,6 +69,22 @@ bool may_be_taken_apart(ValueRef value, std::size_t depth, std::size_t& leaves) 
   return true;
 }
 
+// What the column for these classes accepts; rows of many columns ask for each of them.
+ColumnClasses rounded(ColumnClasses classes) noexcept {
+  static const auto kAccepted = [] {
+    std::array<ColumnClasses, kAll + 1> table{};
+    for (unsigned i = 0; i <= kAll; ++i)
+      table[i] = Column::of(static_cast<ColumnClasses>(i)).accepts;
+    return table;
+  }();
+  return kAccepted[classes & kAll];
+}
+
+std::uint64_t sum_of(std::span<const ColumnClasses> classes, std::uint8_t weight_bytes) noexcept {
+  const auto* bytes = reinterpret_cast<const char*>(classes.data());
+  return mix(hash_bytes({bytes, classes.size_bytes()}), weight_bytes);
+}
+
 RowTree tree_at(ValueRef value, std::size_t depth) {
   RowTree tree;
   if (value.kind == Kind::object) {
@@ -180,7 +196,8 @@ RowLayout::RowLayout(Name name, const RowTree& tree, std::span<const ColumnClass
     Column column = Column::of(seen);
     column.offset = static_cast<std::uint32_t>(row_bytes_);
     row_bytes_ += column.width + (column.nullable ? 1U : 0U);
-    flat_ = flat_ && column.type != Column::Type::string && column.type != Column::Type::any;
+    if (column.type == Column::Type::string || column.type == Column::Type::any)
+      references_.push_back(static_cast<std::uint32_t>(columns_.size()));
     columns_.push_back(column);
   }
   stride_ = row_bytes_ + weight_bytes + payload_bytes;
@@ -279,17 +296,23 @@ std::uint32_t RowLayout::hash(const std::uint8_t* record) const noexcept {
   return hash_of(*tree_, record, leaf);
 }
 
+// Bytes between references compare as the leaves do.
 int RowLayout::compare_leaves(const std::uint8_t* a, const std::uint8_t* b) const noexcept {
-  for (const Column& column : columns_)
+  std::size_t from = 0;
+  for (const std::uint32_t index : references_) {
+    const Column& column = columns_[index];
+    if (const int order = std::memcmp(a + from, b + from, column.offset - from); order != 0)
+      return order;
     if (const int order = engine::compare(decode(column, a), decode(column, b)); order != 0)
       return order;
-  return 0;
+    from = column.offset + column.width + (column.nullable ? 1U : 0U);
+  }
+  return std::memcmp(a + from, b + from, row_bytes_ - from);
 }
 
 void RowLayout::count(const std::uint8_t* record, bool retain) const noexcept {
-  for (const Column& column : columns_) {
-    if (column.type != Column::Type::string && column.type != Column::Type::any) continue;
-    const ValueRef held = decode(column, record);
+  for (const std::uint32_t index : references_) {
+    const ValueRef held = decode(columns_[index], record);
     if (retain)
       Value(held).release_ref();
     else
@@ -342,13 +365,17 @@ std::uint16_t LayoutSet::tree_of(ValueRef value, ValueRef* leaves, std::size_t& 
   return kWhole;
 }
 
-const RowLayout* LayoutSet::find(const Known& known, std::uint8_t weight_bytes) const noexcept {
-  for (const std::uint16_t id : known.layouts) {
+const RowLayout* LayoutSet::find(const Known& known, std::uint64_t sum,
+                                 std::uint8_t weight_bytes) const {
+  for (const auto& [other_sum, id] : known.layouts) {
+    if (other_sum != sum) continue;
     const RowLayout& layout = *layouts_[id];
-    bool same = layout.weight_bytes() == weight_bytes;
-    for (std::size_t i = 0; same && i < wanted_.size(); ++i)
-      same = layout.columns()[i].accepts == wanted_[i];
-    if (same) return &layout;
+    const auto same = [](const Column& column, ColumnClasses wanted) {
+      return column.accepts == wanted;
+    };
+    if (layout.weight_bytes() == weight_bytes &&
+        std::equal(layout.columns().begin(), layout.columns().end(), wanted_.begin(), same))
+      return &layout;
   }
   return nullptr;
 }
@@ -358,39 +385,37 @@ const RowLayout* LayoutSet::find(const Known& known, std::uint8_t weight_bytes) 
 const RowLayout& LayoutSet::find_or_make(std::uint16_t tree, std::uint8_t weight_bytes) {
   Known& known = *trees_[tree];
   for (std::size_t i = 0; i < wanted_.size(); ++i) {
-    wanted_[i] = Column::of(wanted_[i]).accepts;
+    wanted_[i] = rounded(wanted_[i]);
     known.widest[i] |= wanted_[i];
   }
-  if (const RowLayout* found = find(known, weight_bytes)) return *found;
+  std::uint64_t sum = sum_of(wanted_, weight_bytes);
+  if (const RowLayout* found = find(known, sum, weight_bytes)) return *found;
   if (known.layouts.size() >= kLayoutsMax) {
     for (std::size_t i = 0; i < wanted_.size(); ++i)
-      wanted_[i] = known.widest[i] = Column::of(known.widest[i]).accepts;
+      wanted_[i] = known.widest[i] = rounded(known.widest[i]);
     if (known.layouts.size() >= 2 * kLayoutsMax) {
       std::fill(wanted_.begin(), wanted_.end(), kAll);
       weight_bytes = 8;
     }
-    if (const RowLayout* found = find(known, weight_bytes)) return *found;
+    sum = sum_of(wanted_, weight_bytes);
+    if (const RowLayout* found = find(known, sum, weight_bytes)) return *found;
   }
   const RowLayout::Name name{static_cast<std::uint16_t>(layouts_.size()), tree};
   layouts_.push_back(
       std::make_unique<RowLayout>(name, known.tree, wanted_, weight_bytes, payload_bytes_));
-  known.layouts.push_back(name.id);
+  known.layouts.emplace_back(sum, name.id);
   return *layouts_.back();
 }
 
 const RowLayout& LayoutSet::narrowest(std::uint16_t tree, std::span<const ColumnClasses> classes,
                                       std::uint8_t weight_bytes) {
-  // Each class is one of 16 bits: for up to 12 leaves the sum names all of them.
-  constexpr std::size_t kSummed = 12;
-  std::uint64_t sum = (std::uint64_t{tree} << 4) | weight_bytes;
-  for (std::size_t i = 0; i < classes.size() && i < kSummed; ++i)
-    sum = (sum << 4) | static_cast<std::uint64_t>(std::countr_zero(classes[i]));
-  Narrow& known = narrow_[mix(sum, classes.size()) % narrow_.size()];
-  const bool summed = tree < kTreesMax && classes.size() <= kSummed;
-  if (summed && known.layout != nullptr && known.sum == sum) return *known.layout;
+  Narrow& known = narrow_[mix(sum_of(classes, weight_bytes), tree) % narrow_.size()];
+  if (known.layout != nullptr && known.tree == tree && known.weight_bytes == weight_bytes &&
+      std::equal(classes.begin(), classes.end(), known.classes.begin(), known.classes.end()))
+    return *known.layout;
   wanted_.assign(classes.begin(), classes.end());
   const RowLayout& found = find_or_make(tree, weight_bytes);
-  if (summed) known = {sum, &found};
+  known = {tree, weight_bytes, {classes.begin(), classes.end()}, &found};
   return found;
 }
 

@@ -83,7 +83,7 @@ class RowLayout {
   std::size_t row_bytes() const noexcept { return row_bytes_; }
   std::size_t stride() const noexcept { return stride_; }
   std::uint8_t weight_bytes() const noexcept { return weight_bytes_; }
-  bool flat() const noexcept { return flat_; }
+  bool flat() const noexcept { return references_.empty(); }
 
   bool fits(std::span<const ColumnClasses> classes) const noexcept {
     for (std::size_t i = 0; i < classes.size(); ++i)
@@ -100,7 +100,7 @@ class RowLayout {
   std::uint32_t hash(const std::uint8_t* record) const noexcept;
   /// Canonical order of two records of this layout.
   int compare(const std::uint8_t* a, const std::uint8_t* b) const noexcept {
-    return flat_ ? std::memcmp(a, b, row_bytes_) : compare_leaves(a, b);
+    return flat() ? std::memcmp(a, b, row_bytes_) : compare_leaves(a, b);
   }
 
   /// Whether a weight can be stored; 1 needs no bytes.
@@ -115,10 +115,10 @@ class RowLayout {
 
   /// Takes, or gives back, a reference to each shared value of a record.
   void retain(const std::uint8_t* record) const noexcept {
-    if (!flat_) count(record, true);
+    if (!flat()) count(record, true);
   }
   void release(const std::uint8_t* record) const noexcept {
-    if (!flat_) count(record, false);
+    if (!flat()) count(record, false);
   }
 
  private:
@@ -131,11 +131,11 @@ class RowLayout {
 
   const RowTree* tree_;
   std::vector<Column> columns_;
+  std::vector<std::uint32_t> references_;  // those of strings and of anything
   std::size_t row_bytes_ = 0;
   std::size_t stride_ = 0;
   Name name_;
   std::uint8_t weight_bytes_;
-  bool flat_ = true;
 };
 
 /// All makes and layouts that the rows of one store have shown.
@@ -164,26 +164,28 @@ class LayoutSet {
  private:
   struct Known {
     RowTree tree;
-    std::vector<ColumnClasses> widest;  // of all layouts made so far
-    std::vector<std::uint16_t> layouts;
+    std::vector<ColumnClasses> widest;                             // of all layouts made so far
+    std::vector<std::pair<std::uint64_t, std::uint16_t>> layouts;  // by sum of what they hold
   };
   static constexpr std::size_t kTreesMax = 64;
   static constexpr std::size_t kLayoutsMax = 256;  // of a tree, before new ones are made wide
 
   const RowLayout& find_or_make(std::uint16_t tree, std::uint8_t weight_bytes);
-  const RowLayout* find(const Known& known, std::uint8_t weight_bytes) const noexcept;
+  const RowLayout* find(const Known& known, std::uint64_t sum, std::uint8_t weight_bytes) const;
 
   std::size_t payload_bytes_;
   std::vector<std::unique_ptr<Known>> trees_;
   std::vector<std::unique_ptr<RowLayout>> layouts_;
   std::vector<ColumnClasses> wanted_;
   std::uint16_t last_ = 0;
-  // The layout that narrowest() gave last for classes of this sum; few sums are in use at a time.
+  // The layouts that narrowest() gave last, by a sum of what was asked; few are in use at a time.
   struct Narrow {
-    std::uint64_t sum = 0;
+    std::uint16_t tree = 0;
+    std::uint8_t weight_bytes = 0;
+    std::vector<ColumnClasses> classes;
     const RowLayout* layout = nullptr;
   };
-  std::array<Narrow, 8> narrow_{};
+  std::array<Narrow, 64> narrow_{};
 };
 
 }  // namespace dmm::engine::internal

@@ -64,12 +64,18 @@ RowStore::Place RowStore::find(const Chunk& chunk) {
   const std::uint8_t* wanted = encoded(layout);
   const std::size_t stride = layout.stride();
   const std::size_t bytes = layout.row_bytes();
-  std::uint32_t at;
   if (!layout.flat()) {
-    at = lower_bound(chunk.records(), chunk.count, stride, [&](const std::uint8_t* record) {
-      return layout.compare(record, wanted) < 0;
-    });
-  } else if (const std::uint64_t first = head(wanted, bytes); bytes <= 8) {
+    std::uint32_t low = 0;
+    for (std::uint32_t high = chunk.count; low < high;) {
+      const std::uint32_t middle = (low + high) / 2;
+      const int order = layout.compare(chunk.records() + middle * stride, wanted);
+      if (order == 0) return {middle, true, true};
+      (order < 0 ? low : high) = order < 0 ? middle + 1 : middle;
+    }
+    return {low, false, true};
+  }
+  std::uint32_t at;
+  if (const std::uint64_t first = head(wanted, bytes); bytes <= 8) {
     at = lower_bound(chunk.records(), chunk.count, stride,
                      [&](const std::uint8_t* record) { return head(record, bytes) < first; });
   } else {

@@ -86,6 +86,61 @@ TEST_CASE("step: only operators with input run", "[circuit][unit]") {
   CHECK(ran.empty());
 }
 
+TEST_CASE("step: a document that is written again as it was reaches no operator",
+          "[circuit][unit]") {
+  Program p = program(R"([{"@project": {"v": "$.v"}}])");
+  std::vector<std::string> ran;
+  p.circuit().observe([&](std::string_view node, const Operator&, const Batch& emitted) {
+    ran.push_back(std::string(node) + " " + std::to_string(emitted.size()));
+  });
+  const auto row = [&p](const char* text, Weight weight) { return Row{p.value(text), weight}; };
+  StepResult out;
+  StepInput in;
+  in.batches["input"] = {row(R"({"v":1,"w":[2]})", -1), row(R"({"w":[2.0],"v":1})", 1)};
+  REQUIRE(p.step(in, out));
+  CHECK(ran.empty());
+  CHECK(out.outputs["output"].empty());
+
+  // Between others, and inside of each other.
+  in.batches["input"] = {row(R"({"v":1})", 1), row(R"({"v":2})", -3), row(R"({"v":3})", -1),
+                         row(R"({"v":3})", 1), row(R"({"v":2})", 3),  row(R"({"v":4})", 1),
+                         row(R"({"v":4})", -2)};
+  REQUIRE(p.step(in, out));
+  REQUIRE_FALSE(ran.empty());
+  CHECK(ran.front() == "input_input 3");
+  REQUIRE(out.outputs["output"].size() == 2);
+  CHECK(to_text(out.outputs["output"][0].value) == R"({"v":1})");
+  CHECK(out.outputs["output"][1].weight == -1);
+}
+
+TEST_CASE("expression: a filter of a written list says what it says of the same list computed",
+          "[language][unit]") {
+  const char* condition = GENERATE(
+      R"({"@neq": ["$$.want", "$$.have"]})", R"({"@and": ["$$.have", {"@eq": ["$$.want", 1]}]})",
+      R"({"@not": {"@isnil": "$$.want"}})", R"({"@lt": ["$$.want", "$.limit"]})",
+      R"({"@eq": ["$$.want", {"@len": "$$.have"}]})", R"({"@eq": ["$$.key", "$$"]})", "true");
+  const std::string items =
+      R"([{"key": "a", "want": "$.d.a", "have": "$.r.a"}, {"have": "$.r.b", "key": "b", "want": {"@float": "$.d.b"}}])";
+  const std::string written = std::string(R"({"@filter": [)") + condition + ", " + items + "]}";
+  // @cond hides from the compiler that the list is written out.
+  const std::string computed =
+      std::string(R"({"@filter": [)") + condition + R"(, {"@cond": [true, )" + items + ", null]}]}";
+  const auto run = [](const std::string& filter, const char* document) {
+    Program p = Program::parse(R"([{"@project": {"out": )" + filter + "}}]");
+    StepResult out;
+    REQUIRE(p.step(input(p, "input", document, 1), out));
+    return out.errors.empty() ? to_text(out.outputs["output"].at(0).value) : std::string("error");
+  };
+  for (const char* document :
+       {R"({"limit":2,"d":{"a":1,"b":2},"r":{"a":1,"b":3}})",
+        R"({"limit":2,"d":{"a":null,"b":3},"r":{"a":true,"b":false}})",
+        R"({"limit":9,"d":{"a":1.5,"b":"7"},"r":{"a":[1],"b":{}}})",
+        R"({"limit":2,"d":{"a":1},"r":{"a":1,"b":3}})", R"({"d":{"a":1,"b":2},"r":{}})"}) {
+    INFO(condition << " " << document);
+    CHECK(run(written, document) == run(computed, document));
+  }
+}
+
 TEST_CASE("step: an unknown input is refused", "[circuit][unit]") {
   Program p = program("[]");
   StepResult out;

@@ -170,6 +170,54 @@ TEST_CASE("packed bag: agrees with a Z-set in canonical order while its columns 
   }
 }
 
+// Large bags look for a row by a number made of its beginning, so here that number says little.
+TEST_CASE("packed bag: rows that begin alike are told apart in many chunks", "[packed][unit]") {
+  const auto row = [](std::uint64_t kind, std::uint64_t n) {
+    const std::string text = "a long beginning " + std::to_string(n);
+    switch (kind) {
+      case 0:
+        return Value::string(text);
+      case 1:
+        return Value::integer(INT64_MAX - static_cast<std::int64_t>(n));
+      case 2:
+        return from_json({{"a", 1}, {"b", n}});
+      case 3:
+        return from_json(json::array({text, n}));
+      default:
+        return Value::string(text.substr(0, n % text.size()));
+    }
+  };
+  const std::uint64_t seed = seed_of_run();
+  for (std::uint64_t run = 0; run < steps_of_run(10); ++run) {
+    INFO("seed " << seed << " run " << run);
+    Random random(seed + run);
+    RowStore store;
+    PackedBag bag;
+    Zset model;
+    const std::uint64_t only = random.below(6);  // 5: all kinds in one bag
+    for (std::size_t step = 0; step < 6000; ++step) {
+      const bool goes = !model.empty() && random.chance(step < 4000 ? 30 : 70);
+      const Value next = goes ? model.row(random.below(model.size())).value
+                              : row(only == 5 ? random.below(5) : only, random.below(3000));
+      const Weight weight = goes ? -model.weight(next) : 1;
+      Weight before;
+      store.look(next);
+      REQUIRE(bag.add(store, weight, before));
+      REQUIRE(before == model.weight(next));
+      REQUIRE(model.add(next, weight));
+    }
+    std::size_t at = 0;
+    const Batch wanted = model.rows();
+    bag.ascend(store, [&](const PackedRow& packed) {
+      REQUIRE(at < wanted.size());
+      REQUIRE(packed.value() == wanted[at++].value);
+      return true;
+    });
+    CHECK(at == wanted.size());
+    bag.clear(store);
+  }
+}
+
 TEST_CASE("packed table: agrees with a Z-set while it grows widens and shrinks", "[packed][unit]") {
   const std::uint64_t seed = seed_of_run();
   for (std::uint64_t run = 0; run < steps_of_run(10); ++run) {

@@ -85,7 +85,12 @@ TEST_CASE("value: equality hash and order agree on random values", "[value][unit
 TEST_CASE("value: numbers print as short as they read back", "[value][unit]") {
   CHECK(number_text(0.1) == "0.1");
   CHECK(number_text(1e21) == "1e+21");
-  CHECK(number_text(123456789012345680000.0) == "123456789012345680000");
+  CHECK(number_text(123456789012345680000.0) == "1.2345678901234568e+20");
+  CHECK(number_text(0x1p63) == "9.223372036854776e+18");
+  CHECK(number_text(-0x1p63) == "-9223372036854775808");
+  CHECK(number_text(0x1p62) == "4611686018427387904");
+  CHECK(number_text(-1e-10) == "-1e-10");
+  CHECK(number_text(-0.0) == "0");
   CHECK(number_text(1e-7) == "1e-7");
   CHECK(number_text(0.000001) == "0.000001");
 }
@@ -132,6 +137,32 @@ TEST_CASE("decode: unused fields are checked and left out", "[decode][unit]") {
   CHECK_FALSE(decoder.decode(R"({"z":{"q":1,"q":2}})", value, error));
   REQUIRE(decoder.decode(R"({"a":5})", value, error));
   CHECK(to_text(value) == R"({"a":5})");
+}
+
+TEST_CASE("decode: objects of one size and other keys are told apart", "[decode][unit]") {
+  Decoder decoder;
+  std::string error;
+  Value value;
+  for (int round = 0; round < 3; ++round)
+    for (const char* text : {R"({"a":1,"b":{"c":2,"d":[{"x":1}]}})", R"({"a":1,"c":{"c":2,"d":3}})",
+                             R"({"a":{"d":1,"e":2},"b":2})", R"({"b":2,"a":1})"}) {
+      REQUIRE(decoder.decode(text, value, error));
+      CHECK(value == from_json(json::parse(text)));
+    }
+  CHECK_FALSE(decoder.decode(R"({"a":1,"a":2})", value, error));
+  CHECK_FALSE(decoder.decode(R"({"a":1,"b":"\u0000"})", value, error));
+  REQUIRE(decoder.decode(R"({"a":1,"b":2})", value, error));
+  CHECK(to_text(value) == R"({"a":1,"b":2})");
+}
+
+TEST_CASE("value: the text of every number reads back", "[value][unit]") {
+  for (const double number : {0x1p53, 0x1p62, 0x1p63, -0x1p63, -0x1.8p63, 1e19, 1e20, 9.9e20, 1e21,
+                              1e300, 5e-324, 1e-6, 9.9e-7, 0.1, -0.0, 123456.75}) {
+    const Value value = Value::real(number);
+    INFO(to_text(value));
+    CHECK(parse(to_text(value)) == value);
+    CHECK(to_text(parse(to_text(value))) == to_text(value));
+  }
 }
 
 TEST_CASE("zset: addition is that of a group", "[zset][unit]") {
