@@ -147,6 +147,17 @@ const Code entry_of_other_view{"DMM-0604", Kind::invalid,
                                "them, or remove the entry if its view is gone."};
 const Code nothing_held{"DMM-0605", Kind::not_found, "no removals wait for approval",
                         "See what is held with `dmm view show VIEW`; it may have changed since."};
+const Code device_offline{"DMM-0701", Kind::not_found, "a device is not connected",
+                          "Nothing: the identity runs again with the next report of the device."};
+const Code no_reply{"DMM-0702", Kind::in_doubt, "a device did not answer a command in time",
+                    "Look at what the device reports before you command it again; give it more "
+                    "time if it is slow."};
+const Code command_refused{"DMM-0703", Kind::conflict, "a device refused a command",
+                           "The device's own words stand in the message."};
+const Code bad_reply{"DMM-0704", Kind::corrupt, "the answer of a device cannot be read",
+                     "Let the device answer with one JSON document within the limits."};
+const Code no_downlink{"DMM-0705", Kind::unsupported, "devices cannot be commanded here",
+                       "Use a transport with a messenger, as that of NATS."};
 }  // namespace code
 
 namespace {
@@ -173,6 +184,8 @@ constexpr const Code* kCatalogue[] = {
     &code::step_failed,       &code::bad_state,             &code::modes_differ,      &code::bad_view,
     &code::row_twice,         &code::row_without_key,   &code::entry_of_other_view,
     &code::nothing_held,
+    &code::device_offline,    &code::no_reply,          &code::command_refused,
+    &code::bad_reply,         &code::no_downlink,
 };
 
 }  // namespace
