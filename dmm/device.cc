@@ -119,6 +119,12 @@ struct DeviceHost::Impl {
     }
   };
 
+  /// What the handler of a shadow was given last.
+  struct Known {
+    std::uint64_t revision;
+    std::string document;
+  };
+
   Impl(std::string_view ns, std::string kind_of_devices, const DeviceHostOptions& options)
       : names(std::string(ns), options.generation),
         kind(std::move(kind_of_devices)),
@@ -135,8 +141,8 @@ struct DeviceHost::Impl {
                                 const std::string& subject, Service::Work work);
   Note kept(std::string_view device);
   Note kept_at_last(std::string_view device);
-  void take_shadow(const std::string& device, const Note& told,
-                   std::optional<std::uint64_t>& newest, const ShadowHandler& handler);
+  void take_shadow(const std::string& device, const Note& told, std::optional<Known>& known,
+                   const ShadowHandler& handler);
   void look_again();
   void answer(const CommandHandler& handler, const std::string& device, const Note& note);
   void refuse(const Note& note, std::string_view why);
@@ -202,26 +208,27 @@ Note DeviceHost::Impl::kept_at_last(std::string_view device) {
   }
 }
 
-/// newest   revision of what the handler knows; none: it knows nothing yet.
+/// known   none: the handler was not called yet.
 void DeviceHost::Impl::take_shadow(const std::string& device, const Note& told,
-                                   std::optional<std::uint64_t>& newest,
-                                   const ShadowHandler& handler) {
+                                   std::optional<Known>& known, const ShadowHandler& handler) {
   try {
     auto revision = number_in<std::uint64_t>(told, wire::kRevision);
     Note note = told;
-    if (newest && revision == *newest && !told.subject.empty()) return;
-    if (told.subject.empty() || (newest && revision < *newest)) {
+    if (told.subject.empty() || (known && revision < known->revision)) {
       // Told in another order than stored, or the stream is another one: what is kept counts.
       note = kept_at_last(device);
       revision = number_in<std::uint64_t>(note, wire::kRevision);
-      if (newest && revision == *newest) return;
+    }
+    if (known && note.payload == known->document) {
+      known->revision = revision;
+      return;
     }
     if (note.payload.empty()) {
       handler(std::nullopt);
     } else {
       handler(parse_json(note.payload).value());
     }
-    newest = revision;
+    known = Known{revision, note.payload};
   } catch (const std::exception& e) {
     log.warn("a shadow was not taken", {{"device", device}, {"error", e.what()}});
   }
@@ -310,10 +317,10 @@ void DeviceHost::follow_shadow(std::string_view device, ShadowHandler handler) {
   require(handler != nullptr, code::bad_option, "the handler is empty");
   Impl* const impl = impl_.get();
   // Called one at a time, so this needs no lock.
-  auto newest = std::make_shared<std::optional<std::uint64_t>>();
-  auto take = [impl, newest, name = std::string(device),
+  auto known = std::make_shared<std::optional<Impl::Known>>();
+  auto take = [impl, known, name = std::string(device),
                handler = std::move(handler)](const Note& told) {
-    impl->take_shadow(name, told, *newest, handler);
+    impl->take_shadow(name, told, *known, handler);
   };
   const auto service =
       impl->open(device, "shadow", impl->names.desired_subject(impl->kind, device), std::move(take));
