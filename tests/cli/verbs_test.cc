@@ -49,7 +49,7 @@ TEST_CASE("init: creates a namespace and may be repeated", "[cli][verbs][integra
   const Result first = site.dmm({"init", "-o", "json"});
   REQUIRE(first.code == 0);
   CHECK(first.document().at("namespace") == "init");
-  CHECK(first.document().at("streams").size() == 5);
+  CHECK(first.document().at("streams").size() == 6);
   CHECK(site.dmm({"init"}).code == 0);
   CHECK(site.dmm({"ls"}).code == 0);
 }
@@ -314,7 +314,7 @@ TEST_CASE("doctor: says what is good and lists the limits", "[cli][verbs][integr
   CHECK(result.code == 0);
   const json document = result.document();
   CHECK(document.at("findings").size() > 1);
-  CHECK(document.at("streams").size() == 5);
+  CHECK(document.at("streams").size() == 6);
   CHECK(document.at("server").at("jetstream") == true);
   CHECK(document.at("limits").at("lanes").at("value") == 64);
   const std::string text = site.dmm({"doctor"}).out;
