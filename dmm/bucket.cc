@@ -22,7 +22,8 @@
 namespace dmm {
 
 struct Bucket::Impl final : internal::Notifier {
-  explicit Impl(wire::Names names) : streams{std::move(names), {}, {}, {}, {}, {}, {}, {}, {}, {}} {}
+  explicit Impl(wire::Names names)
+      : streams{std::move(names), {}, {}, {}, {}, {}, {}, {}, {}, {}} {}
 
   // ---- Notifier ----
   nlohmann::json matter(const Identity& identity, Sequence* token) override;
@@ -75,7 +76,8 @@ class HandlerMatters final : public Matters {
 
 /// An older dmm made namespaces without this stream; all but shadows works in them.
 std::shared_ptr<transport::Stream> open_shadows(transport::Transport& server,
-                                                const transport::StreamConfig& config, bool create) {
+                                                const transport::StreamConfig& config,
+                                                bool create) {
   try {
     return server.open(config, create);
   } catch (const Error& error) {

@@ -157,13 +157,12 @@ struct DeviceHost::Impl {
   std::unique_ptr<downlink::Calls> calls;
   std::shared_ptr<void> reconnects;
   std::atomic<std::uint64_t> number{0};
-  std::mutex mutex;  ///< guards lines
+  std::mutex mutex;                                           ///< guards lines
   std::map<std::pair<std::string, std::string>, Line> lines;  ///< by device and purpose
-  worker::RunPool pool;  ///< last: its threads end first
+  worker::RunPool pool;                                       ///< last: its threads end first
 };
 
-std::shared_ptr<Service> DeviceHost::Impl::open(std::string_view device,
-                                                const std::string& purpose,
+std::shared_ptr<Service> DeviceHost::Impl::open(std::string_view device, const std::string& purpose,
                                                 const std::string& subject, Service::Work work) {
   Line line;
   line.service = std::make_shared<Service>(pool, std::move(work));
@@ -306,10 +305,8 @@ void DeviceHost::serve_commands(std::string_view device, CommandHandler handler)
   check(Identity{impl_->kind, std::string(device)});
   require(handler != nullptr, code::bad_option, "the handler is empty");
   impl_->open(device, "command", impl_->names.command_subject(impl_->kind, device, ">"),
-              [impl = impl_.get(), name = std::string(device),
-               handler = std::move(handler)](const Note& note) {
-                impl->answer(handler, name, note);
-              });
+              [impl = impl_.get(), name = std::string(device), handler = std::move(handler)](
+                  const Note& note) { impl->answer(handler, name, note); });
 }
 
 void DeviceHost::follow_shadow(std::string_view device, ShadowHandler handler) {
@@ -318,12 +315,10 @@ void DeviceHost::follow_shadow(std::string_view device, ShadowHandler handler) {
   Impl* const impl = impl_.get();
   // Called one at a time, so this needs no lock.
   auto known = std::make_shared<std::optional<Impl::Known>>();
-  auto take = [impl, known, name = std::string(device),
-               handler = std::move(handler)](const Note& told) {
-    impl->take_shadow(name, told, *known, handler);
-  };
-  const auto service =
-      impl->open(device, "shadow", impl->names.desired_subject(impl->kind, device), std::move(take));
+  auto take = [impl, known, name = std::string(device), handler = std::move(handler)](
+                  const Note& told) { impl->take_shadow(name, told, *known, handler); };
+  const auto service = impl->open(device, "shadow", impl->names.desired_subject(impl->kind, device),
+                                  std::move(take));
   // What is kept, behind what has been told since; the same after each reconnect.
   service->take(impl->kept(device));
 }
@@ -339,11 +334,11 @@ void DeviceHost::report(std::string_view device, const nlohmann::json& state) {
   check(Identity{impl_->kind, std::string(device)});
   check_depth(state);
   std::string text = dump_json(state);
-  require(text.size() <= limits::payload_bytes_max, code::too_large,
-          fmt::format("the report has {} bytes, more than {}", text.size(),
-                      limits::payload_bytes_max));
-  const Note ack = impl_->ask(impl_->names.report_subject(impl_->kind, device), std::move(text),
-                              code::in_doubt);
+  require(
+      text.size() <= limits::payload_bytes_max, code::too_large,
+      fmt::format("the report has {} bytes, more than {}", text.size(), limits::payload_bytes_max));
+  const Note ack =
+      impl_->ask(impl_->names.report_subject(impl_->kind, device), std::move(text), code::in_doubt);
   if (const auto error = nats::api_error(ack.payload, "publishing a report")) throw *error;
 }
 

@@ -45,7 +45,7 @@ using ShadowHandler = std::function<void(const std::optional<nlohmann::json>& do
 struct DeviceHostOptions {
   /// How to reach the servers; unset fields come from the environment and the configuration file.
   ConnectionOptions connection;
-  int generation = 1;                                     ///< of the namespace's streams
+  int generation = 1;                                    ///< of the namespace's streams
   std::size_t concurrency = limits::device_concurrency;  ///< handlers at a time, 1 to 1,024
   Logger logger = Logger::standard(Level::warn);
 };

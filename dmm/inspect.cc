@@ -415,8 +415,10 @@ std::vector<Finding> StreamInspector::diagnose() {
   survey.facts = server();
   const wire::Names& names = streams_.names;
   std::vector<std::pair<std::string, std::shared_ptr<transport::Stream>>> known = {
-      {names.work(1).name, streams_.work},     {names.cache(1).name, streams_.cache},
-      {names.status(1).name, streams_.status}, {names.reports(1).name, streams_.reports},
+      {names.work(1).name, streams_.work},
+      {names.cache(1).name, streams_.cache},
+      {names.status(1).name, streams_.status},
+      {names.reports(1).name, streams_.reports},
   };
   if (streams_.shadows) known.emplace_back(names.shadows(1).name, streams_.shadows);
   known.emplace_back(names.leases(1).name, streams_.leases);
@@ -436,9 +438,9 @@ std::vector<Finding> StreamInspector::diagnose() {
 }
 
 std::vector<transport::StreamState> StreamInspector::streams() {
-  std::vector<transport::StreamState> states = {
-      streams_.work->state(), streams_.cache->state(), streams_.status->state(),
-      streams_.reports->state(), streams_.leases->state()};
+  std::vector<transport::StreamState> states = {streams_.work->state(), streams_.cache->state(),
+                                                streams_.status->state(), streams_.reports->state(),
+                                                streams_.leases->state()};
   if (streams_.shadows) states.push_back(streams_.shadows->state());
   return states;
 }

@@ -162,12 +162,12 @@ void add_device(CLI::App* verb, DeviceOptions& options) {
 
 void add_downlink_commands(Program& program) {
   auto call = std::make_shared<DeviceOptions>();
-  CLI::App* verb = program.add_verb(
-      "command", "Send a command to a device and show its answer", kGroup,
-      {"dmm command player kitchen '{\"play\":\"Naima\"}'",
-       "dmm command player kitchen '{\"play\":\"Naima\"}' --timeout 30",
-       "dmm command player kitchen - < command.json"},
-      [call](Session& session) { return command(session, *call); });
+  CLI::App* verb =
+      program.add_verb("command", "Send a command to a device and show its answer", kGroup,
+                       {"dmm command player kitchen '{\"play\":\"Naima\"}'",
+                        "dmm command player kitchen '{\"play\":\"Naima\"}' --timeout 30",
+                        "dmm command player kitchen - < command.json"},
+                       [call](Session& session) { return command(session, *call); });
   add_device(verb, *call);
   verb->add_option("json", call->json, "What to say; \"-\" or nothing: standard input")
       ->type_name("JSON");

@@ -21,7 +21,8 @@ struct Desk {
   wire::Names names;
   Logger log;
 
-  void answer(const Note& ask, std::string_view device, const std::optional<Message>& shadow) const {
+  void answer(const Note& ask, std::string_view device,
+              const std::optional<Message>& shadow) const {
     try {
       Note note{.subject = ask.reply.empty() ? std::string(device) : ask.reply};
       if (shadow) {

@@ -41,7 +41,8 @@ std::optional<transport::Note> Calls::call(const transport::Note& note,
   waiting_.erase(note.reply);
   if (failure) std::rethrow_exception(failure);
   if (!answer && stop.stop_requested()) {
-    throw Error(code::run_cancelled, "asked to stop while waiting for an answer on " + note.subject);
+    throw Error(code::run_cancelled,
+                "asked to stop while waiting for an answer on " + note.subject);
   }
   return answer;
 }

@@ -25,7 +25,8 @@ class Calls final {
   /// Sends `note`, whose reply subject no other call uses, and waits for the first note that comes
   /// back on it or below it.
   /// returns   nothing if none came until `deadline`.
-  /// throws    Error{cancelled} DMM-0305 as soon as `stop` is requested; what Messenger::send throws.
+  /// throws    Error{cancelled} DMM-0305 as soon as `stop` is requested; what Messenger::send
+  /// throws.
   std::optional<transport::Note> call(const transport::Note& note,
                                       std::chrono::steady_clock::time_point deadline,
                                       const std::stop_token& stop);

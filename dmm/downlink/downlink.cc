@@ -24,9 +24,9 @@ void check_device(std::string_view kind, std::string_view device) {
 std::string checked_text(const nlohmann::json& value, std::string_view what) {
   check_depth(value);
   std::string text = dump_json(value);
-  require(text.size() <= limits::payload_bytes_max, code::too_large,
-          fmt::format("{} has {} bytes, more than {}", what, text.size(),
-                      limits::payload_bytes_max));
+  require(
+      text.size() <= limits::payload_bytes_max, code::too_large,
+      fmt::format("{} has {} bytes, more than {}", what, text.size(), limits::payload_bytes_max));
   return text;
 }
 
@@ -93,8 +93,7 @@ Sequence Downlink::last_report() const {
 
 std::optional<Note> Downlink::send(std::string_view kind, std::string_view device,
                                    const std::string& payload, const Sender& sender,
-                                   steady_clock::time_point deadline,
-                                   const std::stop_token& stop) {
+                                   steady_clock::time_point deadline, const std::stop_token& stop) {
   const std::string call = fmt::format("{}.{}", caller_, ++number_);
   Note note{.subject = names_.command_subject(kind, device, call),
             .reply = names_.reply_subject(kind, device, call),
@@ -131,7 +130,13 @@ std::optional<Message> Downlink::stored(std::string_view kind, std::string_view 
   check_device(kind, device);
   require(shadows_ != nullptr, code::stream_missing,
           fmt::format("stream {} does not exist", names_.shadows(1).name));
-  return transport::last(*shadows_, names_.shadow_subject(kind, device));
+  try {
+    return transport::last(*shadows_, names_.shadow_subject(kind, device));
+  } catch (const Error& error) {
+    // Nobody answers: if the stream is gone, asking for it brings it back.
+    if (&error.code() == &code::timed_out) shadows_->state();
+    throw;
+  }
 }
 
 std::optional<nlohmann::json> Downlink::shadow(std::string_view kind, std::string_view device) {
@@ -155,8 +160,9 @@ bool Downlink::replace(std::string_view kind, std::string_view device, const std
   while (true) {
     const std::optional<Message> before = stored(kind, device);
     if (before && written_later(*before, sender)) {
-      throw Error(code::lease_lost, fmt::format("the shadow of {} {} was written under a later lease",
-                                                kind, printable(device, 300)));
+      throw Error(code::lease_lost,
+                  fmt::format("the shadow of {} {} was written under a later lease", kind,
+                              printable(device, 300)));
     }
     const bool same = (before ? before->payload : std::string()) == text;
     if (same) {
@@ -191,9 +197,9 @@ void Downlink::tell(std::string_view kind, std::string_view device, const std::s
                       .headers = {{std::string(wire::kRevision), std::to_string(revision.value)}},
                       .payload = text});
   } catch (const Error& error) {
-    log_.warn("a shadow is stored and could not be told",
-              {{"kind", std::string(kind)}, {"device", std::string(device)},
-               {"error", error.what()}});
+    log_.warn(
+        "a shadow is stored and could not be told",
+        {{"kind", std::string(kind)}, {"device", std::string(device)}, {"error", error.what()}});
   }
 }
 

@@ -37,8 +37,7 @@ class Downlink final {
   /// See Context::command. `deadline` is the earlier of the caller's and the run's.
   CommandReply command(std::string_view kind, std::string_view device,
                        const nlohmann::json& payload, const Sender& sender,
-                       std::chrono::steady_clock::time_point deadline,
-                       const std::stop_token& stop);
+                       std::chrono::steady_clock::time_point deadline, const std::stop_token& stop);
 
   std::optional<nlohmann::json> shadow(std::string_view kind, std::string_view device);
   bool set_shadow(std::string_view kind, std::string_view device, const nlohmann::json& document,
@@ -49,7 +48,6 @@ class Downlink final {
   Sequence last_report() const;
 
  private:
-  struct Attempt;
   Calls& calls();
   std::optional<transport::Note> send(std::string_view kind, std::string_view device,
                                       const std::string& payload, const Sender& sender,

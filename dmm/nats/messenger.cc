@@ -38,7 +38,9 @@ struct Slot {
       slot.log.error("a message could not be handled", {{"error", e.what()}});
     }
   }
-  static void on_end(void* closure) noexcept { delete static_cast<std::shared_ptr<Slot>*>(closure); }
+  static void on_end(void* closure) noexcept {
+    delete static_cast<std::shared_ptr<Slot>*>(closure);
+  }
 };
 
 class NatsSubscription final : public transport::Subscription {
@@ -58,7 +60,8 @@ class NatsSubscription final : public transport::Subscription {
   const std::shared_ptr<Slot> slot_;
 };
 
-class NatsMessenger final : public transport::Messenger {
+class NatsMessenger final : public transport::Messenger,
+                            public std::enable_shared_from_this<NatsMessenger> {
  public:
   NatsMessenger(ConnectionOptions options, Logger log)
       : options_(std::move(options)), log_(std::move(log)) {}
@@ -104,11 +107,15 @@ class NatsMessenger final : public transport::Messenger {
   }
 
   std::shared_ptr<void> on_reconnect(std::function<void()> listener) override {
-    auto shared = std::make_shared<std::function<void()>>(std::move(listener));
+    auto* const raw = new std::function<void()>(std::move(listener));
     const std::lock_guard lock(listeners_mutex_);
-    std::erase_if(listeners_, [](const auto& weak) { return weak.expired(); });
-    listeners_.push_back(shared);
-    return shared;
+    listeners_.push_back(raw);
+    return {raw, [self = shared_from_this()](std::function<void()>* ended) {
+              // A listener is called with this held: destroying its token waits for it.
+              const std::lock_guard waiting(self->listeners_mutex_);
+              std::erase(self->listeners_, ended);
+              delete ended;
+            }};
   }
 
   void close() override {
@@ -163,9 +170,7 @@ class NatsMessenger final : public transport::Messenger {
     auto& self = *static_cast<NatsMessenger*>(closure);
     if (self.closed_) return;
     const std::lock_guard lock(self.listeners_mutex_);
-    for (const auto& weak : self.listeners_) {
-      if (const auto listener = weak.lock()) (*listener)();
-    }
+    for (const auto* listener : self.listeners_) (*listener)();
   }
 
   static void on_closed(natsConnection*, void* closure) noexcept {
@@ -182,7 +187,7 @@ class NatsMessenger final : public transport::Messenger {
   ConnectionHandle connection_;
   std::atomic<bool> closed_{false};
   std::mutex listeners_mutex_;
-  std::vector<std::weak_ptr<std::function<void()>>> listeners_;
+  std::vector<std::function<void()>*> listeners_;
   std::mutex ended_mutex_;
   std::condition_variable ended_changed_;
   bool ended_ = false;

@@ -53,7 +53,8 @@ class Messenger {
                                                   const std::string& group,
                                                   NoteHandler handler) = 0;
 
-  /// Calls `listener` after every reconnect, until the returned token is destroyed.
+  /// Calls `listener` after every reconnect, until the returned token is destroyed, which waits for
+  /// a call that is under way.
   virtual std::shared_ptr<void> on_reconnect(std::function<void()> listener) = 0;
 
   /// Sends what is buffered and disconnects; no handler is called after.

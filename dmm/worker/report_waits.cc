@@ -124,6 +124,7 @@ void ReportWaits::add(const std::string& key, const std::string& kind, const std
 }
 
 void ReportWaits::forget(const std::string& key) {
+  if (waiting_.empty()) return;  // the usual case, on the way of every identity
   const auto found = waiting_.find(key);
   if (found == waiting_.end()) return;
   found->second.reader->remove(found->second.device, found->second.number);

@@ -49,7 +49,7 @@ class ReportWaits final {
   const internal::Streams& streams_;
   Mailbox& mailbox_;
   const std::function<void(const std::string& key)> heard_;
-  std::uint64_t number_ = 0;  ///< of the last wait
+  std::uint64_t number_ = 0;                       ///< of the last wait
   std::unordered_map<std::string, Wait> waiting_;  ///< by key of the identity
   std::unordered_map<std::string, std::unique_ptr<KindReader>> readers_;  ///< by kind
 };

@@ -79,8 +79,7 @@ class RunContext final : public Context {
 };
 
 CommandReply RunContext::command(std::string_view kind, std::string_view device,
-                                 const nlohmann::json& payload,
-                                 std::chrono::milliseconds timeout) {
+                                 const nlohmann::json& payload, std::chrono::milliseconds timeout) {
   require(timeout.count() > 0, code::bad_option, "the time for a command is not positive");
   const auto left = input_.deadline - std::chrono::steady_clock::now();
   const auto deadline = std::chrono::steady_clock::now() + std::min<decltype(left)>(timeout, left);
@@ -160,8 +159,7 @@ void prepare_wait(RunContext& context, RunResult& result) {
 }  // namespace
 
 RunResult run_once(const AnyMaterializer& materializer, const RunInput& input, Matters& matters,
-                   const std::stop_token& stop, const Logger& log,
-                   downlink::Downlink* downlink) {
+                   const std::stop_token& stop, const Logger& log, downlink::Downlink* downlink) {
   RunResult result;
   nlohmann::json cache;
   if (!read_cache(input, cache, result)) return result;

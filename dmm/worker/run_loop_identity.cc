@@ -359,9 +359,8 @@ void RunLoop::dispatch(const ItemPtr& item) {
     const auto begun = Clock::now();
     run->input.deadline = begun + options_.timeout;
     run->started = begun;
-    run->result =
-        run_once(materializer_, run->input, matters_, run->stop.get_token(), streams_.log,
-                 streams_.downlink.get());
+    run->result = run_once(materializer_, run->input, matters_, run->stop.get_token(), streams_.log,
+                           streams_.downlink.get());
     run->took = Clock::now() - begun;
     mailbox_.post([this, item] { ran(item); });
   });

@@ -1,5 +1,5 @@
-// Goal: devices are commanded and shadows kept from the shell. Method: the tool as a process, devices
-// in this one.
+// Goal: devices are commanded and shadows kept from the shell. Method: the tool as a process,
+// devices in this one.
 
 #include <catch2/catch.hpp>
 

@@ -1,6 +1,7 @@
 // Goal: what goes down to devices arrives, or is known not to: commands, their answers, offline
-// devices that come back, and the documents that are kept for them. Method: a worker in this process
-// or one that is killed, real servers, and devices as C++ hosts, bare messengers and MQTT clients.
+// devices that come back, and the documents that are kept for them. Method: a worker in this
+// process or one that is killed, real servers, and devices as C++ hosts, bare messengers and MQTT
+// clients.
 
 #include <fmt/format.h>
 
@@ -51,9 +52,11 @@ struct RudeDevice {
   RudeDevice(const testing::NatsServer& server, const std::string& device,
              std::function<void(transport::Messenger&, const transport::Note&)> answer)
       : messenger(nats::make_messenger(connection_to(server), Logger())) {
-    subscription = messenger->subscribe(
-        names().command_subject(kKind, device, ">"), {},
-        [&messenger = *messenger, answer](const transport::Note& note) { answer(messenger, note); });
+    subscription =
+        messenger->subscribe(names().command_subject(kKind, device, ">"), {},
+                             [&messenger = *messenger, answer](const transport::Note& note) {
+                               answer(messenger, note);
+                             });
   }
 };
 
@@ -102,7 +105,7 @@ class MqttDevice final {
  private:
   testing::ChildOptions listening(const std::string& topic) {
     testing::ChildOptions options;
-    options.arguments = {"-h", "127.0.0.1", "-p", port_, "-q", "1", "-t", topic, "-F", "%t %p"};
+    options.arguments = {"-h", "127.0.0.1", "-p", port_, "-t", topic, "-F", "%t %p"};
     return options;
   }
 
@@ -168,8 +171,9 @@ TEST_CASE("command: an offline device is waited for without attempts and runs at
   CHECK(runs[1].attempt == 1);
 }
 
-TEST_CASE("command: many identities may wait for one device and a device that left is waited for again",
-          "[downlink][integration]") {
+TEST_CASE(
+    "command: many identities may wait for one device and a device that left is waited for again",
+    "[downlink][integration]") {
   testing::NatsServer server;
   Bucket bucket = open_bucket(server);
   Journal journal;
@@ -324,8 +328,9 @@ TEST_CASE("command: bad arguments are refused before anything is sent", "[downli
   CHECK(heard == 0);
   CHECK(code_of([&] { bucket.set_shadow(kKind, std::string(256, 'x'), json(1)); }) == "DMM-0201");
   CHECK(code_of([&] { bucket.set_shadow(kKind, "a", deep); }) == "DMM-0204");
-  CHECK(code_of([&] { host.serve_commands(std::string(256, 'x'), [](auto&) { return json(); }); }) ==
-        "DMM-0201");
+  CHECK(code_of([&] {
+          host.serve_commands(std::string(256, 'x'), [](auto&) { return json(); });
+        }) == "DMM-0201");
   bucket.command(kKind, "a", json(1));
   CHECK(heard == 1);
   bucket.close();
@@ -475,15 +480,61 @@ TEST_CASE("shadow: a device that lost the server reads what it missed",
   server.kill();
   server.start();
   // As soon as the writer is back; the device may be, or not yet.
-  wait_for("the write", [&] {
-    try {
-      bucket.set_shadow(kKind, "a", json(2));
-      return true;
-    } catch (const Error&) {
-      return false;
-    }
-  }, 20s);
-  wait_for("the second", [&] { return last_heard() == json(2); }, 20s);
+  wait_for(
+      "the write",
+      [&] {
+        try {
+          bucket.set_shadow(kKind, "a", json(2));
+          return true;
+        } catch (const Error&) {
+          return false;
+        }
+      },
+      20s);
+  wait_for(
+      "the second", [&] { return last_heard() == json(2); }, 20s);
+}
+
+TEST_CASE("device: needs no rights but those on its own name", "[downlink][integration]") {
+  testing::NatsServerOptions options;
+  options.users = {
+      {.user = "worker", .password = "w"},
+      {.user = "a",
+       .password = "a",
+       .publish = {"dmm.test.report.speaker.a", "dmm.test.reply.speaker.a.>",
+                   "dmm.test.ask.speaker.a",
+                   "$JS.API.DIRECT.GET.DMM_test_SHADOW.dmm.test.shadow.speaker.a"},
+       .subscribe = {"dmm.test.command.speaker.a.>", "dmm.test.desired.speaker.a", "_INBOX.>"}}};
+  testing::NatsServer server(options);
+  BucketOptions bucket_options;
+  bucket_options.connection = connection_to(server);
+  bucket_options.connection.user = "worker";
+  bucket_options.connection.password = "w";
+  bucket_options.logger = Logger();
+  Bucket bucket = Bucket::open(kNamespace, std::move(bucket_options));
+  bucket.set_shadow(kKind, "a", json(1));
+  bucket.set_shadow(kKind, "b", json(2));
+
+  DeviceHostOptions host_options;
+  host_options.connection = connection_to(server);
+  host_options.connection.user = host_options.connection.password = "a";
+  host_options.logger = Logger();
+  DeviceHost host = DeviceHost::connect(kNamespace, kKind, std::move(host_options));
+  host.serve_commands("a", [](const Command&) { return json("ok"); });
+  host.report("a", json{{"on", true}});
+  std::atomic<int> heard = 0;
+  host.follow_shadow("a", [&](const std::optional<json>& document) {
+    heard = document ? document->get<int>() : 0;
+  });
+  CHECK(bucket.command(kKind, "a", json(1)).get() == "ok");
+  wait_for("the shadow", [&] { return heard == 1; });
+  bucket.set_shadow(kKind, "a", json(3));
+  wait_for("the change", [&] { return heard == 3; });
+  CHECK(bucket.inspect().reports(kKind).size() == 1);
+  // Of others it reads and says nothing.
+  CHECK(code_of([&] { host.shadow("b"); }) == "DMM-0103");
+  CHECK(code_of([&] { host.report("b", json(1)); }) == "DMM-0105");
+  CHECK(bucket.inspect().reports(kKind).size() == 1);
 }
 
 TEST_CASE("mqtt: a mosquitto client is commanded and answers or refuses",
@@ -499,7 +550,7 @@ TEST_CASE("mqtt: a mosquitto client is commanded and answers or refuses",
   bucket.notify(thing("kitchen"), json{{"say", 7}});
   wait_offline(bucket, "kitchen");
 
-  MqttDevice device(server, "dmm/test/command/speaker/kitchen/#");
+  MqttDevice device(server, "dmm/test/command/speaker/kitchen/+/+");
   // The first command that it hears tells that it listens.
   const auto reply_topic = [](const std::string& line) {
     std::string topic = line.substr(0, line.find(' '));
@@ -548,8 +599,7 @@ TEST_CASE("mqtt: a mosquitto client that comes late asks for its shadow",
   CHECK(device.next_line(0) == "dmm/test/desired/speaker/kitchen {\"song\":1}");
   const std::size_t seen = device.lines();
   bucket.set_shadow(kKind, "kitchen", json{{"song", 2}});
-  wait_for("the change", [&] {
-    return device.next_line(device.lines() - 1).ends_with(" {\"song\":2}");
-  });
+  wait_for("the change",
+           [&] { return device.next_line(device.lines() - 1).ends_with(" {\"song\":2}"); });
   CHECK(device.lines() > seen);
 }
