@@ -148,7 +148,8 @@ const Code entry_of_other_view{"DMM-0604", Kind::invalid,
 const Code nothing_held{"DMM-0605", Kind::not_found, "no removals wait for approval",
                         "See what is held with `dmm view show VIEW`; it may have changed since."};
 const Code device_offline{"DMM-0701", Kind::not_found, "a device is not connected",
-                          "Nothing: the identity runs again with the next report of the device."};
+                          "See whether the device is on and what it listens to; an identity that "
+                          "waits for it runs with its next report."};
 const Code no_reply{"DMM-0702", Kind::in_doubt, "a device did not answer a command in time",
                     "Look at what the device reports before you command it again; give it more "
                     "time if it is slow."};
