@@ -131,6 +131,11 @@ struct DeviceHost::Impl {
         log(options.logger.with({{"namespace", std::string(ns)}, {"kind", kind}})),
         pool(options.concurrency) {}
   ~Impl() {
+    {
+      const std::lock_guard lock(mutex);
+      ending = true;
+    }
+    changed.notify_all();
     reconnects.reset();
     for (auto& [key, line] : lines) line.end();
     calls.reset();
@@ -157,7 +162,9 @@ struct DeviceHost::Impl {
   std::unique_ptr<downlink::Calls> calls;
   std::shared_ptr<void> reconnects;
   std::atomic<std::uint64_t> number{0};
-  std::mutex mutex;                                           ///< guards lines
+  std::mutex mutex;  ///< guards lines and ending
+  std::condition_variable changed;
+  bool ending = false;
   std::map<std::pair<std::string, std::string>, Line> lines;  ///< by device and purpose
   worker::RunPool pool;                                       ///< last: its threads end first
 };
@@ -202,7 +209,13 @@ Note DeviceHost::Impl::kept_at_last(std::string_view device) {
     try {
       return kept(device);
     } catch (const Error& error) {
-      if (error.kind() != Kind::retry || attempt == kAttempts) throw;
+      // A cluster that has just come back may have no leader of the stream yet.
+      const bool passing = error.kind() == Kind::retry || error.kind() == Kind::not_found;
+      if (!passing || attempt == kAttempts) throw;
+    }
+    std::unique_lock lock(mutex);
+    if (changed.wait_for(lock, limits::retry_delay_max, [this] { return ending; })) {
+      throw Error(code::closed, "the host ends");
     }
   }
 }
