@@ -497,14 +497,15 @@ TEST_CASE("shadow: a device that lost the server reads what it missed",
 
 TEST_CASE("device: needs no rights but those on its own name", "[downlink][integration]") {
   testing::NatsServerOptions options;
-  options.users = {
-      {.user = "worker", .password = "w"},
-      {.user = "a",
-       .password = "a",
-       .publish = {"dmm.test.report.speaker.a", "dmm.test.reply.speaker.a.>",
-                   "dmm.test.ask.speaker.a",
-                   "$JS.API.DIRECT.GET.DMM_test_SHADOW.dmm.test.shadow.speaker.a"},
-       .subscribe = {"dmm.test.command.speaker.a.>", "dmm.test.desired.speaker.a", "_INBOX.>"}}};
+  testing::NatsUser& worker = options.users.emplace_back();
+  worker.user = "worker";
+  worker.password = "w";
+  testing::NatsUser& device = options.users.emplace_back();
+  device.user = device.password = "a";
+  device.publish = {"dmm.test.report.speaker.a", "dmm.test.reply.speaker.a.>",
+                    "dmm.test.ask.speaker.a",
+                    "$JS.API.DIRECT.GET.DMM_test_SHADOW.dmm.test.shadow.speaker.a"};
+  device.subscribe = {"dmm.test.command.speaker.a.>", "dmm.test.desired.speaker.a", "_INBOX.>"};
   testing::NatsServer server(options);
   BucketOptions bucket_options;
   bucket_options.connection = connection_to(server);
