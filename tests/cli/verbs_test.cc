@@ -65,7 +65,8 @@ TEST_CASE("init: another generation follows on streams that were deleted",
   const auto transport = nats::connect(options, Logger());
   const wire::Names names("again");
   for (const auto& config :
-       {names.work(1), names.cache(1), names.status(1), names.reports(1), names.leases(1)}) {
+       {names.work(1), names.cache(1), names.status(1), names.reports(1), names.leases(1),
+        names.shadows(1)}) {
     REQUIRE(transport->remove(config.name));
   }
   transport->close();
