@@ -9,6 +9,8 @@
 #include <thread>
 #include <unordered_map>
 
+#include "dmm/downlink/ask_server.h"
+#include "dmm/downlink/downlink.h"
 #include "dmm/internal/observing.h"
 #include "dmm/internal/streams.h"
 #include "dmm/json.h"
@@ -20,7 +22,8 @@
 namespace dmm {
 
 struct Bucket::Impl final : internal::Notifier {
-  explicit Impl(wire::Names names) : streams{std::move(names), {}, {}, {}, {}, {}, {}, {}} {}
+  explicit Impl(wire::Names names)
+      : streams{std::move(names), {}, {}, {}, {}, {}, {}, {}, {}, {}} {}
 
   // ---- Notifier ----
   nlohmann::json matter(const Identity& identity, Sequence* token) override;
@@ -71,6 +74,18 @@ class HandlerMatters final : public Matters {
  private:
   internal::Notifier& notifier_;
 };
+
+/// An older dmm made namespaces without this stream; all but shadows works in them.
+std::shared_ptr<transport::Stream> open_shadows(transport::Transport& server,
+                                                const transport::StreamConfig& config,
+                                                bool create) {
+  try {
+    return server.open(config, create);
+  } catch (const Error& error) {
+    if (&error.code() != &code::stream_missing) throw;
+    return nullptr;
+  }
+}
 
 }  // namespace
 
@@ -237,9 +252,11 @@ Bucket Bucket::open(std::string_view ns, BucketOptions options) {
     streams.reports = server.open(names.reports(options.replicas), options.create);
     streams.status = server.open(names.status(options.replicas), options.create);
     streams.leases = server.open(names.leases(options.replicas), options.create);
+    streams.shadows = open_shadows(server, names.shadows(options.replicas), options.create);
   } catch (const Error& error) {
     throw error.with_context(fmt::format("opening namespace {}", ns));
   }
+  streams.downlink = std::make_shared<downlink::Downlink>(streams);
   impl->matters = std::make_unique<HandlerMatters>(*impl);
   impl->inspector = internal::make_inspector(streams);
   impl->views_for_people = internal::make_views(streams);
@@ -358,6 +375,11 @@ void Bucket::work(std::stop_token stop) {
     for (auto& [name, part] : impl_->views) {
       threads.emplace_back([&guarded, &part = *part] { guarded(part); });
     }
+    if (!threads.empty()) {
+      threads.emplace_back([&streams = impl_->streams, stopped = all.get_token()] {
+        downlink::serve_asks(streams, stopped);
+      });
+    }
   }
   if (failure) std::rethrow_exception(failure);
 }
@@ -382,6 +404,27 @@ std::vector<BatchFailure> Bucket::report_all(
         return {.subject = impl_->streams.names.report_subject(kind, batch[index].first),
                 .payload = dump_json(batch[index].second)};
       });
+}
+
+CommandReply Bucket::command(std::string_view kind, std::string_view device,
+                             const nlohmann::json& payload, std::chrono::milliseconds timeout,
+                             std::stop_token stop) {
+  require(timeout.count() > 0, code::bad_option, "the time for a command is not positive");
+  return impl_->streams.downlink->command(kind, device, payload, {},
+                                          std::chrono::steady_clock::now() + timeout, stop);
+}
+
+std::optional<nlohmann::json> Bucket::shadow(std::string_view kind, std::string_view device) {
+  return impl_->streams.downlink->shadow(kind, device);
+}
+
+bool Bucket::set_shadow(std::string_view kind, std::string_view device,
+                        const nlohmann::json& document) {
+  return impl_->streams.downlink->set_shadow(kind, device, document, {});
+}
+
+bool Bucket::clear_shadow(std::string_view kind, std::string_view device) {
+  return impl_->streams.downlink->clear_shadow(kind, device, {});
 }
 
 Inspector& Bucket::inspect() {

@@ -145,6 +145,16 @@ class Bucket final : public Matters {
   std::vector<BatchFailure> report_all(
       std::string_view kind, std::span<const std::pair<std::string, nlohmann::json>> batch);
 
+  // ---- the way down to devices ----
+  /// As Context::command, shadow, set_shadow and clear_shadow, outside of a run.
+  CommandReply command(std::string_view kind, std::string_view device,
+                       const nlohmann::json& payload,
+                       std::chrono::milliseconds timeout = limits::command_timeout,
+                       std::stop_token stop = {});
+  std::optional<nlohmann::json> shadow(std::string_view kind, std::string_view device);
+  bool set_shadow(std::string_view kind, std::string_view device, const nlohmann::json& document);
+  bool clear_shadow(std::string_view kind, std::string_view device);
+
   /// For tools: lists, watches and repairs. See dmm/inspect.h.
   Inspector& inspect();
   /// For people and tools: where views stand, and how they are changed safely. See dmm/views.h.

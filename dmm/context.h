@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <string_view>
@@ -9,7 +10,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include "dmm/command.h"
 #include "dmm/identity.h"
+#include "dmm/limits.h"
 #include "dmm/log.h"
 #include "dmm/types.h"
 
@@ -85,6 +88,27 @@ class Context : public Matters {
   virtual bool deleted() const noexcept = 0;
   /// A logger with the identity and the attempt in every line.
   virtual const Logger& log() const noexcept = 0;
+
+  // ---- the way down to devices: docs/how-to/reach-a-device.md ----
+
+  /// Sends a command to a device that listens on its own subject, and waits for its answer.
+  /// timeout   above zero; cut to what is left until deadline().
+  /// returns   also that the device is offline, refused or did not answer: see CommandReply.
+  /// throws    Error{invalid} DMM-0201, 0202, 0204, 0404; {cancelled} DMM-0305 when this run has to
+  ///           stop; {retry} DMM-0101 no server; {unsupported} DMM-0705.
+  virtual CommandReply command(std::string_view kind, std::string_view device,
+                               const nlohmann::json& payload,
+                               std::chrono::milliseconds timeout = limits::command_timeout) = 0;
+
+  /// The desired document that is kept for a device; nothing if there is none.
+  virtual std::optional<nlohmann::json> shadow(std::string_view kind, std::string_view device) = 0;
+  /// Keeps a desired document for a device, which reads it when it comes online; tells it at once if
+  /// it is online. True if another one, or none, was kept before.
+  /// throws    Error{cancelled} DMM-0307 if a worker with a later lease wrote it for this identity.
+  virtual bool set_shadow(std::string_view kind, std::string_view device,
+                          const nlohmann::json& document) = 0;
+  /// Nothing is desired of the device any more. True if a document was kept.
+  virtual bool clear_shadow(std::string_view kind, std::string_view device) = 0;
 };
 
 /// What an observe handler is given. matter() remembers what it read; notify() of the same identity

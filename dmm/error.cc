@@ -103,9 +103,10 @@ const Code bad_option{"DMM-0404", Kind::invalid, "an option has a value that is 
 const Code not_found{"DMM-0405", Kind::not_found, "it does not exist",
                      "List what exists with `dmm ls`."};
 const Code bug{"DMM-0406", Kind::bug, "a defect of dmm", "Please report it with the message."};
-const Code table_missing{"DMM-0407", Kind::not_found, "a table does not exist",
-                         "Name schema and table as PostgreSQL spells them, without quotes; `\\d` in "
-                         "psql lists them."};
+const Code table_missing{
+    "DMM-0407", Kind::not_found, "a table does not exist",
+    "Name schema and table as PostgreSQL spells them, without quotes; `\\d` in "
+    "psql lists them."};
 const Code no_table_key{"DMM-0408", Kind::invalid, "a table has no key that names its rows",
                         "Give it a primary key that is not deferrable, or name the columns of such "
                         "a unique index with --key."};
@@ -141,8 +142,7 @@ const Code row_twice{"DMM-0602", Kind::invalid, "two rows of a view have the sam
                      "then the identity is not notified."};
 const Code row_without_key{"DMM-0603", Kind::invalid, "a row of a view has no key",
                            "Give every row the key field of the view, as a text or an integer."};
-const Code entry_of_other_view{"DMM-0604", Kind::invalid,
-                               "a cache entry belongs to another view",
+const Code entry_of_other_view{"DMM-0604", Kind::invalid, "a cache entry belongs to another view",
                                "Let one view alone declare an identity: change the key of one of "
                                "them, or remove the entry if its view is gone."};
 const Code nothing_held{"DMM-0605", Kind::not_found, "no removals wait for approval",
@@ -153,53 +153,121 @@ const Code release_unknown_here{"DMM-0607", Kind::invalid,
                                 "a release of a view cannot be kept by this program",
                                 "Keep the view with a program that declares its inputs, or go back "
                                 "with `dmm view rollback VIEW`."};
+const Code device_offline{"DMM-0701", Kind::not_found, "a device is not connected",
+                          "See whether the device is on and what it listens to; an identity that "
+                          "waits for it runs with its next report."};
+const Code no_reply{"DMM-0702", Kind::in_doubt, "a device did not answer a command in time",
+                    "Look at what the device reports before you command it again; give it more "
+                    "time if it is slow."};
+const Code command_refused{"DMM-0703", Kind::conflict, "a device refused a command",
+                           "The device's own words stand in the message."};
+const Code bad_reply{"DMM-0704", Kind::corrupt, "the answer of a device cannot be read",
+                     "Let the device answer with one JSON document within the limits."};
+const Code no_downlink{"DMM-0705", Kind::unsupported, "devices cannot be commanded here",
+                       "Use a transport with a messenger, as that of NATS."};
 }  // namespace code
 
 namespace {
 
 constexpr const Code* kCatalogue[] = {
-    &code::unreachable,       &code::access_denied,         &code::timed_out,
-    &code::no_jetstream,      &code::in_doubt,              &code::server_refused,
-    &code::stream_missing,    &code::closed,                &code::bad_answer,
-    &code::postgres_unreachable, &code::postgres_denied,
-    &code::postgres_refused,  &code::postgres_unsupported,
-    &code::bad_identity,      &code::too_large,             &code::not_json,
-    &code::too_deep,          &code::bad_text,              &code::bad_number,
-    &code::bad_spelling,      &code::corrupt_entry,         &code::wrong_shape,
-    &code::newer_format,      &code::wrong_lane,            &code::foreign_subject,
-    &code::duplicate_key,     &code::materialize_failed,    &code::materialize_timed_out,
-    &code::parked_by_outcome, &code::attempts_used_up,      &code::run_cancelled,
-    &code::write_conflict,    &code::lease_lost,            &code::observe_failed,
+    &code::unreachable,
+    &code::access_denied,
+    &code::timed_out,
+    &code::no_jetstream,
+    &code::in_doubt,
+    &code::server_refused,
+    &code::stream_missing,
+    &code::closed,
+    &code::bad_answer,
+    &code::postgres_unreachable,
+    &code::postgres_denied,
+    &code::postgres_refused,
+    &code::postgres_unsupported,
+    &code::bad_identity,
+    &code::too_large,
+    &code::not_json,
+    &code::too_deep,
+    &code::bad_text,
+    &code::bad_number,
+    &code::bad_spelling,
+    &code::corrupt_entry,
+    &code::wrong_shape,
+    &code::newer_format,
+    &code::wrong_lane,
+    &code::foreign_subject,
+    &code::duplicate_key,
+    &code::materialize_failed,
+    &code::materialize_timed_out,
+    &code::parked_by_outcome,
+    &code::attempts_used_up,
+    &code::run_cancelled,
+    &code::write_conflict,
+    &code::lease_lost,
+    &code::observe_failed,
     &code::worker_crashed,
-    &code::type_unknown,      &code::type_taken,            &code::bad_namespace,
-    &code::bad_option,        &code::not_found,             &code::bug,
-    &code::table_missing,     &code::no_table_key,          &code::table_not_watched,
-    &code::outbox_missing,    &code::outbox_newer,          &code::table_unfit,
-    &code::bad_yaml,          &code::bad_pipeline,          &code::not_evaluated,
-    &code::step_failed,       &code::bad_state,             &code::modes_differ,      &code::bad_view,
-    &code::row_twice,         &code::row_without_key,   &code::entry_of_other_view,
-    &code::nothing_held,      &code::no_earlier_release,    &code::release_unknown_here,
+    &code::type_unknown,
+    &code::type_taken,
+    &code::bad_namespace,
+    &code::bad_option,
+    &code::not_found,
+    &code::bug,
+    &code::table_missing,
+    &code::no_table_key,
+    &code::table_not_watched,
+    &code::outbox_missing,
+    &code::outbox_newer,
+    &code::table_unfit,
+    &code::bad_yaml,
+    &code::bad_pipeline,
+    &code::not_evaluated,
+    &code::step_failed,
+    &code::bad_state,
+    &code::modes_differ,
+    &code::bad_view,
+    &code::row_twice,
+    &code::row_without_key,
+    &code::entry_of_other_view,
+    &code::nothing_held,
+    &code::no_earlier_release,
+    &code::release_unknown_here,
+    &code::device_offline,
+    &code::no_reply,
+    &code::command_refused,
+    &code::bad_reply,
+    &code::no_downlink,
 };
 
 }  // namespace
 
 std::string_view to_string(Kind kind) noexcept {
   switch (kind) {
-    case Kind::retry: return "retry";
-    case Kind::overloaded: return "overloaded";
-    case Kind::conflict: return "conflict";
-    case Kind::in_doubt: return "in_doubt";
-    case Kind::not_found: return "not_found";
-    case Kind::invalid: return "invalid";
-    case Kind::corrupt: return "corrupt";
-    case Kind::unsupported: return "unsupported";
-    case Kind::cancelled: return "cancelled";
-    case Kind::bug: return "bug";
+    case Kind::retry:
+      return "retry";
+    case Kind::overloaded:
+      return "overloaded";
+    case Kind::conflict:
+      return "conflict";
+    case Kind::in_doubt:
+      return "in_doubt";
+    case Kind::not_found:
+      return "not_found";
+    case Kind::invalid:
+      return "invalid";
+    case Kind::corrupt:
+      return "corrupt";
+    case Kind::unsupported:
+      return "unsupported";
+    case Kind::cancelled:
+      return "cancelled";
+    case Kind::bug:
+      return "bug";
   }
   return "bug";
 }
 
-std::span<const Code* const> error_catalogue() noexcept { return kCatalogue; }
+std::span<const Code* const> error_catalogue() noexcept {
+  return kCatalogue;
+}
 
 const Code* find_code(std::string_view id) noexcept {
   for (const Code* candidate : kCatalogue) {

@@ -105,6 +105,12 @@ extern const Code entry_of_other_view;
 extern const Code nothing_held;
 extern const Code no_earlier_release;
 extern const Code release_unknown_here;
+// 07xx: the way down to devices.
+extern const Code device_offline;
+extern const Code no_reply;
+extern const Code command_refused;
+extern const Code bad_reply;
+extern const Code no_downlink;
 }  // namespace code
 
 /// Every code there is, in the order of their ids.

@@ -26,6 +26,8 @@ std::string_view to_string(Phase phase) noexcept {
       return "waiting";
     case Phase::failing:
       return "failing";
+    case Phase::offline:
+      return "offline";
     case Phase::parked:
       return "parked";
   }
@@ -122,7 +124,10 @@ std::optional<std::string> text_of(const Effective& effective) {
 }
 
 void apply_status(const Status& status, Matter& matter) {
-  matter.phase = status.phase == "parked" ? Phase::parked : Phase::failing;
+  matter.phase = status.phase == "parked"    ? Phase::parked
+                 : status.phase == "offline" ? Phase::offline
+                                             : Phase::failing;
+  matter.waits_for = status.waits_for;
   matter.attempts = status.attempts;
   matter.error_code = status.error_code;
   matter.error = status.error;
@@ -192,6 +197,7 @@ class StreamInspector final : public Inspector {
   std::optional<Matter> get(const Identity& identity) override;
   std::vector<Refused> refused() override;
   std::vector<LastReport> reports(std::string_view kind) override;
+  std::vector<Shadow> shadows(std::string_view kind) override;
   std::vector<LeaseInfo> leases() override;
   void watch(std::string_view type, std::stop_token stop,
              const std::function<void(const Change&)>& visit) override;
@@ -319,6 +325,29 @@ std::vector<LastReport> StreamInspector::reports(std::string_view kind) {
   return all;
 }
 
+std::vector<Shadow> StreamInspector::shadows(std::string_view kind) {
+  if (!kind.empty()) check_name(kind, "kind");
+  require(streams_.shadows != nullptr, code::stream_missing,
+          fmt::format("stream {} does not exist", streams_.names.shadows(1).name));
+  std::vector<Shadow> all;
+  transport::scan(*streams_.shadows, streams_.names.shadow_filter(kind), [&](Message message) {
+    const auto parts = wire::split_device(message.subject, "shadow");
+    if (!parts || message.payload.empty()) return;
+    Shadow shadow;
+    shadow.kind = parts->kind;
+    shadow.device = decode_id(parts->device).value_or(std::string(parts->device));
+    shadow.revision = message.sequence;
+    shadow.at = message.stored_at;
+    shadow.from = message.header(wire::kFrom).value_or("");
+    shadow.document = std::move(message.payload);
+    all.push_back(std::move(shadow));
+  });
+  std::sort(all.begin(), all.end(), [](const Shadow& a, const Shadow& b) {
+    return std::tie(a.kind, a.device) < std::tie(b.kind, b.device);
+  });
+  return all;
+}
+
 std::vector<LeaseInfo> StreamInspector::leases() {
   std::map<std::string, LeaseInfo> newest;                                // by name
   const std::size_t prefix = streams_.names.lease_filter({}).size() - 1;  // without ">"
@@ -384,11 +413,14 @@ std::vector<Finding> StreamInspector::diagnose() {
   Survey survey;
   survey.facts = server();
   const wire::Names& names = streams_.names;
-  const std::pair<std::string, std::shared_ptr<transport::Stream>> known[] = {
-      {names.work(1).name, streams_.work},     {names.cache(1).name, streams_.cache},
-      {names.status(1).name, streams_.status}, {names.reports(1).name, streams_.reports},
-      {names.leases(1).name, streams_.leases},
+  std::vector<std::pair<std::string, std::shared_ptr<transport::Stream>>> known = {
+      {names.work(1).name, streams_.work},
+      {names.cache(1).name, streams_.cache},
+      {names.status(1).name, streams_.status},
+      {names.reports(1).name, streams_.reports},
   };
+  if (streams_.shadows) known.emplace_back(names.shadows(1).name, streams_.shadows);
+  known.emplace_back(names.leases(1).name, streams_.leases);
   for (const auto& [name, stream] : known) {
     StreamSurvey& one = survey.streams.emplace_back();
     one.name = name;
@@ -405,8 +437,11 @@ std::vector<Finding> StreamInspector::diagnose() {
 }
 
 std::vector<transport::StreamState> StreamInspector::streams() {
-  return {streams_.work->state(), streams_.cache->state(), streams_.status->state(),
-          streams_.reports->state(), streams_.leases->state()};
+  std::vector<transport::StreamState> states = {streams_.work->state(), streams_.cache->state(),
+                                                streams_.status->state(), streams_.reports->state(),
+                                                streams_.leases->state()};
+  if (streams_.shadows) states.push_back(streams_.shadows->state());
+  return states;
 }
 
 }  // namespace

@@ -24,6 +24,7 @@ enum class Phase : std::uint8_t {
   settled,  ///< no token: the last run succeeded
   waiting,  ///< a token waits or is being worked on
   failing,  ///< the last run failed; it is retried
+  offline,  ///< its device is not connected; the device's next report runs it
   parked,   ///< given up until news come
 };
 std::string_view to_string(Phase phase) noexcept;
@@ -45,6 +46,7 @@ struct Matter {
   int attempts = 0;
   std::string error_code;  ///< "DMM-0301"
   std::string error;
+  std::string waits_for;  ///< offline: "<kind>.<device>", as spelled on the wire
   std::optional<std::chrono::system_clock::time_point> failed_at;
   std::optional<std::chrono::system_clock::time_point> next_retry_at;
   /// Not empty: the value cannot be read, and why.
@@ -68,6 +70,16 @@ struct LastReport {
   std::string state;  ///< as published
   Sequence sequence;
   std::chrono::system_clock::time_point at;
+};
+
+/// The desired document that is kept for a device.
+struct Shadow {
+  std::string kind;
+  std::string device;
+  std::string document;  ///< as stored
+  Sequence revision;
+  std::chrono::system_clock::time_point at;
+  std::string from;  ///< "<type>.<id>" that wrote it; empty: nobody's run
 };
 
 struct LeaseInfo {
@@ -111,6 +123,8 @@ class Inspector {
 
   virtual std::vector<Refused> refused() = 0;
   virtual std::vector<LastReport> reports(std::string_view kind) = 0;
+  /// The shadows of a kind of devices (or of all, if empty), by kind and device.
+  virtual std::vector<Shadow> shadows(std::string_view kind) = 0;
   virtual std::vector<LeaseInfo> leases() = 0;
 
   /// Calls `visit` for every change from now on (of one type or kind, if not empty) until `stop`.

@@ -78,4 +78,11 @@ inline constexpr auto removals_window = 60s;          ///< within this time
 inline constexpr auto rollout_settle = 5s;            ///< without failures, before a rollout is over
 inline constexpr auto view_state_interval = 1s;       ///< how often a view says where it stands
 
+// The way down to devices.
+inline constexpr auto command_timeout = 5s;         ///< for the answer of a device
+inline constexpr auto offline_retry = 5min;         ///< without a report of the device; with jitter
+inline constexpr auto report_reader_idle = 30s;     ///< until a reader that nobody needs is closed
+inline constexpr std::size_t commands_waiting_max = 64;  ///< of a device; more are refused
+inline constexpr std::size_t device_concurrency = 8;     ///< handlers of a DeviceHost at a time
+
 }  // namespace dmm::limits

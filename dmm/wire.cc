@@ -82,6 +82,11 @@ transport::StreamConfig Names::status(int replicas) const {
           "dmm: what is failing or parked"};
 }
 
+transport::StreamConfig Names::shadows(int replicas) const {
+  return {stream("SHADOW"), {fmt::format("dmm.{}.shadow.*.*", ns_)}, replicas, false,
+          "dmm: the desired document of each device"};
+}
+
 std::string Names::token_subject(const Identity& identity) const {
   const std::string id = encode_id(identity.id);
   return fmt::format("dmm.{}.work.{}.{}.{}", ns_, identity.type,
@@ -100,6 +105,40 @@ std::string Names::report_subject(std::string_view kind, std::string_view device
 std::string Names::report_filter(std::string_view kind) const {
   return kind.empty() ? fmt::format("dmm.{}.report.*.*", ns_)
                       : fmt::format("dmm.{}.report.{}.*", ns_, kind);
+}
+
+std::string Names::shadow_subject(std::string_view kind, std::string_view device) const {
+  return fmt::format("dmm.{}.shadow.{}.{}", ns_, kind, encode_id(device));
+}
+
+std::string Names::shadow_filter(std::string_view kind) const {
+  return fmt::format("dmm.{}.shadow.{}.*", ns_, kind.empty() ? "*" : kind);
+}
+
+std::string Names::desired_subject(std::string_view kind, std::string_view device) const {
+  return fmt::format("dmm.{}.desired.{}.{}", ns_, kind, encode_id(device));
+}
+
+std::string Names::ask_subject(std::string_view kind, std::string_view device) const {
+  return fmt::format("dmm.{}.ask.{}.{}", ns_, kind, encode_id(device));
+}
+
+std::string Names::ask_filter() const {
+  return fmt::format("dmm.{}.ask.*.*", ns_);
+}
+
+std::string Names::command_subject(std::string_view kind, std::string_view device,
+                                   std::string_view call) const {
+  return fmt::format("dmm.{}.command.{}.{}.{}", ns_, kind, encode_id(device), call);
+}
+
+std::string Names::reply_subject(std::string_view kind, std::string_view device,
+                                 std::string_view call) const {
+  return fmt::format("dmm.{}.reply.{}.{}.{}", ns_, kind, encode_id(device), call);
+}
+
+std::string Names::reply_filter(std::string_view caller) const {
+  return fmt::format("dmm.{}.reply.*.*.{}.>", ns_, caller);
 }
 
 std::string Names::entry_subject(std::string_view key) const {
@@ -155,10 +194,14 @@ std::optional<TokenSubject> split_token(std::string_view subject) {
 }
 
 std::optional<ReportSubject> split_report(std::string_view subject) {
+  return split_device(subject, "report");
+}
+
+std::optional<ReportSubject> split_device(std::string_view subject, std::string_view word) {
   std::string_view rest = subject;
   if (next_token(rest) != "dmm") return std::nullopt;
   next_token(rest);
-  if (next_token(rest) != "report") return std::nullopt;
+  if (next_token(rest) != word) return std::nullopt;
   ReportSubject parts;
   parts.kind = next_token(rest);
   parts.device = rest;

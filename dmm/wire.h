@@ -25,6 +25,10 @@ inline constexpr std::string_view kView = "Dmm-View";        ///< news are the f
 inline constexpr std::string_view kEntry =
     "Dmm-Entry";  ///< revision that the news were compared with
 inline constexpr std::string_view kNotBefore = "Dmm-Not-Before";  ///< Unix ms: run no earlier
+inline constexpr std::string_view kFrom = "Dmm-From";           ///< identity that commands or wants
+inline constexpr std::string_view kDeadline = "Dmm-Deadline";   ///< Unix ms: no answer is read later
+inline constexpr std::string_view kRevision = "Dmm-Revision";   ///< of a shadow that is told
+inline constexpr std::string_view kServiceError = "Nats-Service-Error";  ///< NATS: why refused
 inline constexpr std::string_view kTraceparent = "traceparent";
 inline constexpr std::string_view kKvOperation = "KV-Operation";  ///< NATS: DEL or PURGE
 
@@ -43,6 +47,7 @@ class Names {
   transport::StreamConfig leases(int replicas) const;
   transport::StreamConfig cache(int replicas) const;
   transport::StreamConfig status(int replicas) const;
+  transport::StreamConfig shadows(int replicas) const;
 
   /// dmm.<ns>.work.<type>.<lane>.<id>
   std::string token_subject(const Identity& identity) const;
@@ -51,6 +56,22 @@ class Names {
   /// dmm.<ns>.report.<kind>.<device>
   std::string report_subject(std::string_view kind, std::string_view device) const;
   std::string report_filter(std::string_view kind = {}) const;
+  /// dmm.<ns>.shadow.<kind>.<device>, where the desired document of a device is stored
+  std::string shadow_subject(std::string_view kind, std::string_view device) const;
+  std::string shadow_filter(std::string_view kind = {}) const;
+  /// dmm.<ns>.desired.<kind>.<device>, where it is told to the device
+  std::string desired_subject(std::string_view kind, std::string_view device) const;
+  /// dmm.<ns>.ask.<kind>.<device>, where the device asks for it
+  std::string ask_subject(std::string_view kind, std::string_view device) const;
+  std::string ask_filter() const;
+  /// dmm.<ns>.command.<kind>.<device>.<call>; for the device's subscription the call is ">".
+  std::string command_subject(std::string_view kind, std::string_view device,
+                              std::string_view call) const;
+  /// dmm.<ns>.reply.<kind>.<device>.<call>
+  std::string reply_subject(std::string_view kind, std::string_view device,
+                            std::string_view call) const;
+  /// dmm.<ns>.reply.*.*.<caller>.>, all that comes back to one caller
+  std::string reply_filter(std::string_view caller) const;
   /// The message that holds the cache entry of a key.
   std::string entry_subject(std::string_view key) const;
   std::string entry_filter(std::string_view type = {}) const;
@@ -81,6 +102,9 @@ struct ReportSubject {
   std::string_view kind, device;
 };
 std::optional<ReportSubject> split_report(std::string_view subject);
+
+/// The kind and the device of dmm.<ns>.<word>.<kind>.<device>.
+std::optional<ReportSubject> split_device(std::string_view subject, std::string_view word);
 
 /// Dmm-Done: which token a cache entry came from.
 struct Done {

@@ -19,6 +19,8 @@ struct WorkOptions {
   std::chrono::milliseconds backoff_max = limits::backoff_max;
   /// Failed attempts on the same news before the identity is parked; 0 means never.
   int attempts_max = 0;
+  /// How long Outcome::wait_for_report waits at most, give or take a quarter.
+  std::chrono::milliseconds offline_retry = limits::offline_retry;
   std::chrono::milliseconds grace = limits::grace;  ///< for runs in flight at shutdown
 };
 
@@ -38,7 +40,8 @@ struct WorkStats {
   std::uint64_t history_losses = 0;
   std::size_t ready = 0;         ///< identities waiting for a slot
   std::size_t running = 0;
-  std::size_t retrying = 0;      ///< identities that are failing or parked
+  std::size_t retrying = 0;      ///< identities that are failing, parked or offline
+  std::size_t offline = 0;       ///< identities that wait for the report of a device
   bool holds_lease = false;      ///< false: warm standby
 };
 

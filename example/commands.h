@@ -16,6 +16,7 @@ namespace example {
 
 struct WorkerOptions {
   std::string style = "pull";                   ///< "pull" or "push"
+  std::string reach = "http";                   ///< "http" or "command": how players are told
   std::chrono::milliseconds check_every{2000};  ///< pull: how often a player is asked
 };
 int worker(const Options& options, const WorkerOptions& worker_options, std::stop_token stop);
@@ -45,6 +46,7 @@ struct DemoOptions {
   std::string program;   ///< our own, to start the parts of the stage with
   std::string shown_as;  ///< what the user typed to start it
   std::string style = "push";
+  std::string reach = "http";
   std::size_t players = 12;
   std::chrono::seconds timeout{60};  ///< for the whole story
   bool keep = false;                 ///< stay up behind the story, until stopped

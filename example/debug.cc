@@ -48,6 +48,8 @@ std::string advice(const std::optional<std::string>& desired,
       return "nothing: a run is due or under way";
     case dmm::Phase::failing:
       return "mend what the error names; it is retried until it succeeds";
+    case dmm::Phase::offline:
+      return "start the player's device: example device; its next report runs it";
     case dmm::Phase::parked:
       return "mend what the error names, then bring news: example set";
   }

@@ -5,6 +5,7 @@
 
 #include <stdexcept>
 
+#include "dmm/device.h"
 #include "dmm/json.h"
 #include "example/commands.h"
 #include "example/fleet.h"
@@ -35,7 +36,19 @@ int device(const Options& options, const DeviceOptions& device_options, std::sto
   const dmm::Logger log = dmm::Logger::standard(dmm::Level::warn);
   Fleet fleet(names, device_options.misbehaviour);
   const int port = fleet.start(device_options.port);
-  fmt::print(stderr, "device: {} players at http://127.0.0.1:{}/<player>; Ctrl-C stops it\n",
+  // Behind NAT there is only this: the device connects, and is commanded over its connection.
+  dmm::DeviceHostOptions host_options;
+  host_options.connection = options.nats;
+  host_options.concurrency = 32;  // some of the players hang
+  dmm::DeviceHost host = dmm::DeviceHost::connect(options.ns, "player", host_options);
+  for (const std::string& name : names) {
+    host.serve_commands(name, [&fleet, name](const dmm::Command& command) {
+      return fleet.obey(name, command.payload);
+    });
+  }
+  fmt::print(stderr,
+             "device: {} players at http://127.0.0.1:{}/<player>, and for commands; Ctrl-C stops "
+             "it\n",
              names.size(), port);
 
   // On change, and all of them now and then: a report that got lost is made up for by the next.

@@ -113,6 +113,12 @@ struct Fleet::Impl {
     };
   }
 
+  void play(PlayerState& player, const std::string& song) {
+    ++player.plays;
+    player.current_song = song;
+    change(player);
+  }
+
   // What people tell players to do, for the sake of the example: always obeyed.
   template <class Action>
   httplib::Server::Handler admin_request(Action action) {
@@ -140,9 +146,7 @@ void Fleet::Impl::route() {
                 if (dmm::printable(request.body, kBodyBytesMax) != request.body) {
                   return refuse(response, 400, "not the name of a song");
                 }
-                ++player.plays;
-                player.current_song = request.body;
-                change(player);
+                play(player, request.body);
               }));
   server.Post(R"(/([^/]+)/misbehave)",
               admin_request([this](PlayerState& player, const httplib::Request& request,
@@ -213,6 +217,28 @@ int Fleet::start(int port) {
   impl_->server.lengthen_queue();
   impl_->thread = std::jthread([this] { impl_->server.listen_after_bind(); });
   return port;
+}
+
+nlohmann::json Fleet::obey(const std::string& name, const nlohmann::json& command) {
+  std::unique_lock lock(impl_->mutex);
+  PlayerState& player = impl_->players.at(name);
+  switch (impl_->manner_of(player)) {
+    case Impl::Manner::answer:
+      ++impl_->requests.answered;
+      break;
+    case Impl::Manner::refuse:
+      ++impl_->requests.refused;
+      throw std::runtime_error("the player does not want to");
+    case Impl::Manner::hang:
+      ++impl_->requests.hung;
+      impl_->woken.wait_for(lock, kHang, [this] { return impl_->stopping; });
+      throw std::runtime_error("the player hung");
+    case Impl::Manner::error500:
+      ++impl_->requests.error500;
+      throw std::runtime_error("the player is not well");
+  }
+  if (command.contains("play")) impl_->play(player, command.at("play").get<std::string>());
+  return {{"current_song", player.current_song}};
 }
 
 std::vector<std::pair<std::string, nlohmann::json>> Fleet::next_reports(

@@ -3,13 +3,16 @@
 // A Fleet is a number of music players that are real HTTP servers: one process, one port, each
 // player under a path of its own.
 //
+// The same players also obey commands over NATS, as devices that nobody can call must:
+// {"current_song": null} asks, {"play": "Naima"} tells; the answer is {"current_song": "Naima"}.
+//
 //   GET  /p7/current_song   the song that p7 plays; empty if it is silent
 //   POST /p7/play           plays the song in the body
 //   POST /p7/misbehave      {"refuse": 1.0, "hang": 0, "error500": 0, "seconds": 5}: see
 //   misbehaviour.h POST /p7/reboot         loses its state: silent again GET  / for people and
 //   tests: what all players really do
 //
-// Only current_song and play misbehave. A player keeps its song in memory and nowhere else.
+// Only current_song and play misbehave, over HTTP and by command alike. A player keeps its song in memory and nowhere else.
 
 #include <chrono>
 #include <memory>
@@ -36,6 +39,10 @@ class Fleet final {
   /// Answers on this port of 127.0.0.1 (0: any) from now on. Returns the port.
   /// Throws std::runtime_error if the port is taken.
   int start(int port);
+
+  /// Does what a command says to `player`. Called from any thread; while the player hangs, that long.
+  /// Throws std::runtime_error with the reason if it does not do it.
+  nlohmann::json obey(const std::string& player, const nlohmann::json& command);
 
   /// Waits until players have changed, and returns the absolute state of these; or until `every`
   /// has passed since all were returned, and returns all. Nothing when `stop` is requested. Called

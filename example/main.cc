@@ -119,6 +119,10 @@ void CommandLine::add_work() {
   sub->add_option("--style", worker.style, "pull: ask the players; push: believe their reports")
       ->check(CLI::IsMember({"pull", "push"}))
       ->capture_default_str();
+  sub->add_option("--reach", worker.reach,
+                  "How players are told: over http, or by command (they may be behind NAT)")
+      ->check(CLI::IsMember({"http", "command"}))
+      ->capture_default_str();
   sub->add_option("--check-every", check_every_ms, "pull: milliseconds between two questions")
       ->check(CLI::Range(100, 3'600'000))
       ->capture_default_str();
@@ -178,6 +182,9 @@ void CommandLine::add_demo() {
   CLI::Option* style = sub->add_option("--style", demo.style, "pull or push")
                            ->check(CLI::IsMember({"pull", "push"}))
                            ->capture_default_str();
+  sub->add_option("--reach", demo.reach, "How players are told: http or command")
+      ->check(CLI::IsMember({"http", "command"}))
+      ->capture_default_str();
   sub->add_option("--players", demo.players, "How many")
       ->check(CLI::Range(4, 1'000))
       ->capture_default_str();

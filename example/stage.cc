@@ -74,7 +74,8 @@ void Stage::start_fleet() {
 }
 
 Stage::Process Stage::start_worker() {
-  return start("worker", {"--style", demo_options_.style, "-o", "json"});
+  return start("worker", {"--style", demo_options_.style, "--reach", demo_options_.reach, "-o",
+                          "json"});
 }
 
 void Stage::crash_worker() {

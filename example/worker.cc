@@ -20,8 +20,23 @@ namespace {
 struct World {
   DesiredSongs* desired = nullptr;
   std::string players_url;
+  bool by_command = false;
   std::chrono::milliseconds check_every{};
 } world;
+
+// The ways to a player: call it, or where nobody can call it, command it over the connection that
+// it keeps. If a player is not connected, get() throws, and dmm waits for the player's next report.
+std::string ask_song(dmm::Context& context, const std::string& player) {
+  if (!world.by_command) return Player(world.players_url, player).current_song();
+  return context.command("player", player, {{"current_song", nullptr}}, kPlayerTimeout)
+      .get()
+      .at("current_song");
+}
+
+void play(dmm::Context& context, const std::string& player, const std::string& song) {
+  if (!world.by_command) return Player(world.players_url, player).play(song);
+  context.command("player", player, {{"play", song}}, kPlayerTimeout).get();
+}
 
 // Pull: materialize asks the player. It needs nothing from the cache, so a lost cache costs
 // nothing; but it has to ask again and again, because nobody says when a player forgets its song.
@@ -32,14 +47,13 @@ struct PullPlayer {
   std::string identity() const { return id; }
   void set_identity(std::string name) { id = std::move(name); }
 
-  dmm::Outcome materialize(dmm::Context&) {
+  dmm::Outcome materialize(dmm::Context& context) {
     const auto desired_song = world.desired->find(id);
     if (!desired_song) return dmm::Outcome::done();  // not ours to touch
 
-    const Player player(world.players_url, id);
-    current_song = player.current_song();
+    current_song = ask_song(context, id);
     if (current_song != *desired_song) {
-      player.play(*desired_song);
+      play(context, id, *desired_song);
       current_song = *desired_song;
     }
     return dmm::Outcome::requeue_after(world.check_every);
@@ -57,11 +71,11 @@ struct PushPlayer {
   std::string identity() const { return id; }
   void set_identity(std::string name) { id = std::move(name); }
 
-  void materialize(dmm::Context&) {
+  void materialize(dmm::Context& context) {
     const auto desired_song = world.desired->find(id);
     if (!desired_song || current_song == *desired_song) return;
 
-    Player(world.players_url, id).play(*desired_song);
+    play(context, id, *desired_song);
     current_song = *desired_song;  // spares a second call; the next report overrides it
   }
 
@@ -138,7 +152,8 @@ void print_stats(const Options& options, const dmm::WorkStats& stats) {
 int worker(const Options& options, const WorkerOptions& worker_options, std::stop_token stop) {
   dmm::Bucket bucket = open_bucket(options);
   const auto desired = open_desired(options, bucket);
-  world = World{desired.get(), options.players_url, worker_options.check_every};
+  world = World{desired.get(), options.players_url, worker_options.reach == "command",
+                worker_options.check_every};
 
   // Players are near and quick, so a failed one is tried again sooner than by default.
   dmm::WorkOptions work;
@@ -152,8 +167,10 @@ int worker(const Options& options, const WorkerOptions& worker_options, std::sto
   if (push) bucket.observe<Report>("player", observe);
   if (options.desired == "kv") register_kv_songs(bucket);
 
-  fmt::print(stderr, "worker: {} style, desired songs in {}, namespace {}; Ctrl-C stops it\n",
-             worker_options.style, options.desired, bucket.ns());
+  fmt::print(stderr,
+             "worker: {} style, players reached by {}, desired songs in {}, namespace {}; Ctrl-C "
+             "stops it\n",
+             worker_options.style, worker_options.reach, options.desired, bucket.ns());
   {
     const dmm::Logger log = dmm::Logger::standard(dmm::Level::warn);
     const std::jthread resyncer(

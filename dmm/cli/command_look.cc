@@ -27,6 +27,7 @@ Color color_of(Phase phase) {
     case Phase::waiting:
       return Color::none;
     case Phase::failing:
+    case Phase::offline:
       return Color::yellow;
     case Phase::parked:
       return Color::red;
@@ -59,7 +60,7 @@ std::string note_of(const Matter& matter, Time now) {
 
 void summarize(Session& session, const std::vector<Matter>& matters) {
   if (!session.terminal().interactive) return;
-  std::array<std::size_t, 4> counts{};
+  std::array<std::size_t, 5> counts{};
   for (const Matter& matter : matters) ++counts.at(static_cast<std::size_t>(matter.phase));
   std::string line = counted(matters.size(), "identity", "identities");
   const char* separator = ": ";
@@ -77,6 +78,7 @@ struct ListOptions {
   std::string type;
   bool parked = false;
   bool failing = false;
+  bool offline = false;
   bool values = false;
 };
 
@@ -84,10 +86,11 @@ int list(Session& session, const ListOptions& options) {
   if (!options.type.empty()) check_name(options.type, "type");
   Bucket bucket = session.open();
   std::vector<Matter> matters = bucket.inspect().list(options.type, options.values);
-  if (options.parked || options.failing) {
+  if (options.parked || options.failing || options.offline) {
     std::erase_if(matters, [&](const Matter& matter) {
       return !(options.parked && matter.phase == Phase::parked) &&
-             !(options.failing && matter.phase == Phase::failing);
+             !(options.failing && matter.phase == Phase::failing) &&
+             !(options.offline && matter.phase == Phase::offline);
     });
   }
   if (session.json()) {
@@ -324,6 +327,7 @@ void add_look_commands(Program& program) {
   ls->add_option("type", list_options->type, "Only this type")->type_name("TYPE");
   ls->add_flag("--parked", list_options->parked, "Only those that were given up");
   ls->add_flag("--failing", list_options->failing, "Only those whose last run failed");
+  ls->add_flag("--offline", list_options->offline, "Only those that wait for a device");
   ls->add_flag("--values", list_options->values, "With their values");
 
   auto get_options = std::make_shared<GetOptions>();

@@ -154,6 +154,11 @@ std::vector<Limit> limit_list() {
       {"removals_free", limits::removals_free, "rows"},
       {"removals_percent", limits::removals_percent, "percent"},
       {"removals_window", ms(limits::removals_window), "ms"},
+      {"command_timeout", ms(limits::command_timeout), "ms"},
+      {"offline_retry", ms(limits::offline_retry), "ms"},
+      {"report_reader_idle", ms(limits::report_reader_idle), "ms"},
+      {"commands_waiting_max", limits::commands_waiting_max, "commands"},
+      {"device_concurrency", limits::device_concurrency, "handlers"},
       {"recreate_delay", ms(limits::recreate_delay), "ms"},
   };
 }

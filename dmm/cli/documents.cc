@@ -36,6 +36,7 @@ nlohmann::json document_of(const Matter& matter, bool values) {
       {"stored_at", time_or_null(matter.stored_at)},
       {"notified_at", time_or_null(matter.notified_at)},
       {"attempts", matter.attempts},
+      {"waits_for", matter.waits_for.empty() ? nlohmann::json() : nlohmann::json(matter.waits_for)},
       {"error_code", matter.error_code},
       {"error", matter.error},
       {"failed_at", time_or_null(matter.failed_at)},

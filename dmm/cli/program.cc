@@ -66,6 +66,7 @@ Program::Program()
   add_look_commands(*this);
   add_change_commands(*this);
   add_report_commands(*this);
+  add_downlink_commands(*this);
   add_watch_commands(*this);
   add_namespace_commands(*this);
   add_pipeline_commands(*this);

@@ -64,6 +64,7 @@ void add_view_change_commands(Program& program, CLI::App& family);
 void add_look_commands(Program& program);       // ls get parked reports
 void add_change_commands(Program& program);     // put rm notify
 void add_report_commands(Program& program);     // report
+void add_downlink_commands(Program& program);   // command shadow get|set|rm|ls
 void add_watch_commands(Program& program);      // watch
 void add_namespace_commands(Program& program);  // init leases doctor
 void add_pipeline_commands(Program& program);   // pipeline check|explain|run

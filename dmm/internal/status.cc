@@ -40,7 +40,7 @@ constexpr std::uint64_t kUint64Max = 0xFFFF'FFFF'FFFF'FFFF;
 
 bool is_sound(const nlohmann::json& value, const Status*) {
   const auto phase = value.find("phase");
-  return phase != value.end() && (*phase == "failing" || *phase == "parked") &&
+  return phase != value.end() && (*phase == "failing" || *phase == "parked" || *phase == "offline") &&
          counters_fit(value, {"attempts"}, kInt32Max) &&
          counters_fit(value, {"failed_at", "next_retry_at"}, kInt64Max) &&
          counters_fit(value, {"token"}, kUint64Max);

@@ -16,9 +16,9 @@
 
 namespace dmm::internal {
 
-/// An identity that is failing or parked.
+/// An identity that is failing, parked or waiting for a device.
 struct Status {
-  std::string phase;  ///< "failing" or "parked"
+  std::string phase;  ///< "failing", "parked" or "offline"
   int attempts = 0;   ///< on the news of `token`
   std::string error_code;
   std::string error;
@@ -27,9 +27,11 @@ struct Status {
   std::string created;             ///< of the work stream
   std::uint64_t token = 0;         ///< the sequence that was tried
   int crashes = 0;                 ///< workers that ended while they ran it
+  std::string waits_for = {};      ///< offline: "<kind>.<device>" whose report is waited for
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Status, phase, attempts, error_code, error,
-                                                failed_at, next_retry_at, created, token, crashes)
+                                                failed_at, next_retry_at, created, token, crashes,
+                                                waits_for)
 
 /// A report or a token that could not be read.
 struct Refusal {

@@ -10,6 +10,10 @@
 #include "dmm/views.h"
 #include "dmm/wire.h"
 
+namespace dmm::downlink {
+class Downlink;
+}
+
 namespace dmm::internal {
 
 /// The open streams of a namespace: what every part of a bucket works on. Shared by the parts; all
@@ -23,6 +27,8 @@ struct Streams {
   std::shared_ptr<transport::Stream> status;
   std::shared_ptr<transport::Stream> leases;
   Logger log;
+  std::shared_ptr<transport::Stream> shadows;  ///< null where an older dmm made the namespace
+  std::shared_ptr<downlink::Downlink> downlink;  ///< null in tests of parts
 };
 
 /// The effective cache of an identity: the token if one waits and is not covered by the entry's

@@ -114,7 +114,6 @@ class Connection {
   };
 
   void connect(Link& link, const ConnectionOptions& options);
-  OptionsHandle make_options(Link& link, const ConnectionOptions& options);
   void dispatch(const Link& link, Incoming message);
   void answer(std::uint64_t id, Result<Incoming> result);
   void count_end() noexcept;

@@ -8,6 +8,7 @@
 
 #include "dmm/limits.h"
 #include "dmm/nats/connection.h"
+#include "dmm/nats/messenger.h"
 #include "dmm/nats/reader.h"
 #include "dmm/nats/server_info.h"
 #include "dmm/wire.h"
@@ -392,12 +393,14 @@ void PublishOperation::check_whether_ours(Error conflict) {
 class NatsTransport final : public transport::Transport {
  public:
   NatsTransport(const ConnectionOptions& options, Logger log)
-      : log_(log), connection_(std::make_shared<Connection>(options, std::move(log))) {
+      : log_(log),
+        messenger_(make_messenger(options, log)),
+        connection_(std::make_shared<Connection>(options, std::move(log))) {
     // Fails early and clearly where there is no JetStream.
     account_info();
   }
 
-  ~NatsTransport() override { connection_->close(); }
+  ~NatsTransport() override { NatsTransport::close(); }
 
   std::shared_ptr<transport::Stream> open(const StreamConfig& config, bool create) override {
     auto stream = std::make_shared<NatsStream>(connection_, config, create, log_);
@@ -440,7 +443,11 @@ class NatsTransport final : public transport::Transport {
 
   bool connected() const override { return connection_->connected(); }
   std::uint64_t reconnects() const override { return connection_->reconnects(); }
-  void close() override { connection_->close(); }
+  std::shared_ptr<transport::Messenger> messenger() override { return messenger_; }
+  void close() override {
+    messenger_->close();
+    connection_->close();
+  }
 
  private:
   nlohmann::json account_info() {
@@ -449,6 +456,7 @@ class NatsTransport final : public transport::Transport {
   }
 
   const Logger log_;
+  const std::shared_ptr<transport::Messenger> messenger_;  ///< connects when it is first used
   const std::shared_ptr<Connection> connection_;
 };
 

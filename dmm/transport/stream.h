@@ -159,6 +159,8 @@ struct ServerFacts {
   std::chrono::microseconds round_trip{0};
 };
 
+class Messenger;  // dmm/transport/messenger.h
+
 /// A connection to a server, from which streams are opened. Thread-safe.
 class Transport {
  public:
@@ -170,6 +172,9 @@ class Transport {
 
   /// Removes a stream and all it holds. False if there was none.
   virtual bool remove(std::string_view stream_name) = 0;
+
+  /// Passes messages on without storing them; null if this transport cannot.
+  virtual std::shared_ptr<Messenger> messenger() { return nullptr; }
 
   virtual ServerFacts facts() = 0;
   virtual bool connected() const = 0;

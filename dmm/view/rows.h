@@ -26,6 +26,7 @@ class Rows {
     engine::Value told;    ///< as it was last notified or found in the cache; null: nothing
     engine::Zset all;      ///< used only while there was more than one row
     engine::Value sent;    ///< what the notify under way says
+    Sequence overtaken;    ///< the newest token of an owner of the past; 0: none
     Sequence entry;        ///< revision of the entry that was found to differ; 0: none was
     bool twice = false;    ///< there is more than one row: `all` has them
     bool sending = false;  ///< a notify is under way

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <set>
 #include <utility>
 
@@ -150,6 +151,7 @@ void ViewLoop::end_tenure() {
   pending_order_.reset();
   people_.reset();
   statuses_.reset();
+  tokens_.reset();
   computation_.reset();
   telling_ = false;
   to_tell_.clear();
@@ -361,7 +363,7 @@ void ViewLoop::told(const std::string& id, const Result<Sequence>& result) {
   gate_.told(id, result.value(), Clock::now());
   ++stats_.notified;
   if (row.kind() == engine::Kind::null) ++stats_.removed;
-  slot->told = row;
+  if (slot->overtaken < result.value()) slot->told = row;
   slot->entry = {};
   if (!slot->queued) consider({id});
 }
@@ -373,6 +375,12 @@ void ViewLoop::watch_people() {
       {.filter = streams_.names.status_subject(fmt::format("view.*.{}", name())), .after = {}},
       *this);
   people_->grant(1);
+  tokens_ = streams_.work->read({.filter = streams_.names.token_filter(view_.type),
+                                 .after = {},
+                                 .only_new = true,
+                                 .headers_only = true},
+                                *this);
+  tokens_->grant(limits::read_batch);
   if (!gate_.limited()) return;
   statuses_ = streams_.status->read(
       {.filter = streams_.names.status_subject(view_.type + ".*"), .after = {}, .only_new = true},
@@ -382,6 +390,10 @@ void ViewLoop::watch_people() {
 
 void ViewLoop::on_message(transport::Message message) noexcept {
   mailbox_.post([this, message = std::move(message)] {
+    if (wire::split_token(message.subject)) {
+      if (tokens_) tokens_->grant(1);
+      return on_token(message);
+    }
     const std::string key(streams_.names.status_key(message.subject));
     // An identity's key has two parts, a view's three.
     if (std::ranges::count(key, '.') == 1) {
@@ -415,6 +427,25 @@ void ViewLoop::follow(const PendingOrder& pending) {
   if (pending.order.what == "rebuild") return rebuild("a person asked for it");
   streams_.log.warn("an order is not known",
                     {{"view", name()}, {"order", printable(pending.order.what, 100)}});
+}
+
+/// An owner that was paused past its lease and did not know it may have told what is old. A token
+/// cannot be fenced as an entry is, so its identity is told again.
+void ViewLoop::on_token(const transport::Message& message) {
+  if (!telling_ || wire::view_of(message.header(wire::kView).value_or("")) != name()) return;
+  std::uint64_t epoch = 0;
+  const std::string_view text = message.header(wire::kEpoch).value_or("");
+  std::from_chars(text.data(), text.data() + text.size(), epoch);
+  if (epoch == lease_->epoch().value) return;
+  const auto id = decode_id(wire::split_token(message.subject)->id);
+  if (!id) return;
+  Rows::Slot& slot = computation_->rows().at(*id);
+  // Whatever it said. Something must have been told, or a row that is gone could not be taken back.
+  slot.told = engine::from_json(nlohmann::json::object());
+  slot.overtaken = message.sequence;
+  streams_.log.warn("an owner of the past told an identity: it is told again",
+                    {{"view", name()}, {"id", printable(*id, 100)}, {"epoch", epoch}});
+  if (!slot.queued) consider({*id});
 }
 
 /// An owner that did not know it is one no longer may have written over the state.

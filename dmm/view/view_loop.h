@@ -76,6 +76,7 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
     Sequence sequence;
   };
   void on_order(const transport::Message& message);
+  void on_token(const transport::Message& message);
   void on_state(const transport::Message& message);
   void follow(const PendingOrder& pending);
   void on_release(const transport::Message& message);
@@ -115,6 +116,7 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   std::optional<std::string> carried_doubt_;  ///< into the next tenure of the same lease
   std::optional<PendingOrder> pending_order_;
   std::unique_ptr<transport::Reader> people_;    ///< orders, releases and the state
+  std::unique_ptr<transport::Reader> tokens_;    ///< what others tell in the name of this view
   std::unique_ptr<transport::Reader> statuses_;  ///< only during a limited rollout
 
   Clock::time_point saved_at_{};

@@ -3,8 +3,10 @@
 #include <cxxabi.h>
 
 #include <cstdlib>
+#include <map>
 #include <typeinfo>
 
+#include "dmm/downlink/downlink.h"
 #include "dmm/json.h"
 
 namespace dmm::worker {
@@ -13,9 +15,11 @@ namespace {
 
 class RunContext final : public Context {
  public:
-  RunContext(const RunInput& input, Matters& matters, std::stop_token stop, const Logger& log)
+  RunContext(const RunInput& input, Matters& matters, std::stop_token stop, const Logger& log,
+             downlink::Downlink* downlink)
       : input_(input),
         matters_(matters),
+        downlink_(downlink),
         stop_(std::move(stop)),
         log_(log.with({{"type", input.identity.type},
                        {"id", input.identity.id},
@@ -40,12 +44,59 @@ class RunContext final : public Context {
   bool deleted() const noexcept override { return input_.deleted; }
   const Logger& log() const noexcept override { return log_; }
 
+  CommandReply command(std::string_view kind, std::string_view device,
+                       const nlohmann::json& payload, std::chrono::milliseconds timeout) override;
+  std::optional<nlohmann::json> shadow(std::string_view kind, std::string_view device) override {
+    return way_down().shadow(kind, device);
+  }
+  bool set_shadow(std::string_view kind, std::string_view device,
+                  const nlohmann::json& document) override {
+    return way_down().set_shadow(kind, device, document, sender());
+  }
+  bool clear_shadow(std::string_view kind, std::string_view device) override {
+    return way_down().clear_shadow(kind, device, sender());
+  }
+
+  /// The last report of all when this device was found offline; else as of now.
+  Sequence reported_before(const std::string& kind, const std::string& device) {
+    const auto found = offline_.find(key_of({kind, device}));
+    return found != offline_.end() ? found->second : way_down().last_report();
+  }
+
  private:
+  downlink::Downlink& way_down() const {
+    require(downlink_ != nullptr, code::no_downlink, "this worker has no way to devices");
+    return *downlink_;
+  }
+  downlink::Sender sender() const { return {key_of(input_.identity), input_.epoch}; }
+
   const RunInput& input_;
   Matters& matters_;
+  downlink::Downlink* const downlink_;
+  std::map<std::string, Sequence> offline_;  ///< devices that were found offline
   const std::stop_token stop_;
   const Logger log_;
 };
+
+CommandReply RunContext::command(std::string_view kind, std::string_view device,
+                                 const nlohmann::json& payload, std::chrono::milliseconds timeout) {
+  require(timeout.count() > 0, code::bad_option, "the time for a command is not positive");
+  const auto left = input_.deadline - std::chrono::steady_clock::now();
+  const auto deadline = std::chrono::steady_clock::now() + std::min<decltype(left)>(timeout, left);
+  const auto send = [&] {
+    return way_down().command(kind, device, payload, sender(), deadline, stop_);
+  };
+  CommandReply reply = send();
+  if (!reply.offline()) return reply;
+  // It may have come online and reported by now, and that report would be missed. A device listens
+  // before it reports, so if nobody hears the command once more, its report is still to come.
+  const Sequence reported = way_down().last_report();
+  reply = send();
+  if (reply.offline()) {
+    offline_[key_of({std::string(kind), std::string(device)})] = reported;
+  }
+  return reply;
+}
 
 /// The name of the exception that is being handled, when it is no std::exception.
 std::string current_exception_type() {
@@ -92,14 +143,27 @@ void store_cache(const nlohmann::json& cache, RunResult& result) {
   }
 }
 
+/// The run wants to wait for a report: from where on is known here, or it cannot wait.
+void prepare_wait(RunContext& context, RunResult& result) {
+  try {
+    const Outcome& outcome = result.outcome;
+    check_name(outcome.kind(), "kind");
+    check(Identity{outcome.kind(), outcome.device()});
+    result.reported = context.reported_before(outcome.kind(), outcome.device());
+  } catch (const Error& error) {
+    result.end = RunResult::End::failed;
+    set_error(result, error.code(), error.message());
+  }
+}
+
 }  // namespace
 
 RunResult run_once(const AnyMaterializer& materializer, const RunInput& input, Matters& matters,
-                   const std::stop_token& stop, const Logger& log) {
+                   const std::stop_token& stop, const Logger& log, downlink::Downlink* downlink) {
   RunResult result;
   nlohmann::json cache;
   if (!read_cache(input, cache, result)) return result;
-  RunContext context(input, matters, stop, log);
+  RunContext context(input, matters, stop, log, downlink);
   try {
     try {
       result.outcome = materializer.materialize(context, cache);
@@ -112,6 +176,9 @@ RunResult run_once(const AnyMaterializer& materializer, const RunInput& input, M
     }
     result.end = RunResult::End::succeeded;
     store_cache(cache, result);
+  } catch (const DeviceOffline& offline) {
+    result.end = RunResult::End::succeeded;
+    result.outcome = Outcome::wait_for_report(offline.kind_of_device(), offline.device());
   } catch (const Error& error) {
     const bool unreadable = &error.code() == &code::wrong_shape && input.is_news;
     result.end = unreadable ? RunResult::End::refused : RunResult::End::failed;
@@ -126,6 +193,8 @@ RunResult run_once(const AnyMaterializer& materializer, const RunInput& input, M
     set_error(result, code::materialize_failed,
               "threw a value of type " + current_exception_type());
   }
+  const bool succeeded = result.end == RunResult::End::succeeded;
+  if (succeeded && result.outcome.action() == Outcome::Action::wait) prepare_wait(context, result);
   return result;
 }
 

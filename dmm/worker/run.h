@@ -10,6 +10,10 @@
 #include "dmm/materializer.h"
 #include "dmm/outcome.h"
 
+namespace dmm::downlink {
+class Downlink;
+}
+
 namespace dmm::worker {
 
 /// What a run begins with. Set by the owner, read by the thread that runs.
@@ -37,12 +41,16 @@ struct RunResult {
   std::optional<std::string> value;  ///< the cache after a success; none if there is none
   std::string error_code;
   std::string error;
+  /// Where a report is waited for: those up to this one do not count.
+  Sequence reported;
   std::string healed;  ///< not empty: the entry could not be read, and why
 };
 
 /// Runs materialize once, on the calling thread; contains whatever it throws.
-/// matters   serves the context's matter() and notify().
+/// matters    serves the context's matter() and notify().
+/// downlink   serves its command() and shadow(); null: they throw DMM-0705.
 RunResult run_once(const AnyMaterializer& materializer, const RunInput& input, Matters& matters,
-                   const std::stop_token& stop, const Logger& log);
+                   const std::stop_token& stop, const Logger& log,
+                   downlink::Downlink* downlink = nullptr);
 
 }  // namespace dmm::worker

@@ -19,6 +19,7 @@ void check_options(const WorkOptions& options) {
   require(options.backoff_first.count() > 0 && options.backoff_max >= options.backoff_first,
           code::bad_option, "backoff_first is not positive or above backoff_max");
   require(options.attempts_max >= 0, code::bad_option, "attempts_max is negative");
+  require(options.offline_retry.count() > 0, code::bad_option, "offline_retry is not positive");
   require(options.grace.count() >= 0, code::bad_option, "the grace time is negative");
 }
 
@@ -34,6 +35,7 @@ RunLoop::RunLoop(const internal::Streams& streams, Matters& matters, std::string
       mailbox_([this] { return advance(); }),
       entries_(limits::entries_held_bytes_max),
       statuses_(streams, mailbox_),
+      report_waits_(streams, mailbox_, [this](const std::string& key) { heard_of_device(key); }),
       random_(std::random_device()()) {
   check_options(options_);
 }
@@ -159,6 +161,7 @@ void RunLoop::reset() {
   ++tenure_;
   caught_up_ = false;
   entries_.clear();
+  report_waits_.forget_all();
   ready_.clear();
   ready_bytes_ = 0;
   suspended_.clear();
@@ -184,6 +187,7 @@ void RunLoop::reset() {
 }
 
 void RunLoop::turn(bool may_begin) {
+  report_waits_.close_idle();
   if (history_lost_) recover_history();
   begins_ = may_begin && !history_lost_;
   auto until = advance();
@@ -316,6 +320,7 @@ void RunLoop::finish_work() {
   pool_.reset();
   lease_->release();
   reset();
+  report_waits_.close_all();
   timers_.clear();
   publish_stats();
 }
@@ -324,6 +329,7 @@ void RunLoop::publish_stats() {
   stats_.running = std::min(busy_, options_.concurrency);
   stats_.ready = ready_.size() + busy_ - stats_.running;  // some stand in line at the pool
   stats_.retrying = statuses_.size();
+  stats_.offline = report_waits_.size();
   stats_.holds_lease = lease_ && lease_->held();
   const std::lock_guard lock(published_mutex_);
   published_ = stats_;

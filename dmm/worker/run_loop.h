@@ -9,7 +9,8 @@
 // The life of an identity: a token arrives -> ready -> (entry read) -> running -> storing -> its
 // token is deleted -> forgotten. A failure leads to waiting and from there to ready again, giving
 // up to parked. A newer token that arrives on the way waits in `token` and makes the identity ready
-// again when the present one is through.
+// again when the present one is through. A run that found its device offline waits as a failed one
+// does, and the next report of the device (see ReportWaits) makes it ready.
 //
 // Invariants
 //  1. An identity is in at most one of reading, running, storing; so two runs never overlap.
@@ -38,6 +39,7 @@
 #include "dmm/worker/entry_store.h"
 #include "dmm/worker/lease.h"
 #include "dmm/worker/mailbox.h"
+#include "dmm/worker/report_waits.h"
 #include "dmm/worker/run.h"
 #include "dmm/worker/run_pool.h"
 #include "dmm/worker/status_store.h"
@@ -145,6 +147,8 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   void stored(const ItemPtr& item, Entry entry, const Result<Sequence>& result);
   void conclude(const ItemPtr& item);
   void requeue(const ItemPtr& item);
+  void wait_for_report(const ItemPtr& item);
+  void heard_of_device(const std::string& key);
   void leave(const ItemPtr& item);
   void fail(const ItemPtr& item, std::string_view error_code, const std::string& error);
   void park(const ItemPtr& item, std::string_view error_code, const std::string& error);
@@ -202,6 +206,7 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   std::size_t consumed_ = 0;  ///< read since the last grant
   EntryStore entries_;
   StatusStore statuses_;
+  ReportWaits report_waits_;
 
   std::deque<Sequence> to_erase_;
   std::atomic<std::size_t> erasing_ = 0;

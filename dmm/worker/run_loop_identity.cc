@@ -113,6 +113,7 @@ void RunLoop::refuse(const std::string& subject, Sequence sequence, const Error&
     return statuses_.refuse(subject, sequence, error);
   }
   cancel(item->timer);
+  report_waits_.forget(item->key);
   item->current = Token();
   item->current.identity = identity;
   item->current.key = item->key;
@@ -124,12 +125,15 @@ void RunLoop::refuse(const std::string& subject, Sequence sequence, const Error&
 
 /// Makes an identity ready, unless its token was tried before and has to wait, or is dated.
 void RunLoop::restore(const ItemPtr& item) {
+  report_waits_.forget(item->key);
   const Token& token = *item->token;
   const auto now = system_clock::now();
   if (const internal::Status* status = statuses_.find(item->key);
       status != nullptr && status->token == token.sequence.value && status->created == created_) {
     item->attempts = status->attempts;
     item->crashes = status->crashes;
+    // Whether the device came online meanwhile nobody has seen: trying tells.
+    if (status->phase == "offline") return enqueue(item);
     if (status->phase == "parked") {
       item->state = State::parked;
       item->token->news.clear();
@@ -144,6 +148,7 @@ void RunLoop::restore(const ItemPtr& item) {
 }
 
 void RunLoop::enqueue(const ItemPtr& item) {
+  report_waits_.forget(item->key);
   cancel(item->timer);
   item->state = State::ready;
   ready_bytes_ += item->token->news.size();
@@ -356,8 +361,8 @@ void RunLoop::dispatch(const ItemPtr& item) {
     const auto begun = Clock::now();
     run->input.deadline = begun + options_.timeout;
     run->started = begun;
-    run->result =
-        run_once(materializer_, run->input, matters_, run->stop.get_token(), streams_.log);
+    run->result = run_once(materializer_, run->input, matters_, run->stop.get_token(), streams_.log,
+                           streams_.downlink.get());
     run->took = Clock::now() - begun;
     mailbox_.post([this, item] { ran(item); });
   });
@@ -439,6 +444,7 @@ void RunLoop::finish(const ItemPtr& item) {
   if (result.outcome.action() == Outcome::Action::park) {
     return park(item, code::parked_by_outcome.id, result.outcome.reason());
   }
+  if (result.outcome.action() == Outcome::Action::wait) return wait_for_report(item);
   const bool forget = result.outcome.action() == Outcome::Action::forget ||
                       (result.outcome.action() == Outcome::Action::done && item->current.deleted);
   if (forget) {
@@ -527,6 +533,40 @@ void RunLoop::requeue(const ItemPtr& item) {
                            }
                            leave(item);
                          }));
+}
+
+/// The device is waited for: its next report makes the identity ready, or else time does.
+void RunLoop::wait_for_report(const ItemPtr& item) {
+  if (item->token) return leave(item);
+  const RunResult result = std::move(*item->result);
+  item->result.reset();
+  const Outcome& outcome = result.outcome;
+  const std::string device = encode_id(outcome.device());
+  const auto most = options_.offline_retry.count();
+  const milliseconds delay(
+      std::uniform_int_distribution<milliseconds::rep>(most - most / 4, most + most / 4)(random_));
+  const auto now = system_clock::now();
+  internal::Status status;
+  status.phase = "offline";
+  status.attempts = item->attempts;
+  status.error_code = code::device_offline.id;
+  status.error = fmt::format("waits for the next report of {} {}", outcome.kind(),
+                             printable(outcome.device(), 300));
+  status.failed_at = unix_ms(now);
+  status.next_retry_at = unix_ms(now + delay);
+  status.created = created_;
+  status.token = item->current.sequence.value;
+  status.waits_for = fmt::format("{}.{}", outcome.kind(), device);
+  statuses_.put(item->key, std::move(status));
+  item->token = std::move(item->current);
+  item->loaded = true;
+  wait(item, delay);
+  report_waits_.add(item->key, outcome.kind(), device, result.reported);
+}
+
+void RunLoop::heard_of_device(const std::string& key) {
+  const auto found = items_.find(key);
+  if (found != items_.end() && found->second->state == State::waiting) enqueue(found->second);
 }
 
 /// The present token is through: on to the next one, or forget the identity.

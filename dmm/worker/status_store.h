@@ -13,8 +13,8 @@
 
 namespace dmm::worker {
 
-/// The statuses of one type, in memory and in the status bucket: only identities that are failing
-/// or parked have one. Writes are sent in order, one at a time for each key, and not waited for: a
+/// The statuses of one type, in memory and in the status bucket: only identities that are failing,
+/// parked or waiting for a device have one. Writes are sent in order, one at a time for each key, and not waited for: a
 /// status is a report to people and to the next owner, nothing is decided by its arrival.
 /// Owner thread only; answers come through the mailbox.
 class StatusStore {

@@ -49,7 +49,7 @@ TEST_CASE("init: creates a namespace and may be repeated", "[cli][verbs][integra
   const Result first = site.dmm({"init", "-o", "json"});
   REQUIRE(first.code == 0);
   CHECK(first.document().at("namespace") == "init");
-  CHECK(first.document().at("streams").size() == 5);
+  CHECK(first.document().at("streams").size() == 6);
   CHECK(site.dmm({"init"}).code == 0);
   CHECK(site.dmm({"ls"}).code == 0);
 }
@@ -65,7 +65,8 @@ TEST_CASE("init: another generation follows on streams that were deleted",
   const auto transport = nats::connect(options, Logger());
   const wire::Names names("again");
   for (const auto& config :
-       {names.work(1), names.cache(1), names.status(1), names.reports(1), names.leases(1)}) {
+       {names.work(1), names.cache(1), names.status(1), names.reports(1), names.leases(1),
+        names.shadows(1)}) {
     REQUIRE(transport->remove(config.name));
   }
   transport->close();
@@ -314,7 +315,7 @@ TEST_CASE("doctor: says what is good and lists the limits", "[cli][verbs][integr
   CHECK(result.code == 0);
   const json document = result.document();
   CHECK(document.at("findings").size() > 1);
-  CHECK(document.at("streams").size() == 5);
+  CHECK(document.at("streams").size() == 6);
   CHECK(document.at("server").at("jetstream") == true);
   CHECK(document.at("limits").at("lanes").at("value") == 64);
   const std::string text = site.dmm({"doctor"}).out;

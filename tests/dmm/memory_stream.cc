@@ -285,7 +285,7 @@ std::string MemoryStream::created() const {
 
 MemoryNamespace::MemoryNamespace(const std::string& ns)
     : transport(std::make_shared<MemoryTransport>()),
-      streams{wire::Names(ns), {}, {}, {}, {}, {}, {}, Logger()} {
+      streams{wire::Names(ns), {}, {}, {}, {}, {}, {}, Logger(), {}, {}} {
   const auto make = [](const transport::StreamConfig& config) {
     return std::make_shared<MemoryStream>(config.name, "2024-01-01T00:00:00Z");
   };

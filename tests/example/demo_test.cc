@@ -25,8 +25,10 @@ Finished run_demo(std::vector<std::string> arguments) {
 }
 
 // The summary of a demo that has to converge.
-nlohmann::json converging_demo(const std::string& style, const std::string& desired) {
-  const Finished finished = run_demo({"--style", style, "--desired", desired, "--timeout", "150"});
+nlohmann::json converging_demo(const std::string& style, const std::string& desired,
+                               const std::string& reach = "http") {
+  const Finished finished = run_demo(
+      {"--style", style, "--reach", reach, "--desired", desired, "--timeout", "150"});
   INFO("standard error: " << finished.error_output);
   INFO("standard output: " << finished.output);
   REQUIRE(finished.status.success());
@@ -61,6 +63,11 @@ TEST_CASE("demo: players that report converge without a database", "[example][in
 TEST_CASE("demo: players that are asked converge without a database",
           "[example][integration][pull]") {
   check_summary(converging_demo("pull", "kv"));
+}
+
+TEST_CASE("demo: players that nobody can call converge by commands",
+          "[example][integration][push]") {
+  check_summary(converging_demo("push", "kv", "command"));
 }
 
 TEST_CASE("demo: players that report converge to a table of PostgreSQL",

@@ -39,6 +39,20 @@ TEST_CASE("fleet: a player plays what it is told and forgets it on reboot", "[ex
   CHECK(player.current_song().empty());
 }
 
+TEST_CASE("fleet: a player obeys commands as it does requests", "[example][unit]") {
+  example::Fleet fleet({"p1"}, {});
+  const std::string url = url_of(fleet.start(0));
+  CHECK(fleet.obey("p1", {{"play", "Naima"}}) == nlohmann::json{{"current_song", "Naima"}});
+  CHECK(fleet.obey("p1", {{"current_song", nullptr}}) ==
+        nlohmann::json{{"current_song", "Naima"}});
+  CHECK(example::Player(url, "p1").current_song() == "Naima");
+  CHECK_THROWS(fleet.obey("p1", {{"play", 7}}));
+  misbehave(url, "p1", {.error500 = 1});
+  CHECK_THROWS_WITH(fleet.obey("p1", {{"play", "So What"}}), "the player is not well");
+  misbehave(url, "p1", {});
+  CHECK(fleet.obey("p1", nullptr).at("current_song") == "Naima");
+}
+
 TEST_CASE("fleet: a change is reported at once and everything now and then", "[example][unit]") {
   example::Fleet fleet({"p1", "p2"}, {});
   const std::string url = url_of(fleet.start(0));

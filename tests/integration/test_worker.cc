@@ -3,6 +3,7 @@
 //   value        what the run is known by; any JSON
 //   hold         path: the run lasts until this file exists
 //   fail_while   path: the run throws as long as this file exists
+//   command      JSON: the run commands the speaker of the same name
 //   crash_while  path: the process dies by SIGKILL as long as this file exists
 //
 // Each run appends one line to the journal when it begins and one when it ends, each by a single
@@ -106,6 +107,10 @@ Outcome materialize(JournalFile& journal, Context& context, json& cache) {
                  {"pid", ::getpid()},
                  {"at", integration::monotonic_ns()}});
   hold(cache);
+  if (cache.is_object() && cache.contains("command")) {
+    context.command("speaker", context.identity().id, cache["command"], std::chrono::seconds(2))
+        .get();
+  }
   if (exists(cache, "crash_while")) ::raise(SIGKILL);
   journal.write({{"event", "run"},
                  {"run", run},
