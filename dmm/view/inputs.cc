@@ -26,6 +26,8 @@ class Inputs::Input final : public SourceSink {
         keep_(keep),
         source_(spec.source ? spec.source : stream_source(streams, spec)),
         fields_(fields_of(program)),
+        key_wanted_(!spec.key_field.empty() &&
+                    (fields_.whole() || fields_.member(spec_.key_field))),
         decoder_({}, decoded(fields_)),
         wake_(wake) {}
 
@@ -90,8 +92,8 @@ class Inputs::Input final : public SourceSink {
     static const std::string kUnknown;
     for (const auto& [key, document] : documents_) {
       const auto position = positions_.find(key);
-      visit(name_, key, document.value, position == positions_.end() ? kUnknown : position->second,
-            document.at);
+      visit(name_, key, with_key(document.value, key),
+            position == positions_.end() ? kUnknown : position->second, document.at);
     }
   }
   ViewInputInfo info() const {
@@ -153,7 +155,7 @@ class Inputs::Input final : public SourceSink {
     const auto found = documents_.find(row.key);
     if (!row.document) {
       if (found == documents_.end()) return;
-      batch.push_back({std::move(found->second.value), -1});
+      batch.push_back({with_key(found->second.value, row.key), -1});
       documents_.erase(found);
       return;
     }
@@ -173,11 +175,8 @@ class Inputs::Input final : public SourceSink {
     }
     if (unreadable_.erase(row.key) > 0) unreadable({name_, row.key, std::nullopt});
     if (spec_.from == ViewInput::From::reports) read_order(next);
-    if (!spec_.key_field.empty() && (fields_.whole() || fields_.member(spec_.key_field))) {
-      next.value = engine::with_member(next.value, spec_.key_field, Value::string(row.key));
-    }
     if (found == documents_.end()) {
-      batch.push_back({next.value, 1});
+      batch.push_back({with_key(next.value, row.key), 1});
       age(documents_.emplace(std::move(row.key), std::move(next)).first);
       return;
     }
@@ -196,19 +195,29 @@ class Inputs::Input final : public SourceSink {
       ++counts.unchanged;
       return;
     }
-    batch.push_back({std::move(present.value), -1});
-    batch.push_back({next.value, 1});
+    batch.push_back({with_key(present.value, row.key), -1});
+    batch.push_back({with_key(next.value, row.key), 1});
     present.value = std::move(next.value);
+  }
+
+  /// The document as the pipeline sees it. Most are told again as they were, so it is made only of
+  /// those that changed.
+  Value with_key(const Value& document, const std::string& key) const {
+    if (!key_wanted_) return document;
+    return engine::with_member(document, spec_.key_field, Value::string(key));
   }
 
   /// Takes `seq` and `boot` out of the document, unless the pipeline reads them.
   void read_order(Document& document) {
-    engine::ValueRef member;
-    if (document.value->find("seq", member) && member.kind == engine::Kind::integer) {
-      document.seq = member.as_integer();
-      if (document.value->find("boot", member)) document.boot = Value(member);
+    engine::ValueRef seq;
+    engine::ValueRef boot;
+    const bool has_seq = document.value->find("seq", seq);
+    const bool has_boot = document.value->find("boot", boot);
+    if (has_seq && seq.kind == engine::Kind::integer) {
+      document.seq = seq.as_integer();
+      if (has_boot) document.boot = Value(boot);
     }
-    if (!fields_.whole()) document.value = fields_.pick(document.value);
+    if ((has_seq || has_boot) && !fields_.whole()) document.value = fields_.pick(document.value);
   }
 
   using Documents = std::unordered_map<std::string, Document>;
@@ -233,7 +242,7 @@ class Inputs::Input final : public SourceSink {
         continue;
       }
       ++counts.expired;
-      batch.push_back({std::move(found->second.value), -1});
+      batch.push_back({with_key(found->second.value, key), -1});
       documents_.erase(found);
     }
   }
@@ -243,6 +252,7 @@ class Inputs::Input final : public SourceSink {
   const Keep keep_;
   const std::shared_ptr<Source> source_;
   const engine::Fields fields_;
+  const bool key_wanted_;
   engine::Decoder decoder_;
   const std::function<void()>& wake_;
 
