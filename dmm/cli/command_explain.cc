@@ -194,7 +194,8 @@ int explain(Session& session, const ExplainArguments& arguments) {
     return exit_code::ok;
   }
   for (const ViewInputInfo& input : explained.state->inputs) {
-    session.say(fmt::format("as of      {} {}", printable(input.name), printable(input.position)));
+    session.say(fmt::format("as of      {} {}", printable(input.name),
+                            input.position.empty() ? "nothing yet" : printable(input.position)));
   }
   tell_row(session, explained, now);
   return exit_code::ok;
