@@ -3,23 +3,18 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
-#include <set>
 #include <utility>
 
 #include "dmm/identity.h"
-#include "dmm/internal/status.h"
 #include "dmm/json.h"
 #include "dmm/limits.h"
 #include "dmm/view/difference.h"
 #include "dmm/view/release.h"
-#include "dmm/view/state.h"
 
 namespace dmm::view {
 
 using engine::Value;
 using std::chrono::milliseconds;
-using std::chrono::system_clock;
 
 namespace {
 
@@ -29,10 +24,6 @@ constexpr milliseconds kTroubleDelay{500};
 bool may_heal(const Error& error) {
   return error.kind() == Kind::retry || error.kind() == Kind::not_found ||
          error.kind() == Kind::in_doubt || error.kind() == Kind::conflict;
-}
-
-std::int64_t unix_ms(system_clock::time_point time) {
-  return std::chrono::duration_cast<milliseconds>(time.time_since_epoch()).count();
 }
 
 }  // namespace
@@ -366,283 +357,6 @@ void ViewLoop::told(const std::string& id, const Result<Sequence>& result) {
   if (slot->overtaken < result.value()) slot->told = row;
   slot->entry = {};
   if (!slot->queued) consider({id});
-}
-
-// ---- people
-
-void ViewLoop::watch_people() {
-  people_ = streams_.status->read(
-      {.filter = streams_.names.status_subject(fmt::format("view.*.{}", name())), .after = {}},
-      *this);
-  people_->grant(1);
-  tokens_ = streams_.work->read({.filter = streams_.names.token_filter(view_.type),
-                                 .after = {},
-                                 .only_new = true,
-                                 .headers_only = true},
-                                *this);
-  tokens_->grant(limits::read_batch);
-  if (!gate_.limited()) return;
-  statuses_ = streams_.status->read(
-      {.filter = streams_.names.status_subject(view_.type + ".*"), .after = {}, .only_new = true},
-      *this);
-  statuses_->grant(limits::read_batch);
-}
-
-void ViewLoop::on_message(transport::Message message) noexcept {
-  mailbox_.post([this, message = std::move(message)] {
-    if (wire::split_token(message.subject)) {
-      if (tokens_) tokens_->grant(1);
-      return on_token(message);
-    }
-    const std::string key(streams_.names.status_key(message.subject));
-    // An identity's key has two parts, a view's three.
-    if (std::ranges::count(key, '.') == 1) {
-      if (statuses_) statuses_->grant(1);
-      return on_status(key, message);
-    }
-    if (people_) people_->grant(1);
-    if (!computation_) return;
-    if (key == order_key(name())) on_order(message);
-    if (key == release_key(name())) on_release(message);
-    if (key == state_key(name())) on_state(message);
-  });
-}
-
-/// An order waits in the bucket until an owner that has loaded the view has followed it.
-void ViewLoop::on_order(const transport::Message& message) {
-  const auto order = parse_order(message);
-  if (!order) return;
-  const PendingOrder pending{*order, message.sequence};
-  if (!telling_) {
-    pending_order_ = pending;
-    return;
-  }
-  follow(pending);
-}
-
-void ViewLoop::follow(const PendingOrder& pending) {
-  // It is followed once: what is held later is not what the person looked at.
-  streams_.status->erase(pending.sequence, [](const Result<bool>&) {});
-  if (pending.order.what == "approve") return approve(pending.order.removals);
-  if (pending.order.what == "rebuild") return rebuild("a person asked for it");
-  streams_.log.warn("an order is not known",
-                    {{"view", name()}, {"order", printable(pending.order.what, 100)}});
-}
-
-/// An owner that was paused past its lease and did not know it may have told what is old. A token
-/// cannot be fenced as an entry is, so its identity is told again.
-void ViewLoop::on_token(const transport::Message& message) {
-  if (!telling_ || wire::view_of(message.header(wire::kView).value_or("")) != name()) return;
-  std::uint64_t epoch = 0;
-  const std::string_view text = message.header(wire::kEpoch).value_or("");
-  std::from_chars(text.data(), text.data() + text.size(), epoch);
-  if (epoch == lease_->epoch().value) return;
-  const auto id = decode_id(wire::split_token(message.subject)->id);
-  if (!id) return;
-  Rows::Slot& slot = computation_->rows().at(*id);
-  // Whatever it said. Something must have been told, or a row that is gone could not be taken back.
-  slot.told = engine::from_json(nlohmann::json::object());
-  slot.overtaken = message.sequence;
-  streams_.log.warn("an owner of the past told an identity: it is told again",
-                    {{"view", name()}, {"id", printable(*id, 100)}, {"epoch", epoch}});
-  if (!slot.queued) consider({*id});
-}
-
-/// An owner that did not know it is one no longer may have written over the state.
-void ViewLoop::on_state(const transport::Message& message) {
-  const auto state = parse_state(message);
-  if (state && state->epoch == lease_->epoch().value) return;
-  saved_.clear();
-}
-
-/// Another release came in. One that cannot be kept here leaves the present one at work.
-void ViewLoop::on_release(const transport::Message& message) {
-  const auto next = parse_release(message);
-  if (!next || next->number <= release_.number) return;
-  try {
-    compile(view_of(*next, declared_));
-  } catch (const Error& error) {
-    return refuse("release", error);
-  }
-  rebuild(fmt::format("release {} was {}", next->number, next->by));
-}
-
-void ViewLoop::on_status(const std::string& key, const transport::Message& message) {
-  const auto identity = parse_key(key);
-  if (!identity) return;
-  const bool was_stopped = !gate_.stopped().empty();
-  if (const auto status = internal::parse_status<internal::Status>(message)) {
-    gate_.failed(identity->id, Sequence{status->token});
-  } else {
-    gate_.recovered(identity->id);
-  }
-  if (was_stopped || gate_.stopped().empty()) return;
-  streams_.log.error("the rollout of a view is stopped",
-                     {{"view", name()}, {"release", release_.number}, {"reason", gate_.stopped()}});
-  saved_at_ = {};
-}
-
-/// Nothing differs from the caches any more that was not told.
-void ViewLoop::finish_rollout() {
-  if (!telling_ || rolled_out_ >= release_.number || sending_ > 0) return;
-  if (!to_tell_.empty() || !failed_.empty() || !removals_.held().empty()) return;
-  if (!gate_.stopped().empty() || !gate_.settled(Clock::now())) return;
-  streams_.log.info("a release of the view is rolled out",
-                    {{"view", name()}, {"release", release_.number}});
-  rolled_out_ = release_.number;
-  gate_ = RolloutGate({}, Clock::now());
-  statuses_.reset();
-  saved_at_ = {};
-}
-
-void ViewLoop::approve(std::uint64_t removals) {
-  if (!telling_) return;
-  const std::size_t held = removals_.held().size();
-  if (removals < held || (held == 0 && !removals_.in_doubt())) {
-    streams_.log.warn("an approval does not cover what is held",
-                      {{"view", name()}, {"held", held}, {"approved", removals}});
-    return;
-  }
-  streams_.log.info("removals were approved", {{"view", name()}, {"count", held}});
-  for (const std::string& id : removals_.approve()) {
-    computation_->rows().at(id).held = false;
-    enqueue(id);
-  }
-  saved_at_ = {};
-}
-
-/// Says that a document or a row was left out, and why. Each is said once.
-void ViewLoop::refuse(const std::string& place, const Error& error) {
-  std::string& said = refused_[place];
-  if (said == error.message()) return;
-  said = error.message();
-  ++stats_.refused;
-  streams_.log.warn("left out of the view", {{"view", name()},
-                                             {"place", printable(place, 300)},
-                                             {"code", std::string(error.code().id)},
-                                             {"error", error.message()}});
-  const std::string subject = fmt::format("view.{}.{}", name(), place);
-  const internal::Refusal refusal{
-      "view",          printable(subject, 300),     0, std::string(error.code().id),
-      error.message(), unix_ms(system_clock::now())};
-  put_refusal(place, {}, dump_json(nlohmann::json(refusal)));
-}
-
-/// What was left out is no longer so.
-void ViewLoop::accept(const std::string& place) {
-  if (refused_.empty() || refused_.erase(place) == 0) return;
-  put_refusal(place, {{std::string(wire::kKvOperation), "DEL"}}, "");
-}
-
-/// What an owner before left out and this one does not is no longer so.
-void ViewLoop::forget_old_refusals() {
-  std::set<std::string> present;
-  for (const auto& [place, text] : refused_) present.insert(refusal_subject(place));
-  std::vector<Sequence> old;
-  transport::scan(*streams_.status,
-                  streams_.names.status_subject(fmt::format("refused.view.view.{}.>", name())),
-                  [&](const transport::Message& message) {
-                    if (!present.contains(message.subject)) old.push_back(message.sequence);
-                  });
-  for (const Sequence sequence : old) {
-    streams_.status->erase(sequence, [](const Result<bool>&) {});
-  }
-}
-
-std::string ViewLoop::refusal_subject(const std::string& place) const {
-  return streams_.names.status_subject(
-      internal::refusal_key("view", fmt::format("view.{}.{}", name(), place)));
-}
-
-void ViewLoop::put_refusal(const std::string& place, transport::Headers headers,
-                           std::string value) {
-  streams_.status->publish({.subject = refusal_subject(place),
-                            .headers = std::move(headers),
-                            .payload = std::move(value)},
-                           limits::publish_deadline, [](const Result<Sequence>&) {});
-}
-
-// ---- where it stands
-
-ViewInfo ViewLoop::present_state() const {
-  ViewInfo state;
-  state.name = name();
-  state.type = view_.type;
-  state.key = view_.key;
-  state.pipeline = release_.hash;
-  state.release = release_.number;
-  state.rolled_out = rolled_out_;
-  state.rollout_told = gate_.told_count();
-  state.rollout_failing = gate_.failing_count();
-  state.stopped = gate_.stopped();
-  state.digest = fmt::format("{:016x}", computation_->rows().digest());
-  state.epoch = lease_->epoch().value;
-  state.loaded = telling_;
-  state.rows = computation_->rows().size();
-  state.notified = stats_.notified;
-  state.removed = stats_.removed;
-  state.refused = stats_.refused;
-  state.stale = computation_->inputs().counts().stale;
-  state.sending = sending_ + to_tell_.size();
-  state.twice = computation_->rows().twice();
-  state.without_key = computation_->rows().without_key();
-  state.held = removals_.held().size();
-  state.held_reason = removals_.reason();
-  for (const std::string& id : removals_.held()) {
-    if (state.held_some.size() == 10) break;
-    state.held_some.push_back(id);
-  }
-  state.doubt = removals_.in_doubt();
-  state.inputs = computation_->inputs().infos();
-  // Until everything is loaded and told nothing of it may become what the next owner trusts.
-  if (!telling_ || removals_.in_doubt()) {
-    for (ViewInputInfo& input : state.inputs) {
-      input.baseline = baselines_.value(input.description, nlohmann::json());
-    }
-  }
-  return state;
-}
-
-void ViewLoop::save_state(bool now) {
-  if (saving_ || (!now && Clock::now() < saved_at_ + limits::view_state_interval)) return;
-  saved_at_ = Clock::now();
-  nlohmann::json state;
-  try {
-    state = present_state();
-  } catch (const Error&) {
-    return;  // a source does not answer: it is said when it does
-  }
-  std::string text = dump_json(state);
-  if (text == saved_) return;
-  saved_ = text;
-  state["at"] = unix_ms(system_clock::now());
-  saving_ = true;
-  streams_.status->publish(
-      {.subject = streams_.names.status_subject(state_key(name())), .payload = dump_json(state)},
-      limits::publish_deadline, [this](const Result<Sequence>& result) {
-        mailbox_.post([this, stored = result.ok()] {
-          saving_ = false;
-          if (!stored) saved_.clear();
-        });
-      });
-}
-
-void ViewLoop::publish_stats() {
-  if (computation_) {
-    const InputCounts& counts = computation_->inputs().counts();
-    stats_.changes = counts.changes;
-    stats_.unchanged = counts.unchanged;
-    stats_.stale = counts.stale;
-    stats_.expired = counts.expired;
-    stats_.input_rows = computation_->inputs().rows();
-    stats_.rows = computation_->rows().size();
-  }
-  stats_.held = removals_.held().size();
-  stats_.sending = sending_ + to_tell_.size() + failed_.size();
-  stats_.loaded = telling_;
-  stats_.holds_lease = lease_ && lease_->held();
-  const std::lock_guard lock(published_mutex_);
-  published_ = stats_;
 }
 
 }  // namespace dmm::view
