@@ -222,4 +222,22 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   std::unique_ptr<RunPool> pool_;  ///< last: its threads end first
 };
 
+template <class Task>
+auto RunLoop::in_tenure(Task task) {
+  return [this, tenure = tenure_, task = std::move(task)](auto&& result) {
+    using Value = std::decay_t<decltype(result)>;
+    auto shared = std::make_shared<Value>(std::forward<decltype(result)>(result));
+    mailbox_.post([this, tenure, task, shared] {
+      if (tenure == tenure_) task(std::move(*shared));
+    });
+  };
+}
+
+template <class Task>
+auto RunLoop::in_round(const ItemPtr& item, Task task) {
+  return in_tenure([item, round = item->round, task = std::move(task)](auto&& result) {
+    if (round == item->round) task(std::forward<decltype(result)>(result));
+  });
+}
+
 }  // namespace dmm::worker

@@ -1,4 +1,4 @@
-// The way of an identity through the run loop: from its token to the deletion of the token.
+// The way of an identity through the run loop: from its token to its run.
 
 #include <fmt/format.h>
 
@@ -6,7 +6,6 @@
 
 #include "dmm/json.h"
 #include "dmm/limits.h"
-#include "dmm/worker/backoff.h"
 #include "dmm/worker/run_loop.h"
 
 namespace dmm::worker {
@@ -15,11 +14,6 @@ using std::chrono::milliseconds;
 using std::chrono::system_clock;
 
 namespace {
-
-/// How long after a refused write the identity is tried again.
-constexpr milliseconds kConflictDelay(20);
-/// Fewer writes than this under way: each leaves at once. More: they are gathered.
-constexpr std::size_t kUrgentWrites = 4;
 
 bool of_another_view(std::string_view entry, std::string_view token) {
   return !entry.empty() && !token.empty() && wire::view_of(entry) != wire::view_of(token);
@@ -30,24 +24,6 @@ std::int64_t unix_ms(system_clock::time_point time) {
 }
 
 }  // namespace
-
-template <class Task>
-auto RunLoop::in_tenure(Task task) {
-  return [this, tenure = tenure_, task = std::move(task)](auto&& result) {
-    using Value = std::decay_t<decltype(result)>;
-    auto shared = std::make_shared<Value>(std::forward<decltype(result)>(result));
-    mailbox_.post([this, tenure, task, shared] {
-      if (tenure == tenure_) task(std::move(*shared));
-    });
-  };
-}
-
-template <class Task>
-auto RunLoop::in_round(const ItemPtr& item, Task task) {
-  return in_tenure([item, round = item->round, task = std::move(task)](auto&& result) {
-    if (round == item->round) task(std::forward<decltype(result)>(result));
-  });
-}
 
 void RunLoop::take_token(transport::Message message) {
   ++stats_.tokens;
@@ -390,255 +366,6 @@ void RunLoop::overdue(const ItemPtr& item, const std::shared_ptr<Run>& run) {
   ++item->attempts;
   put_status(item, "failing", code::materialize_timed_out.id, text, milliseconds(0));
   --item->attempts;
-}
-
-void RunLoop::ran(const ItemPtr& item) {
-  --busy_;
-  item->crashes = 0;
-  const std::shared_ptr<Run> run = std::move(item->run);
-  item->run.reset();
-  cancel(run->deadline);
-  usual_run_ = (usual_run_ * 7 + run->took) / 8;
-  if (item->abandoned) {
-    item->abandoned = false;
-    item->state = State::fresh;
-    if (item->token) return restore(item);
-    items_.erase(item->key);
-    return;
-  }
-  item->state = State::storing;
-  RunResult& result = run->result;
-  if (!result.healed.empty()) {
-    ++stats_.corrupt;
-    streams_.log.warn("a cache entry could not be read and counts as missing",
-                      {{"key", item->key},
-                       {"code", std::string(code::corrupt_entry.id)},
-                       {"error", result.healed}});
-  }
-  if (run->timed_out) {
-    return fail(item, code::materialize_timed_out.id,
-                fmt::format("did not return within {} ms", options_.timeout.count()));
-  }
-  switch (result.end) {
-    case RunResult::End::refused:
-      if (run->input.is_news) ++stats_.refused;
-      return park(item, result.error_code, result.error);
-    case RunResult::End::failed:
-      if (run->cancelled) return put_back(item);
-      return fail(item, result.error_code, result.error);
-    case RunResult::End::succeeded:
-      break;
-  }
-  item->result = std::move(result);
-  if (item->entry_known) finish(item);
-}
-
-/// Stores what a run changed, if it changed anything.
-void RunLoop::finish(const ItemPtr& item) {
-  if (!lease_->held()) {
-    suspended_.push_back(item);
-    return;
-  }
-  RunResult& result = *item->result;
-  const Entry& entry = item->entry;
-  if (result.outcome.action() == Outcome::Action::park) {
-    return park(item, code::parked_by_outcome.id, result.outcome.reason());
-  }
-  if (result.outcome.action() == Outcome::Action::wait) return wait_for_report(item);
-  const bool forget = result.outcome.action() == Outcome::Action::forget ||
-                      (result.outcome.action() == Outcome::Action::done && item->current.deleted);
-  if (forget) {
-    if (entry.value) return store(item, std::nullopt);
-    return conclude(item);
-  }
-  const std::string& view = item->current.view;
-  const bool claimed = view.empty() || wire::view_of(view) == wire::view_of(entry.view);
-  if (result.value == entry.value && claimed) return conclude(item);
-  store(item, std::move(result.value));
-}
-
-/// value   none: the entry is removed.
-void RunLoop::store(const ItemPtr& item, std::optional<std::string> value) {
-  // News without a view leave an entry to the view that it belongs to.
-  Entry next{Sequence{}, std::move(value), wire::Done{created_, item->current.sequence},
-             item->current.view.empty() ? item->entry.view : item->current.view};
-  transport::Publication publication{
-      .subject = streams_.names.entry_subject(item->key),
-      .headers = {{std::string(wire::kDone), wire::format_done(*next.done)},
-                  {std::string(wire::kEpoch), std::to_string(lease_->epoch().value)}},
-      .payload = next.value.value_or(""),
-      .expected_last = item->entry.revision,
-      .urgent = storing_ < kUrgentWrites};
-  if (!next.value) {
-    next.view.clear();
-    publication.headers.emplace_back(wire::kKvOperation, "DEL");
-  }
-  if (!next.view.empty()) publication.headers.emplace_back(wire::kView, next.view);
-  ++storing_;
-  streams_.cache->publish(
-      std::move(publication), limits::publish_deadline,
-      in_tenure([this, item, next = std::move(next)](const Result<Sequence>& result) {
-        stored(item, next, result);
-      }));
-}
-
-void RunLoop::stored(const ItemPtr& item, Entry entry, const Result<Sequence>& result) {
-  --storing_;
-  if (!result.ok()) {
-    entries_.drop(item->key);
-    if (result.error().kind() == Kind::conflict) {
-      // Someone else wrote the entry: this result was made from what is no longer so.
-      ++stats_.conflicts;
-      return again_soon(item, kConflictDelay);
-    }
-    if (result.error().kind() == Kind::invalid) {
-      return park(item, result.error().code().id, result.error().message());
-    }
-    streams_.log.warn("a cache entry could not be written",
-                      {{"key", item->key}, {"error", result.error().what()}});
-    return again_soon(item, kTroubleDelay);
-  }
-  ++stats_.stored;
-  entry.revision = result.value();
-  item->entry = entry;
-  entries_.put(item->key, std::move(entry));
-  conclude(item);
-}
-
-void RunLoop::conclude(const ItemPtr& item) {
-  ++stats_.succeeded;
-  item->attempts = 0;
-  statuses_.clear(item->key);
-  if (item->result->outcome.action() == Outcome::Action::requeue) return requeue(item);
-  erase_token(item->current.sequence);
-  leave(item);
-}
-
-/// Replaces the token by one that carries nothing and is dated; a newer one is left alone.
-void RunLoop::requeue(const ItemPtr& item) {
-  const auto due = system_clock::now() + item->result->outcome.delay();
-  transport::Publication publication{
-      .subject = streams_.names.token_subject(item->current.identity),
-      .headers = {{std::string(wire::kNotBefore), std::to_string(unix_ms(due))}},
-      .expected_last = item->current.sequence};
-  // What is being torn down stays so.
-  if (item->current.deleted) publication.headers.emplace_back(wire::kDeleted, "1");
-  streams_.work->publish(std::move(publication), limits::publish_deadline,
-                         in_round(item, [this, item](const Result<Sequence>& result) {
-                           if (!result.ok() && result.error().kind() != Kind::conflict) {
-                             later(kTroubleDelay, [this, item, round = item->round] {
-                               if (round == item->round) requeue(item);
-                             });
-                             return;
-                           }
-                           leave(item);
-                         }));
-}
-
-/// The device is waited for: its next report makes the identity ready, or else time does.
-void RunLoop::wait_for_report(const ItemPtr& item) {
-  if (item->token) return leave(item);
-  const RunResult result = std::move(*item->result);
-  item->result.reset();
-  const Outcome& outcome = result.outcome;
-  const std::string device = encode_id(outcome.device());
-  const auto most = options_.offline_retry.count();
-  const milliseconds delay(
-      std::uniform_int_distribution<milliseconds::rep>(most - most / 4, most + most / 4)(random_));
-  const auto now = system_clock::now();
-  internal::Status status;
-  status.phase = "offline";
-  status.attempts = item->attempts;
-  status.error_code = code::device_offline.id;
-  status.error = fmt::format("waits for the next report of {} {}", outcome.kind(),
-                             printable(outcome.device(), 300));
-  status.failed_at = unix_ms(now);
-  status.next_retry_at = unix_ms(now + delay);
-  status.created = created_;
-  status.token = item->current.sequence.value;
-  status.waits_for = fmt::format("{}.{}", outcome.kind(), device);
-  statuses_.put(item->key, std::move(status));
-  item->token = std::move(item->current);
-  item->loaded = true;
-  wait(item, delay);
-  report_waits_.add(item->key, outcome.kind(), device, result.reported);
-}
-
-void RunLoop::heard_of_device(const std::string& key) {
-  const auto found = items_.find(key);
-  if (found != items_.end() && found->second->state == State::waiting) enqueue(found->second);
-}
-
-/// The present token is through: on to the next one, or forget the identity.
-void RunLoop::leave(const ItemPtr& item) {
-  ++item->round;
-  item->current = Token();
-  item->entry = Entry();
-  item->result.reset();
-  if (item->token) {
-    item->state = State::fresh;
-    return restore(item);
-  }
-  items_.erase(item->key);
-}
-
-void RunLoop::fail(const ItemPtr& item, std::string_view error_code, const std::string& error) {
-  ++stats_.failed;
-  ++item->attempts;
-  streams_.log.info("materialize failed", {{"key", item->key},
-                                           {"attempt", item->attempts},
-                                           {"code", std::string(error_code)},
-                                           {"error", error}});
-  if (item->token) {
-    item->attempts = 0;
-    return leave(item);
-  }
-  if (options_.attempts_max > 0 && item->attempts >= options_.attempts_max) {
-    return park(item, code::attempts_used_up.id,
-                fmt::format("{} attempts failed, the last one with {}: {}", item->attempts,
-                            error_code, error));
-  }
-  const milliseconds delay =
-      backoff(item->attempts, options_.backoff_first, options_.backoff_max, random_);
-  put_status(item, "failing", error_code, error, delay);
-  item->token = std::move(item->current);
-  item->loaded = true;
-  wait(item, delay);
-}
-
-void RunLoop::park(const ItemPtr& item, std::string_view error_code, const std::string& error) {
-  ++stats_.parked;
-  if (item->token) {
-    item->attempts = 0;
-    return leave(item);
-  }
-  streams_.log.warn("parked",
-                    {{"key", item->key}, {"code", std::string(error_code)}, {"error", error}});
-  put_status(item, "parked", error_code, error, milliseconds(0));
-  item->token = std::move(item->current);
-  item->token->news = std::string();
-  item->loaded = false;
-  item->state = State::parked;
-}
-
-void RunLoop::put_status(const ItemPtr& item, std::string_view phase, std::string_view error_code,
-                         const std::string& error, milliseconds retry_in) {
-  const auto now = system_clock::now();
-  statuses_.put(item->key,
-                internal::Status{std::string(phase), item->attempts, std::string(error_code), error,
-                                 unix_ms(now), retry_in.count() > 0 ? unix_ms(now + retry_in) : 0,
-                                 created_, item->current.sequence.value, 0});
-}
-
-/// The run does not count: the token waits a little and is begun again.
-void RunLoop::again_soon(const ItemPtr& item, milliseconds delay) {
-  if (!item->token) item->token = std::move(item->current);
-  wait(item, delay);
-}
-
-void RunLoop::put_back(const ItemPtr& item) {
-  if (!item->token) item->token = std::move(item->current);
-  enqueue(item);
 }
 
 }  // namespace dmm::worker
