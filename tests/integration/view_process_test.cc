@@ -256,9 +256,19 @@ void wait_state(Bucket& bucket, const char* what, const std::function<bool(const
 
 // Nothing was lost, so nothing is in doubt nor held.
 void wait_sound(Bucket& bucket) {
-  wait_state(bucket, "the view to be sound", [](const ViewInfo& view) {
-    return view.loaded && !view.doubt && view.held == 0 && view.refused == 0;
-  });
+  std::vector<ViewInfo> views;
+  const bool sound = becomes_true(
+      [&] {
+        views = bucket.views().list();
+        return views.size() == 1 && views[0].loaded && !views[0].doubt && views[0].held == 0 &&
+               views[0].refused == 0;
+      },
+      60s);
+  if (sound) return;
+  if (views.size() != 1) FAIL(views.size() << " views");
+  FAIL("the view is not sound: loaded " << views[0].loaded << ", doubt " << views[0].doubt
+                                        << ", held " << views[0].held << ", refused "
+                                        << views[0].refused << ", " << views[0].held_reason);
 }
 
 }  // namespace
