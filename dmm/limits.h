@@ -76,6 +76,7 @@ inline constexpr std::size_t removals_free = 100;     ///< rows that may vanish 
 inline constexpr std::size_t removals_percent = 5;    ///< this share of them, whichever is more,
 inline constexpr auto removals_window = 60s;          ///< within this time
 inline constexpr auto rollout_settle = 5s;            ///< without failures, before a rollout is over
+inline constexpr auto view_complete_wait = 5s;  ///< for a quiet moment behind the load of inputs
 inline constexpr auto view_state_interval = 1s;       ///< how often a view says where it stands
 
 // The way down to devices.

@@ -31,14 +31,19 @@ class SourceSink {
  public:
   virtual ~SourceSink() = default;
   virtual void on_row(SourceRow row) noexcept = 0;
-  /// Every row that was there when reading began has been told.
+  /// Every row that was there when reading began has been told, unless it has changed since and is
+  /// told later.
   virtual void on_loaded() noexcept = 0;
+  /// Every row there is has been told: from now on a row that was not told is not there. Behind
+  /// on_loaded(), mostly at once. A view begins with it, or without it a few seconds after
+  /// on_loaded(); it removes nothing before.
+  virtual void on_complete() noexcept = 0;
   /// Rows may be missing that nobody deleted one by one: history was lost, the table was truncated,
   /// fewer rows are there than should be. Nothing is removed on the strength of their absence until
   /// a person approves. Reading goes on.
   virtual void on_doubt(std::string reason) noexcept = 0;
   /// The source begins anew, because it cannot tell what changed since: all that was told is void.
-  /// Every row is told again, then on_loaded(). Comes with a doubt of its own where there is one.
+  /// Every row is told again, then on_loaded() and on_complete(). Comes with a doubt of its own where there is one.
   virtual void on_restart(std::string reason) noexcept = 0;
 };
 

@@ -138,6 +138,7 @@ class State : public std::enable_shared_from_this<State> {
     cursor_ = Sequence{};
     created_.clear();
     caught_up_ = false;
+    complete_ = false;
     if (!consumer_.empty()) {
       ++generation_;
       consumer_.clear();
@@ -187,19 +188,19 @@ class State : public std::enable_shared_from_this<State> {
     next_in_consumer_ = 1;
     retry_delay_ = limits::retry_delay_first;
     last_heard_ = steady_clock::now();
-    if (info.value("num_pending", std::uint64_t{0}) == 0) catch_up();
+    if (info.value("num_pending", std::uint64_t{0}) == 0) complete();
     pull();
-    if (!caught_up_) probe_later();
+    if (!complete_) probe_later();
   }
 
   /// The last message that was pending may be deleted before it is delivered, and then none comes
-  /// that says "nothing behind me". So while not caught up, silence leads to a question.
+  /// that says "nothing behind me". So until that was heard, silence leads to a question.
   void probe_later() {
     source_.connection->call_later(
         kProbeInterval,
         [self = shared_from_this(), generation = generation_, seen = next_in_consumer_] {
           const std::lock_guard lock(self->mutex_);
-          if (self->sink_ == nullptr || generation != self->generation_ || self->caught_up_) return;
+          if (self->sink_ == nullptr || generation != self->generation_ || self->complete_) return;
           if (seen == self->next_in_consumer_) return self->probe();
           self->probe_later();
         });
@@ -211,14 +212,14 @@ class State : public std::enable_shared_from_this<State> {
         "", limits::request_timeout,
         [self = shared_from_this(), generation = generation_](const Result<Incoming>& answer) {
           const std::lock_guard lock(self->mutex_);
-          if (self->sink_ == nullptr || generation != self->generation_ || self->caught_up_) return;
+          if (self->sink_ == nullptr || generation != self->generation_ || self->complete_) return;
           if (answer.ok()) {
             const auto info = nlohmann::json::parse(answer.value().payload, nullptr, false);
             if (info.is_object() && !info.contains("error") &&
                 info.value("num_pending", std::uint64_t{1}) == 0 &&
                 info.value("/delivered/consumer_seq"_json_pointer, std::uint64_t{0}) + 1 ==
                     self->next_in_consumer_) {
-              return self->catch_up();
+              return self->complete();
             }
           }
           self->probe_later();
@@ -239,6 +240,13 @@ class State : public std::enable_shared_from_this<State> {
     if (caught_up_) return;
     caught_up_ = true;
     sink_->on_caught_up();
+  }
+
+  void complete() {
+    catch_up();
+    if (complete_) return;
+    complete_ = true;
+    sink_->on_complete();
   }
 
   /// Asks for as many messages as may be given, half a batch or more at a time.
@@ -279,11 +287,12 @@ class State : public std::enable_shared_from_this<State> {
     if (outstanding_ > 0) --outstanding_;
     // The server serves its pulls in their order.
     if (!pulls_.empty() && --pulls_.begin()->second == 0) pulls_.erase(pulls_.begin());
-    const bool last_one = delivery.pending == 0 || cursor_ >= end_;
+    const std::uint64_t pending = delivery.pending;
     sink_->on_message(Message{std::move(message.subject), std::move(message.headers),
                               std::move(message.payload), delivery.stream_sequence,
                               delivery.stored_at});
-    if (last_one) catch_up();
+    if (cursor_ >= end_) catch_up();
+    if (pending == 0) complete();
     pull();
   }
 
@@ -300,7 +309,7 @@ class State : public std::enable_shared_from_this<State> {
     last_heard_ = steady_clock::now();
     if (message.status == 100) {
       // The server sends heartbeats only when it has had nothing to give for a while.
-      return catch_up();
+      return complete();
     }
     if (const auto found = pulls_.find(id); found != pulls_.end()) {
       outstanding_ -= std::min(outstanding_, found->second);
@@ -354,6 +363,7 @@ class State : public std::enable_shared_from_this<State> {
   Sequence end_;  ///< of the stream when the consumer was asked for
   bool find_end_;
   bool caught_up_ = false;
+  bool complete_ = false;
   std::uint64_t next_in_consumer_ = 1;
   std::size_t wanted_ = 0;       ///< granted, not yet given
   std::size_t outstanding_ = 0;  ///< asked of the server, not yet arrived

@@ -120,6 +120,7 @@ void Reading::load(Session& session) {
   loaded_ = true;
   failures_ = 0;
   sink_.on_loaded();
+  sink_.on_complete();
   logger_.info("table loaded", {{"rows", cursor_.rows}, {"snapshot", cursor_.told}});
 }
 

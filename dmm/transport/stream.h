@@ -88,8 +88,12 @@ class ReaderSink {
   virtual ~ReaderSink() = default;
   /// The next message, in the order of the stream.
   virtual void on_message(Message message) noexcept = 0;
-  /// All that was in the stream when reading began has been given.
+  /// What was in the stream when reading began has been given, but for subjects that hold a newer
+  /// message since: those are given later.
   virtual void on_caught_up() noexcept = 0;
+  /// Every subject has been given: there was a moment with nothing left to give. In a storm that
+  /// the reader does not keep up with, it comes long after on_caught_up(), else with it.
+  virtual void on_complete() noexcept {}
   /// The stream is another one, or has lost its tail; reading goes on from its first message.
   virtual void on_history_lost(std::string reason) noexcept = 0;
 };

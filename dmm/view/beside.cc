@@ -28,7 +28,7 @@ void Beside::load() {
         keep_);
     computation_->open({});
     whole = true;
-    while (whole && !computation_->inputs().loaded()) {
+    while (whole && !computation_->inputs().ready()) {
       wait(Clock::now() + std::chrono::milliseconds(100));
       whole = advance();
       if (options_.on_progress) options_.on_progress(computation_->inputs().rows());

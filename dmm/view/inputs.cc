@@ -38,6 +38,9 @@ class Inputs::Input final : public SourceSink {
   void on_loaded() noexcept override {
     tell([&] { told_.emplace_back(Loaded{}); });
   }
+  void on_complete() noexcept override {
+    tell([&] { told_.emplace_back(Complete{}); });
+  }
   void on_doubt(std::string reason) noexcept override {
     tell([&] { doubt_ = std::move(reason); });
   }
@@ -72,6 +75,7 @@ class Inputs::Input final : public SourceSink {
         apply(std::move(*row), batch, counts, unreadable);
       } else {
         loaded_ = true;
+        complete_ = complete_ || std::holds_alternative<Complete>(taken_.front());
       }
       taken_.pop_front();
     }
@@ -80,6 +84,7 @@ class Inputs::Input final : public SourceSink {
   }
 
   bool loaded() const noexcept { return loaded_; }
+  bool complete() const noexcept { return complete_; }
   std::string unread() const {
     if (unread_ == 0) return {};
     return fmt::format("{}: {} documents could not be read while loading, for example of {}", name_,
@@ -110,7 +115,8 @@ class Inputs::Input final : public SourceSink {
 
  private:
   struct Loaded {};
-  using Told = std::variant<SourceRow, Loaded>;
+  struct Complete {};
+  using Told = std::variant<SourceRow, Loaded, Complete>;
   /// A row as it is now. `seq` and `boot` order the reports of a device.
   struct Document {
     Value value;
@@ -264,6 +270,7 @@ class Inputs::Input final : public SourceSink {
   std::string unread_some_;
   std::deque<Told> taken_;
   bool loaded_ = false;
+  bool complete_ = false;
   std::string position_;
   system_clock::time_point changed_at_;
 
@@ -298,6 +305,9 @@ InputEvents Inputs::take(std::size_t changes_max, engine::StepInput& step,
     engine::Batch& batch = step.batches[input->name()];
     input->take(changes_max, batch, events, counts_, unreadable);
   }
+  if (!loaded_at_ && std::ranges::all_of(inputs_, [](const auto& one) { return one->loaded(); })) {
+    loaded_at_ = std::chrono::steady_clock::now();
+  }
   return events;
 }
 
@@ -305,8 +315,13 @@ bool Inputs::waiting() const {
   return std::ranges::any_of(inputs_, [](const auto& input) { return input->waiting(); });
 }
 
-bool Inputs::loaded() const {
-  return std::ranges::all_of(inputs_, [](const auto& input) { return input->loaded(); });
+bool Inputs::complete() const {
+  return std::ranges::all_of(inputs_, [](const auto& input) { return input->complete(); });
+}
+
+bool Inputs::ready() const {
+  return complete() || (loaded_at_ && std::chrono::steady_clock::now() - *loaded_at_ >
+                                          limits::view_complete_wait);
 }
 
 std::string Inputs::unread() const {

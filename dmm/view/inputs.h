@@ -67,7 +67,11 @@ class Inputs {
   /// True if take() has more to give.
   bool waiting() const;
 
-  bool loaded() const;
+  /// Every row there is has been taken, so that a row that is missing is not there.
+  bool complete() const;
+  /// Good enough to begin with: complete, or loaded for so long that nothing but a storm of changes
+  /// can keep it from being complete.
+  bool ready() const;
   /// Which documents could not be read while loading, in words: their rows are missing by mistake,
   /// because there is no sound one before them. Empty: all could.
   std::string unread() const;
@@ -88,6 +92,7 @@ class Inputs {
   std::vector<std::unique_ptr<Input>> inputs_;
   const std::function<void()> wake_;
   InputCounts counts_;
+  std::optional<std::chrono::steady_clock::time_point> loaded_at_;  ///< all of them
 };
 
 /// The sources that dmm itself brings: reports, buckets and caches, as streams.

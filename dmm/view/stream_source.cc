@@ -85,6 +85,7 @@ class StreamReading final : public SourceReading, private transport::ReaderSink 
     sink_.on_row(std::move(row));
   }
   void on_caught_up() noexcept override { sink_.on_loaded(); }
+  void on_complete() noexcept override { sink_.on_complete(); }
   void on_history_lost(std::string reason) noexcept override {
     sink_.on_doubt(reason);
     sink_.on_restart(std::move(reason));

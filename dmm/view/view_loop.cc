@@ -147,6 +147,7 @@ void ViewLoop::end_tenure() {
   telling_ = false;
   to_tell_.clear();
   failed_.clear();
+  missing_.clear();
   publish_stats();
 }
 
@@ -161,13 +162,17 @@ void ViewLoop::turn() {
   const bool more = take_inputs();
   if (rebuild_) return;
   // What was told behind the end of the load is a change like any other.
-  if (!telling_ && computation_->inputs().loaded()) {
+  if (!telling_ && computation_->inputs().ready()) {
     try {
       begin_telling();
     } catch (const Error& error) {
       if (!may_heal(error)) throw;
       return rebuild(error.what());
     }
+  }
+  if (!missing_.empty() && computation_->inputs().complete()) {
+    const auto missing = std::exchange(missing_, {});
+    consider({missing.begin(), missing.end()});
   }
   if (!failed_.empty() && Clock::now() >= retry_at_) {
     for (const std::string& id : failed_) enqueue(id);
@@ -213,7 +218,7 @@ bool ViewLoop::take_inputs() {
   return computation_->inputs().waiting();
 }
 
-/// All inputs are loaded: from now on the difference between view and cache is told.
+/// The inputs are there: from now on the difference between view and cache is told.
 void ViewLoop::begin_telling() {
   const auto begun = Clock::now();
   compare_with_cache(streams_, name(), view_.type, computation_->rows());
@@ -277,6 +282,10 @@ void ViewLoop::consider(const std::vector<std::string>& ids) {
     }
   }
   if (vanished.empty()) return;
+  if (!computation_->inputs().complete()) {
+    missing_.insert(vanished.begin(), vanished.end());
+    return;
+  }
   const std::vector<std::string> going =
       removals_.propose(vanished, computation_->rows().size(), Clock::now());
   for (const std::string& id : going) enqueue(id);

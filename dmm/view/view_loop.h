@@ -25,6 +25,7 @@
 #include <optional>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "dmm/internal/streams.h"
@@ -105,6 +106,8 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   std::optional<Computation> computation_;
   Removals removals_;
   RolloutGate gate_;
+  /// Ids whose row is missing while the inputs were not complete: it may only not have come yet.
+  std::unordered_set<std::string> missing_;
   std::uint64_t rolled_out_ = 0;  ///< the newest release all of whose changes were told
   bool telling_ = false;          ///< loaded and compared
   std::deque<std::string> to_tell_;

@@ -131,7 +131,10 @@ void ViewLoop::on_status(const std::string& key, const transport::Message& messa
 /// Nothing differs from the caches any more that was not told.
 void ViewLoop::finish_rollout() {
   if (!telling_ || rolled_out_ >= release_.number || sending_ > 0) return;
-  if (!to_tell_.empty() || !failed_.empty() || !removals_.held().empty()) return;
+  if (!to_tell_.empty() || !failed_.empty() || !missing_.empty() ||
+      !removals_.held().empty()) {
+    return;
+  }
   if (!gate_.stopped().empty() || !gate_.settled(Clock::now())) return;
   streams_.log.info("a release of the view is rolled out",
                     {{"view", name()}, {"release", release_.number}});

@@ -65,7 +65,10 @@ class MemoryStream::MemoryReader final : public transport::Reader {
     while (next != end && !matches(options_.filter, next->second.subject)) ++next;
     if (!caught_up_ && (next == end || next->first > caught_up_at_)) {
       caught_up_ = true;
-      return [this] { sink_.on_caught_up(); };
+      return [this] {
+        sink_.on_caught_up();
+        sink_.on_complete();
+      };
     }
     if (next == end) return {};
     cursor_ = next->first;

@@ -60,6 +60,7 @@ class Sink final : public SourceSink {
 
   void on_row(SourceRow row) noexcept override;
   void on_loaded() noexcept override;
+  void on_complete() noexcept override {}
   void on_doubt(std::string reason) noexcept override;
   void on_restart(std::string reason) noexcept override;
 
