@@ -29,8 +29,8 @@ inline constexpr std::size_t config_file_bytes_max = 1'000'000;
 inline constexpr std::uint32_t lanes = 64;
 
 // Requests to the server.
-inline constexpr auto request_timeout = 2s;     ///< one attempt
-inline constexpr auto publish_deadline = 20s;   ///< with all attempts
+inline constexpr auto request_timeout = 2s;    ///< one attempt
+inline constexpr auto publish_deadline = 20s;  ///< with all attempts
 inline constexpr auto retry_delay_first = 50ms;
 inline constexpr auto retry_delay_max = 1s;
 inline constexpr std::size_t publishes_in_flight_max = 2'048;
@@ -46,21 +46,22 @@ inline constexpr auto recreate_delay = 1s;  ///< between finding a stream gone a
 inline constexpr auto stream_check_interval = 5s;  ///< how often loss of history is looked for
 
 // Work.
-inline constexpr std::size_t concurrency = 16;                 ///< runs at a time, per type
-inline constexpr std::size_t identities_ready_max = 20'000;    ///< tokens held in memory
-inline constexpr std::size_t ready_bytes_max = 64u << 20;      ///< their payloads
+inline constexpr std::size_t concurrency = 16;                    ///< runs at a time, per type
+inline constexpr std::size_t identities_ready_max = 20'000;       ///< tokens held in memory
+inline constexpr std::size_t ready_bytes_max = 64u << 20;         ///< their payloads
 inline constexpr std::size_t entries_held_bytes_max = 64u << 20;  ///< cache entries kept in memory
 inline constexpr auto run_timeout = 15min;
-inline constexpr int crashes_max = 5;    ///< workers that may end in a run before it is parked
-inline constexpr int crashes_shared = 1; ///< with more crashes behind it, an identity runs alone
+inline constexpr int crashes_max = 5;     ///< workers that may end in a run before it is parked
+inline constexpr int crashes_shared = 1;  ///< with more crashes behind it, an identity runs alone
 inline constexpr auto backoff_first = 500ms;
 inline constexpr auto backoff_max = 5min;
 
 // Leases.
 inline constexpr auto lease_ttl = 3s;
 inline constexpr auto lease_beat = 1s;
-inline constexpr auto lease_margin = 500ms;  ///< work stops this long before the lease may be another's
-inline constexpr auto lease_poll = 250ms;    ///< how often a standby looks
+inline constexpr auto lease_margin =
+    500ms;  ///< work stops this long before the lease may be another's
+inline constexpr auto lease_poll = 250ms;  ///< how often a standby looks
 
 // Shutdown.
 inline constexpr auto grace = 10s;  ///< for runs in flight
@@ -72,17 +73,17 @@ inline constexpr auto cursor_interval = 1s;                    ///< how often a 
 
 // Views.
 inline constexpr std::size_t view_step_changes = 10'000;  ///< changes of rows taken into one step
-inline constexpr std::size_t removals_free = 100;     ///< rows that may vanish unasked, or
-inline constexpr std::size_t removals_percent = 5;    ///< this share of them, whichever is more,
-inline constexpr auto removals_window = 60s;          ///< within this time
-inline constexpr auto rollout_settle = 5s;            ///< without failures, before a rollout is over
-inline constexpr auto view_complete_wait = 5s;  ///< for a quiet moment behind the load of inputs
-inline constexpr auto view_state_interval = 1s;       ///< how often a view says where it stands
+inline constexpr std::size_t removals_free = 100;         ///< rows that may vanish unasked, or
+inline constexpr std::size_t removals_percent = 5;  ///< this share of them, whichever is more,
+inline constexpr auto removals_window = 60s;        ///< within this time
+inline constexpr auto rollout_settle = 5s;          ///< without failures, before a rollout is over
+inline constexpr auto view_complete_wait = 5s;   ///< for a quiet moment behind the load of inputs
+inline constexpr auto view_state_interval = 1s;  ///< how often a view says where it stands
 
 // The way down to devices.
-inline constexpr auto command_timeout = 5s;         ///< for the answer of a device
-inline constexpr auto offline_retry = 5min;         ///< without a report of the device; with jitter
-inline constexpr auto report_reader_idle = 30s;     ///< until a reader that nobody needs is closed
+inline constexpr auto command_timeout = 5s;      ///< for the answer of a device
+inline constexpr auto offline_retry = 5min;      ///< without a report of the device; with jitter
+inline constexpr auto report_reader_idle = 30s;  ///< until a reader that nobody needs is closed
 inline constexpr std::size_t commands_waiting_max = 64;  ///< of a device; more are refused
 inline constexpr std::size_t device_concurrency = 8;     ///< handlers of a DeviceHost at a time
 
