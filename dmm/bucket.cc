@@ -11,6 +11,7 @@
 
 #include "dmm/downlink/ask_server.h"
 #include "dmm/downlink/downlink.h"
+#include "dmm/internal/control_store.h"
 #include "dmm/internal/observing.h"
 #include "dmm/internal/streams.h"
 #include "dmm/json.h"
@@ -45,6 +46,7 @@ struct Bucket::Impl final : internal::Notifier {
   std::unique_ptr<Matters> matters;  ///< what the contexts of handlers call
   std::unique_ptr<Inspector> inspector;
   std::unique_ptr<Views> views_for_people;
+  std::unique_ptr<Control> control;
 
   mutable std::mutex mutex;  ///< guards what follows
   std::unordered_map<std::type_index, std::string> type_names;
@@ -260,6 +262,7 @@ Bucket Bucket::open(std::string_view ns, BucketOptions options) {
   impl->matters = std::make_unique<HandlerMatters>(*impl);
   impl->inspector = internal::make_inspector(streams);
   impl->views_for_people = internal::make_views(streams);
+  impl->control = internal::make_control(streams);
   return Bucket(std::move(impl));
 }
 
@@ -433,6 +436,10 @@ Inspector& Bucket::inspect() {
 
 Views& Bucket::views() {
   return *impl_->views_for_people;
+}
+
+Control& Bucket::control() {
+  return *impl_->control;
 }
 
 }  // namespace dmm
