@@ -202,6 +202,8 @@ class StreamInspector final : public Inspector {
   void watch(std::string_view type, std::stop_token stop,
              const std::function<void(const Change&)>& visit) override;
   bool purge(const Identity& identity) override;
+  bool drop(const Identity& identity) override;
+  bool drop(const Refused& refused) override;
   std::vector<Finding> diagnose() override;
   transport::ServerFacts server() override { return streams_.transport->facts(); }
   std::vector<transport::StreamState> streams() override;
@@ -407,6 +409,32 @@ bool StreamInspector::purge(const Identity& identity) {
     any = transport::erase(*streams_.status, found.status_sequence) || any;
   }
   return any;
+}
+
+bool StreamInspector::drop(const Identity& identity) {
+  const Found found = find(identity);
+  // News that came since are not given up with the old ones.
+  const bool parked = found.status && found.status->phase == "parked" && found.token &&
+                      found.token->sequence.value == found.status->token;
+  if (!parked) return false;
+  const bool gone = transport::erase(*streams_.work, found.token->sequence);
+  transport::erase(*streams_.status, found.status_sequence);
+  return gone;
+}
+
+bool StreamInspector::drop(const Refused& refused) {
+  if (refused.what == "view") return false;
+  if (refused.what == "token") {
+    // The sequence is what somebody wrote into the bucket: nothing else may go on its word.
+    const auto token = transport::last(*streams_.work, refused.subject);
+    if (token && token->sequence == refused.sequence) {
+      transport::erase(*streams_.work, refused.sequence);
+    }
+  }
+  const auto lies = transport::last(
+      *streams_.status,
+      streams_.names.status_subject(internal::refusal_key(refused.what, refused.subject)));
+  return lies && transport::erase(*streams_.status, lies->sequence);
 }
 
 std::vector<Finding> StreamInspector::diagnose() {

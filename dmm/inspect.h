@@ -134,6 +134,13 @@ class Inspector {
   /// Deletes entry, token and status of an identity without a run. False if there was nothing.
   virtual bool purge(const Identity& identity) = 0;
 
+  /// Gives up the news of a parked identity: token and status go, the entry of its last success
+  /// stays. False if it is not parked (any more).
+  virtual bool drop(const Identity& identity) = 0;
+  /// Forgets a report or token that could not be read; the token goes. False for what a view left
+  /// out: its owner tells that again.
+  virtual bool drop(const Refused& refused) = 0;
+
   /// Looks at server and streams; says what an acknowledgement is worth here.
   virtual std::vector<Finding> diagnose() = 0;
 

@@ -7,11 +7,11 @@
 #include <condition_variable>
 #include <mutex>
 
+#include "dmm/cli/bulk.h"
 #include "dmm/cli/exit_code.h"
 #include "dmm/cli/human.h"
 #include "dmm/cli/interrupts.h"
 #include "dmm/cli/program.h"
-#include "dmm/cli/progress.h"
 #include "dmm/json.h"
 
 namespace dmm::cli {
@@ -23,10 +23,6 @@ using namespace std::chrono_literals;
 constexpr const char* kGroup = "Change";
 constexpr auto kLookInterval = 100ms;
 constexpr double kWaitSecondsMax = 1e6;
-
-std::string name_of(const Identity& identity) {
-  return fmt::format("{}/{}", identity.type, identity.id.empty() ? "\"\"" : printable(identity.id));
-}
 
 // Looks until the identity is settled (or gone), parked, or the time is up; says so if it is not
 // settled, and returns the exit code.
@@ -149,35 +145,6 @@ std::string selection_of(const NotifyOptions& options) {
   return options.parked ? "parked " : "failing ";
 }
 
-// Pokes each; returns how many could not be.
-std::size_t poke_all(Session& session, Bucket& bucket, const std::vector<Matter>& matters) {
-  StopOnInterrupt interrupt;
-  Progress progress(session.error_terminal(), "notified", matters.size());
-  std::size_t done = 0;
-  std::size_t failed = 0;
-  for (const Matter& matter : matters) {
-    if (interrupt.token().stop_requested()) {
-      throw Interrupted(fmt::format("interrupted; {} notified before",
-                                    counted(done, "identity was", "identities were")));
-    }
-    try {
-      bucket.poke(matter.identity);
-    } catch (const Error& error) {
-      // What hinders one hinders all: the server is away.
-      if (error.kind() == Kind::retry) {
-        throw error.with_context(fmt::format("notifying {}, {} of {}", name_of(matter.identity),
-                                             done + 1, matters.size()));
-      }
-      progress.clear();
-      complain(error, name_of(matter.identity));
-      ++failed;
-    }
-    ++done;
-    progress.update(done, failed, done);
-  }
-  return failed;
-}
-
 int notify_many(Session& session, const NotifyOptions& options) {
   check_name(options.identity.type, "type");
   Bucket bucket = session.open();
@@ -194,7 +161,8 @@ int notify_many(Session& session, const NotifyOptions& options) {
     session.warn("nothing was notified");
     return exit_code::failed;
   }
-  const std::size_t failed = poke_all(session, bucket, matters);
+  const std::size_t failed = do_to_all(session, "notified", matters,
+                                       [&](const Matter& matter) { bucket.poke(matter.identity); });
   if (session.json()) {
     session.show({{"type", options.identity.type},
                   {"notified", matters.size() - failed},

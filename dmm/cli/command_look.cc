@@ -1,4 +1,4 @@
-// ls, get, parked, reports: what a namespace holds.
+// ls, get, reports: what a namespace holds.
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
@@ -279,55 +279,6 @@ int get(Session& session, const GetOptions& options) {
   return exit_code::ok;
 }
 
-int parked(Session& session) {
-  Bucket bucket = session.open();
-  std::vector<Matter> matters = bucket.inspect().list("");
-  std::erase_if(matters, [](const Matter& matter) { return matter.phase != Phase::parked; });
-  const std::vector<Refused> refused = bucket.inspect().refused();
-  if (session.json()) {
-    nlohmann::json document{{"identities", nlohmann::json::array()},
-                            {"refused", nlohmann::json::array()}};
-    for (const Matter& matter : matters) {
-      document["identities"].push_back(document_of(matter, false));
-    }
-    for (const Refused& one : refused) document["refused"].push_back(document_of(one));
-    session.show(document);
-    return exit_code::ok;
-  }
-  if (matters.empty() && refused.empty()) {
-    if (session.terminal().interactive) session.say("nothing is parked");
-    return exit_code::ok;
-  }
-  const Time now = std::chrono::system_clock::now();
-  Table table({{.title = "WHAT"},
-               {.title = "WHO", .flexible = true},
-               {.title = "SINCE"},
-               {.title = "CODE"},
-               {.title = "REASON", .flexible = true}});
-  for (const Matter& matter : matters) {
-    table.add({{"identity", Color::red},
-               {fmt::format("{}/{}", matter.identity.type, shown_id(matter.identity.id))},
-               {human_age(matter.failed_at, now)},
-               {matter.error_code},
-               {matter.error}});
-  }
-  for (const Refused& one : refused) {
-    table.add({{one.what, Color::yellow},
-               {one.subject},
-               {human_age(one.at, now)},
-               {one.error_code},
-               {one.error}});
-  }
-  session.out().write(table.render(session.terminal()));
-  if (session.terminal().interactive && !matters.empty()) {
-    session.say("");
-    session.say(
-        "Mend the cause, then run one again with `dmm notify TYPE ID`, or all of a type "
-        "with `dmm notify TYPE --parked`.");
-  }
-  return exit_code::ok;
-}
-
 int reports(Session& session, const std::string& kind) {
   if (!kind.empty()) check_name(kind, "kind");
   Bucket bucket = session.open();
@@ -384,11 +335,6 @@ void add_look_commands(Program& program) {
       ->required()
       ->type_name("ID");
   one->add_flag("--value", get_options->value, "Only the value that the next reader gets");
-
-  program.add_verb("parked", "List what was given up or refused, and why", kGroup,
-                   {"dmm parked                    identities, reports and tokens, with reasons",
-                    "dmm parked -o json | jq .refused"},
-                   parked);
 
   auto kind = std::make_shared<std::string>();
   CLI::App* last = program.add_verb(

@@ -64,6 +64,7 @@ Program::Program()
       "2 usage, 3 server unreachable, 4 not found, 5 conflict, 6 timed out, 130 interrupted.");
   add_globals();
   add_look_commands(*this);
+  add_parked_commands(*this);
   add_change_commands(*this);
   add_control_commands(*this);
   add_report_commands(*this);
@@ -133,6 +134,11 @@ CLI::App* Program::add_family(const std::string& name, const std::string& descri
   family->footer(footer_of(examples));
   family->require_subcommand(1);
   return family;
+}
+
+void Program::set_default(CLI::App& family, Run run) {
+  family.require_subcommand(0, 1);
+  verbs_.emplace_back(&family, std::move(run));
 }
 
 CLI::App* Program::add_verb_to(CLI::App& family, const std::string& name,

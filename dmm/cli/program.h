@@ -35,6 +35,8 @@ class Program final {
   /// Adds a verb that only holds further ones, and returns it.
   CLI::App* add_family(const std::string& name, const std::string& description,
                        const std::string& group, const std::vector<std::string>& examples);
+  /// What `dmm FAMILY` does by itself.
+  void set_default(CLI::App& family, Run run);
   /// Adds a verb to such a one: `dmm FAMILY NAME`.
   CLI::App* add_verb_to(CLI::App& family, const std::string& name, const std::string& description,
                         const std::vector<std::string>& examples, Run run);
@@ -61,9 +63,10 @@ class Program final {
 void add_view_change_commands(Program& program, CLI::App& family);
 
 /// The groups of verbs, one file each.
-void add_look_commands(Program& program);       // ls get parked reports
+void add_look_commands(Program& program);       // ls get reports
 void add_change_commands(Program& program);     // put rm notify
 void add_control_commands(Program& program);    // pause resume policy ls|show|set|unset
+void add_parked_commands(Program& program);     // parked ls|retry|drop
 void add_report_commands(Program& program);     // report
 void add_downlink_commands(Program& program);   // command shadow get|set|rm|ls
 void add_watch_commands(Program& program);      // watch

@@ -64,9 +64,8 @@ TEST_CASE("init: another generation follows on streams that were deleted",
   options.servers = {Site::server().url()};
   const auto transport = nats::connect(options, Logger());
   const wire::Names names("again");
-  for (const auto& config :
-       {names.work(1), names.cache(1), names.status(1), names.reports(1), names.leases(1),
-        names.shadows(1)}) {
+  for (const auto& config : {names.work(1), names.cache(1), names.status(1), names.reports(1),
+                             names.leases(1), names.shadows(1)}) {
     REQUIRE(transport->remove(config.name));
   }
   transport->close();
@@ -193,6 +192,52 @@ TEST_CASE("parked: is listed with its reason and runs again when told",
   require_phase(site, "ugly", "parked");
   const json after = site.dmm({"get", "player", "ugly", "-o", "json"}).document();
   CHECK(after.at("token") > before.at("token"));
+}
+
+TEST_CASE("parked: is chosen by reason and run again or given up", "[cli][verbs][integration]") {
+  const Site site("parked_bulk");
+  const Worker worker(site);
+  for (const std::string id : {"a", "b", "c"}) {
+    REQUIRE(site.dmm({"put", "player", id, "{\"played\":true}", "--wait", "10"}).code == 0);
+    REQUIRE(site.dmm({"put", "player", id, "{\"park\":true}"}).code == 0);
+    require_phase(site, id, "parked");
+  }
+  const auto count = [&](Arguments more) {
+    more.insert(more.begin(), {"parked", "ls", "-o", "json"});
+    return site.dmm(more).document().at("identities").size();
+  };
+  CHECK(count({}) == 3);
+  CHECK(count({"player"}) == 3);
+  CHECK(count({"player", "b"}) == 1);
+  CHECK(count({"other"}) == 0);
+  CHECK(count({"--code", "DMM-0303"}) == 3);
+  CHECK(count({"--code", "DMM-0304"}) == 0);
+  CHECK(count({"--error", "NO such s.ng$"}) == 3);
+  CHECK(count({"--error", "timeout"}) == 0);
+  CHECK(count({"--older-than", "3600"}) == 0);
+  CHECK(site.dmm({"parked", "ls", "--error", "("}).code == 2);
+  CHECK(site.dmm({"parked", "everything"}).code == 2);
+
+  CHECK(site.dmm({"parked", "retry", "player", "a", "--dry-run", "-o", "json"})
+            .document()
+            .at("identities")
+            .size() == 1);
+  CHECK(site.dmm({"parked", "retry"}).code == 2);  // nobody can be asked
+  const auto token = [&](const std::string& id) {
+    return site.dmm({"get", "player", id, "-o", "json"}).document().at("token");
+  };
+  const json before = token("a");
+  CHECK(site.dmm({"parked", "retry", "player", "a", "--yes", "-o", "json"}).document() ==
+        json{{"notified", 1}, {"failed", 0}});
+  require_phase(site, "a", "parked");
+  CHECK(token("a") > before);
+
+  // What is given up leaves the last success; news come as ever.
+  CHECK(site.dmm({"parked", "drop", "player", "b", "--yes"}).out == "1 dropped\n");
+  require_phase(site, "b", "settled");
+  CHECK(site.dmm({"get", "player", "b", "--value"}).out.find("played") != std::string::npos);
+  CHECK(site.dmm({"put", "player", "b", "{\"n\":2}", "--wait", "10"}).code == 0);
+  CHECK(count({}) == 2);
 }
 
 TEST_CASE("notify: selects by phase and asks before it runs many", "[cli][verbs][integration]") {

@@ -58,6 +58,46 @@ const Identity kPlayer{"player", "kitchen"};
 
 }  // namespace
 
+TEST_CASE("inspector: parked news are given up and newer ones are not", "[inspect][unit]") {
+  Fixture f;
+  f.put_entry(kPlayer, R"({"song":"a"})");
+  CHECK_FALSE(f.inspector->drop(kPlayer));
+  const Sequence token = f.put_token(kPlayer, R"({"song":"bad"})");
+  f.put_status(kPlayer, "failing", token);
+  CHECK_FALSE(f.inspector->drop(kPlayer));
+  f.put_status(kPlayer, "parked", token);
+  const Sequence newer = f.put_token(kPlayer, R"({"song":"good"})");
+  CHECK_FALSE(f.inspector->drop(kPlayer));
+  f.put_status(kPlayer, "parked", newer);
+  CHECK(f.inspector->drop(kPlayer));
+  CHECK(f.only().phase == Phase::settled);
+  CHECK(f.only().effective == R"({"song":"a"})");
+  CHECK_FALSE(f.inspector->drop(kPlayer));
+}
+
+TEST_CASE("inspector: what was refused is forgotten with its token and with no other",
+          "[inspect][unit]") {
+  Fixture f;
+  const auto refuse = [&](const std::string& what, const std::string& subject, Sequence sequence) {
+    const internal::Refusal refusal{what, subject, sequence.value, "DMM-0202", "no JSON", 1'000};
+    f.status_put(internal::refusal_key(what, subject), dump_json(nlohmann::json(refusal)));
+  };
+  const std::string subject = f.streams.names.token_subject(kPlayer);
+  const Sequence sound = f.put_token({"player", "sound"}, "{}");
+  const Sequence bad = f.put_token(kPlayer, "{");
+  // Somebody wrote the sequence of another token.
+  refuse("token", subject, sound);
+  CHECK(f.inspector->drop(f.inspector->refused().at(0)));
+  CHECK(f.work->look(f.streams.names.token_subject({"player", "sound"})));
+  CHECK(f.work->look(subject));
+  refuse("token", subject, bad);
+  CHECK(f.inspector->drop(f.inspector->refused().at(0)));
+  CHECK_FALSE(f.work->look(subject));
+  CHECK(f.inspector->refused().empty());
+  refuse("view", "view.things.player.x", {});
+  CHECK_FALSE(f.inspector->drop(f.inspector->refused().at(0)));
+}
+
 TEST_CASE("inspector: an entry alone is settled", "[inspect][unit]") {
   Fixture f;
   f.put_entry(kPlayer, R"({"song":"a"})");

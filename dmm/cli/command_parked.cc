@@ -1,0 +1,237 @@
+// parked: what was given up or refused, and what becomes of it.
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+
+#include <algorithm>
+#include <regex>
+
+#include "dmm/cli/bulk.h"
+#include "dmm/cli/documents.h"
+#include "dmm/cli/exit_code.h"
+#include "dmm/cli/human.h"
+#include "dmm/cli/program.h"
+#include "dmm/cli/table.h"
+#include "dmm/json.h"
+
+namespace dmm::cli {
+
+namespace {
+
+constexpr const char* kGroup = "Look";
+constexpr std::size_t kPatternBytesMax = 1'000;
+
+// Which of what is parked is meant; nothing given: all of it.
+struct Selection {
+  std::string type;
+  std::string id;
+  std::string code;
+  std::string error;
+  double older_than_s = 0;
+  bool refused = false;
+  bool dry_run = false;
+};
+
+class Filter {
+ public:
+  explicit Filter(const Selection& selection) : selection_(selection) {
+    if (!selection.type.empty()) check_name(selection.type, "type");
+    if (selection.error.empty()) return;
+    if (selection.error.size() > kPatternBytesMax) throw UsageError("--error is too long");
+    try {
+      pattern_.assign(selection.error, std::regex::ECMAScript | std::regex::icase);
+    } catch (const std::regex_error& error) {
+      throw UsageError(fmt::format("--error is no regular expression: {}", error.what()));
+    }
+  }
+
+  bool takes(const Matter& matter) const {
+    return matter.phase == Phase::parked &&
+           (selection_.id.empty() || matter.identity.id == selection_.id) &&
+           takes(matter.error_code, matter.error, matter.failed_at);
+  }
+  bool takes(const Refused& refused) const {
+    return selection_.id.empty() &&
+           (selection_.type.empty() ||
+            refused.subject.find('.' + selection_.type + '.') != std::string::npos) &&
+           takes(refused.error_code, refused.error, refused.at);
+  }
+
+ private:
+  bool takes(const std::string& error_code, const std::string& error,
+             const std::optional<Time>& at) const {
+    const std::chrono::duration<double> age(selection_.older_than_s);
+    return (selection_.code.empty() || selection_.code == error_code) &&
+           (selection_.older_than_s == 0 || (at && std::chrono::system_clock::now() - *at > age)) &&
+           (selection_.error.empty() || std::regex_search(error, pattern_));
+  }
+
+  const Selection& selection_;
+  std::regex pattern_;
+};
+
+struct Parked {
+  std::vector<Matter> matters;
+  std::vector<Refused> refused;
+};
+
+Parked find(Bucket& bucket, const Selection& selection) {
+  const Filter filter(selection);
+  Parked parked{bucket.inspect().list(selection.type), bucket.inspect().refused()};
+  std::erase_if(parked.matters, [&](const Matter& matter) { return !filter.takes(matter); });
+  std::erase_if(parked.refused, [&](const Refused& refused) { return !filter.takes(refused); });
+  return parked;
+}
+
+void show(Session& session, const Parked& parked) {
+  if (session.json()) {
+    nlohmann::json document{{"identities", nlohmann::json::array()},
+                            {"refused", nlohmann::json::array()}};
+    for (const Matter& matter : parked.matters) {
+      document["identities"].push_back(document_of(matter, false));
+    }
+    for (const Refused& one : parked.refused) document["refused"].push_back(document_of(one));
+    session.show(document);
+    return;
+  }
+  const Time now = std::chrono::system_clock::now();
+  Table table({{.title = "WHAT"},
+               {.title = "WHO", .flexible = true},
+               {.title = "SINCE"},
+               {.title = "CODE"},
+               {.title = "REASON", .flexible = true}});
+  for (const Matter& matter : parked.matters) {
+    table.add({{"identity", Color::red},
+               {name_of(matter.identity)},
+               {human_age(matter.failed_at, now)},
+               {matter.error_code},
+               {matter.error}});
+  }
+  for (const Refused& one : parked.refused) {
+    table.add({{one.what, Color::yellow},
+               {one.subject},
+               {human_age(one.at, now)},
+               {one.error_code},
+               {one.error}});
+  }
+  session.out().write(table.render(session.terminal()));
+}
+
+int list(Session& session, const Selection& selection) {
+  Bucket bucket = session.open();
+  const Parked parked = find(bucket, selection);
+  if (!session.json() && parked.matters.empty() && parked.refused.empty()) {
+    if (session.terminal().interactive) session.say("nothing is parked");
+    return exit_code::ok;
+  }
+  show(session, parked);
+  if (session.terminal().interactive && !session.json() && !parked.matters.empty()) {
+    session.say("");
+    session.say("Mend the cause, then `dmm parked retry`, with a type or --error to choose some.");
+  }
+  return exit_code::ok;
+}
+
+// Asks, then does `one` to each. what: "Retry", done: "notified".
+int do_to_parked(Session& session, const Selection& selection, Parked parked,
+                 const std::string& what, const std::string& done,
+                 const std::function<void(const Matter&)>& one,
+                 const std::function<bool(const Refused&)>& other) {
+  if (selection.dry_run) {
+    show(session, parked);
+    return exit_code::ok;
+  }
+  const std::size_t count = parked.matters.size() + parked.refused.size();
+  if (count > 0 && !session.confirm(fmt::format("{} {}?", what,
+                                                counted(count, "parked item", "parked items")))) {
+    session.warn(fmt::format("nothing was {}", done));
+    return exit_code::failed;
+  }
+  std::size_t failed = do_to_all(session, done, parked.matters, one);
+  for (const Refused& refused : parked.refused) {
+    try {
+      if (other(refused)) continue;
+      session.warn(fmt::format("{} is not there any more", printable(refused.subject, 300)));
+      ++failed;
+    } catch (const Error& error) {
+      if (error.kind() == Kind::retry) throw;
+      complain(error, printable(refused.subject, 300));
+      ++failed;
+    }
+  }
+  if (session.json()) {
+    session.show({{done, count - failed}, {"failed", failed}});
+  } else {
+    session.say(fmt::format("{} {}{}", human_count(count - failed), done,
+                            failed == 0 ? "" : fmt::format(", {} failed", human_count(failed))));
+  }
+  return failed == 0 ? exit_code::ok : exit_code::failed;
+}
+
+int retry(Session& session, const Selection& selection) {
+  Bucket bucket = session.open();
+  Parked parked = find(bucket, selection);
+  parked.refused.clear();  // what cannot be read once cannot be read twice
+  return do_to_parked(session, selection, std::move(parked), "Retry", "notified",
+                      [&](const Matter& matter) { bucket.poke(matter.identity); }, {});
+}
+
+int drop(Session& session, const Selection& selection) {
+  Bucket bucket = session.open();
+  Parked parked = find(bucket, selection);
+  if (selection.refused) {
+    parked.matters.clear();
+    std::erase_if(parked.refused, [](const Refused& one) { return one.what == "view"; });
+  } else {
+    parked.refused.clear();
+  }
+  return do_to_parked(
+      session, selection, std::move(parked), "Give up for good", "dropped",
+      [&](const Matter& matter) { bucket.inspect().drop(matter.identity); },
+      [&](const Refused& refused) { return bucket.inspect().drop(refused); });
+}
+
+void add_selection(CLI::App* verb, const std::shared_ptr<Selection>& selection, bool acts) {
+  verb->add_option("type", selection->type, "Only this type")->type_name("TYPE");
+  verb->add_option("id", selection->id, "Only this one")->type_name("ID");
+  verb->add_option("--code", selection->code, "Only with this code")->type_name("DMM-0303");
+  verb->add_option("--error", selection->error, "Only with a reason like this, in any case")
+      ->type_name("REGEX");
+  verb->add_option("--older-than", selection->older_than_s, "Only parked for longer")
+      ->check(CLI::Range(0.0, 1e9))
+      ->type_name("SECONDS");
+  if (acts) verb->add_flag("--dry-run", selection->dry_run, "Only show which");
+}
+
+}  // namespace
+
+void add_parked_commands(Program& program) {
+  auto selection = std::make_shared<Selection>();
+  CLI::App* family = program.add_family(
+      "parked", "What was given up or refused, why, and what becomes of it", kGroup,
+      {"dmm parked                              identities, reports and tokens, with reasons",
+       "dmm parked -o json | jq .refused",
+       "dmm parked ls player --error 'timed? out' --older-than 3600",
+       "dmm parked retry player --yes           after the cause is mended"});
+  program.set_default(*family, [selection](Session& session) { return list(session, *selection); });
+  add_selection(
+      program.add_verb_to(*family, "ls", "List them", {"dmm parked ls player --code DMM-0303"},
+                          [selection](Session& session) { return list(session, *selection); }),
+      selection, false);
+  add_selection(
+      program.add_verb_to(*family, "retry", "Run parked identities again",
+                          {"dmm parked retry player --error refused --dry-run    which ones",
+                           "dmm parked retry player kitchen"},
+                          [selection](Session& session) { return retry(session, *selection); }),
+      selection, true);
+  CLI::App* let_go = program.add_verb_to(
+      *family, "drop", "Give up the news of parked identities: their last success stays",
+      {"dmm parked drop player --older-than 86400 --dry-run",
+       "dmm parked drop --refused               what could not be read"},
+      [selection](Session& session) { return drop(session, *selection); });
+  add_selection(let_go, selection, true);
+  let_go->add_flag("--refused", selection->refused, "Reports and tokens that could not be read");
+}
+
+}  // namespace dmm::cli
