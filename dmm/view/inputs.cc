@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <unordered_set>
 #include <utility>
 #include <variant>
 
@@ -53,6 +52,21 @@ class Inputs::Input final : public SourceSink {
     reading_ = source_->read(baseline, *this);
     reading_->grant(kGranted);
   }
+  void open(const nlohmann::json& baseline, const SourceMark& mark) {
+    whole_ = source_->can_resume(mark) == Resume::whole;
+    reading_ = source_->resume(mark, baseline, *this);
+    reading_->grant(kGranted);
+  }
+  /// The baseline of the last owner may be of later than the mark, and know of a loss since.
+  bool lost(const nlohmann::json& baseline, const SourceMark& mark) const {
+    return source_->can_resume(mark) == Resume::lost ||
+           (!baseline.is_null() && source_->can_resume({{}, baseline}) == Resume::lost);
+  }
+  SourceMark mark() const { return {position_, reading_->baseline()}; }
+  bool sound() const {
+    const std::lock_guard lock(mutex_);
+    return !doubt_ && !restart_;
+  }
 
   bool waiting() const {
     const std::lock_guard lock(mutex_);
@@ -75,12 +89,66 @@ class Inputs::Input final : public SourceSink {
         apply(std::move(*row), batch, counts, unreadable);
       } else {
         loaded_ = true;
-        complete_ = complete_ || std::holds_alternative<Complete>(taken_.front());
+        if (std::holds_alternative<Complete>(taken_.front())) complete(batch);
       }
       taken_.pop_front();
     }
     if (rows > 0) reading_->grant(rows);
     expire(batch, counts);
+  }
+
+  void save(SnapshotWriter& writer) const {
+    writer.text(position_);
+    writer.time(changed_at_);
+    writer.number(documents_.size());
+    std::size_t left = 0;
+    for (const auto& [key, document] : documents_) {
+      if (left == 0) {
+        left = limits::view_step_changes;
+        writer.begin_part();
+      }
+      --left;
+      writer.text(key);
+      writer.time(document.at);
+      writer.value(document.value);
+      writer.number(document.seq ? 1 : 0);
+      if (!document.seq) continue;
+      writer.fixed(static_cast<std::uint64_t>(*document.seq));
+      writer.value(document.boot);
+    }
+    writer.number(unreadable_.size());
+    for (const auto& [key, error] : unreadable_) {
+      writer.text(key);
+      writer.number(&error.code() == &code::wrong_shape ? 1 : 0);
+      writer.text(error.message());
+    }
+  }
+
+  bool restore(SnapshotReader& reader, engine::Batch& batch, InputCounts& counts,
+               const std::function<void()>& take,
+               const std::function<void(const Unreadable&)>& unreadable) {
+    position_ = reader.text();
+    changed_at_ = reader.time();
+    const std::size_t count = reader.count();
+    documents_.reserve(count);
+    for (std::size_t done = 0; reader.ok() && done < count;) {
+      reader.begin_part();
+      const std::size_t end = std::min(count, done + limits::view_step_changes);
+      for (; reader.ok() && done < end; ++done) restore_document(reader, batch);
+      take();
+      batch.clear();
+    }
+    counts.restored += documents_.size();
+    std::ranges::sort(ages_);
+    for (std::size_t left = reader.count(); reader.ok() && left > 0; --left) {
+      const std::string key(reader.text());
+      const auto& code = reader.number() == 1 ? code::wrong_shape : code::not_evaluated;
+      const Error error(code, std::string(reader.text()));
+      if (!documents_.contains(key) && ++unread_ == 1) unread_some_ = key;
+      unreadable_.emplace(key, error);
+      unreadable({name_, key, error});
+    }
+    return reader.ok() && documents_.size() == count;
   }
 
   bool loaded() const noexcept { return loaded_; }
@@ -124,6 +192,8 @@ class Inputs::Input final : public SourceSink {
     Value boot;
     system_clock::time_point at;
     bool aging = false;  ///< stands in ages_
+    bool untold =
+        false;  ///< of a snapshot, and its source, which tells everything, did not tell it
   };
   static constexpr std::size_t kGranted = 4 * limits::read_batch;
 
@@ -174,9 +244,10 @@ class Inputs::Input final : public SourceSink {
     } else if (next.value.kind() != engine::Kind::object) {
       error = Error(code::wrong_shape, "it is not a JSON object");
     }
+    if (found != documents_.end()) found->second.untold = false;
     if (error) {
-      unreadable_.insert(row.key);
-      if (!loaded_ && ++unread_ == 1) unread_some_ = row.key;
+      unreadable_.insert_or_assign(row.key, *error);
+      if (!loaded_ && found == documents_.end() && ++unread_ == 1) unread_some_ = row.key;
       return unreadable({name_, row.key, std::move(error)});
     }
     if (unreadable_.erase(row.key) > 0) unreadable({name_, row.key, std::nullopt});
@@ -234,6 +305,34 @@ class Inputs::Input final : public SourceSink {
     ages_.emplace_back(at->second.at, at->first);
   }
 
+  void restore_document(SnapshotReader& reader, engine::Batch& batch) {
+    std::string key(reader.text());
+    Document document;
+    document.at = reader.time();
+    document.value = reader.value();
+    if (reader.number() == 1) {
+      document.seq = static_cast<std::int64_t>(reader.fixed());
+      document.boot = reader.value();
+    }
+    if (!reader.ok()) return;
+    document.untold = whole_;
+    batch.push_back({with_key(document.value, key), 1});
+    age(documents_.emplace(std::move(key), std::move(document)).first);
+  }
+
+  /// All there is was told: what was not is not there.
+  void complete(engine::Batch& batch) {
+    if (std::exchange(complete_, true) || !whole_) return;
+    for (auto at = documents_.begin(); at != documents_.end();) {
+      if (!at->second.untold) {
+        ++at;
+        continue;
+      }
+      batch.push_back({with_key(at->second.value, at->first), -1});
+      at = documents_.erase(at);
+    }
+  }
+
   /// Rows that were not told again for longer than the declared age are deleted.
   void expire(engine::Batch& batch, InputCounts& counts) {
     if (spec_.age.count() == 0 || !loaded_) return;
@@ -265,12 +364,14 @@ class Inputs::Input final : public SourceSink {
   Documents documents_;
   std::unordered_map<std::string, std::string> positions_;  ///< of rows, if they are kept
   std::deque<std::pair<system_clock::time_point, std::string>> ages_;  ///< about in order
-  std::unordered_set<std::string> unreadable_;  ///< keys whose last document could not be read
-  std::size_t unread_ = 0;                      ///< while loading
+  std::unordered_map<std::string, Error>
+      unreadable_;          ///< keys whose last document is none, and why
+  std::size_t unread_ = 0;  ///< while loading
   std::string unread_some_;
   std::deque<Told> taken_;
   bool loaded_ = false;
   bool complete_ = false;
+  bool whole_ = false;  ///< the source tells again what a snapshot had
   std::string position_;
   system_clock::time_point changed_at_;
 
@@ -291,11 +392,64 @@ Inputs::Inputs(const internal::Streams& streams, const View& view, engine::Progr
 
 Inputs::~Inputs() = default;
 
+nlohmann::json Inputs::baseline_of(const Input& input, const nlohmann::json& baselines) {
+  return baselines.is_object() ? baselines.value(input.description(), nlohmann::json())
+                               : nlohmann::json();
+}
+
 void Inputs::open(const nlohmann::json& baselines) {
   for (const auto& input : inputs_) {
-    input->open(baselines.is_object() ? baselines.value(input->description(), nlohmann::json())
-                                      : nlohmann::json());
+    input->open(baseline_of(*input, baselines));
   }
+}
+
+void Inputs::open(const nlohmann::json& baselines, const std::vector<SourceMark>& marks) {
+  for (std::size_t i = 0; i < inputs_.size(); ++i) {
+    inputs_[i]->open(baseline_of(*inputs_[i], baselines), marks.at(i));
+  }
+}
+
+std::string Inputs::lost(const nlohmann::json& baselines,
+                         const std::vector<SourceMark>& marks) const {
+  if (marks.size() != inputs_.size()) return "the inputs are others";
+  for (std::size_t i = 0; i < inputs_.size(); ++i) {
+    if (inputs_[i]->lost(baseline_of(*inputs_[i], baselines), marks[i])) {
+      return fmt::format("{} may have lost something since", inputs_[i]->description());
+    }
+  }
+  return {};
+}
+
+std::vector<SourceMark> Inputs::marks() const {
+  std::vector<SourceMark> marks;
+  for (const auto& input : inputs_) marks.push_back(input->mark());
+  return marks;
+}
+
+bool Inputs::sound() const {
+  return std::ranges::all_of(inputs_, [](const auto& input) { return input->sound(); });
+}
+
+void Inputs::save(SnapshotWriter& writer) const {
+  std::vector<std::size_t> order;
+  for (std::size_t i = 0; i < inputs_.size(); ++i) order.push_back(i);
+  std::ranges::stable_sort(order, {}, [this](std::size_t i) { return inputs_[i]->rows(); });
+  for (const std::size_t i : order) {
+    writer.number(i);
+    inputs_[i]->save(writer);
+  }
+}
+
+bool Inputs::restore(SnapshotReader& reader, engine::StepInput& step,
+                     const std::function<void()>& take,
+                     const std::function<void(const Unreadable&)>& unreadable) {
+  for (std::size_t n = 0; n < inputs_.size(); ++n) {
+    const std::uint64_t i = reader.number();
+    if (!reader.ok() || i >= inputs_.size()) return false;
+    engine::Batch& batch = step.batches[inputs_[i]->name()];
+    if (!inputs_[i]->restore(reader, batch, counts_, take, unreadable)) return false;
+  }
+  return reader.at_end();
 }
 
 InputEvents Inputs::take(std::size_t changes_max, engine::StepInput& step,
