@@ -375,7 +375,7 @@ void ViewLoop::told(const std::string& id, const Result<Sequence>& result) {
   slot->proven = false;
   if (row.kind() == engine::Kind::null) {
     ++stats_.removed;
-    if (snapshot_file_.kept()) removed_.insert(id);
+    note_removed(id);
   }
   if (slot->overtaken < result.value()) slot->told = row;
   slot->entry = {};

@@ -97,6 +97,7 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   std::string begin_with_snapshot(bool stood);
   void take_known(SnapshotHead head);
   void compare();
+  void note_removed(const std::string& id);
   void void_snapshots();
   void save_snapshot(bool last);
   std::string snapshot(bool last);

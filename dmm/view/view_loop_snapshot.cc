@@ -142,6 +142,15 @@ void ViewLoop::compare() {
 
 // ---- keeping it
 
+/// Its entry is still there, and the next owner has to know that nothing more is to be told of it.
+void ViewLoop::note_removed(const std::string& id) {
+  if (!snapshot_file_.kept() || !known_) return;
+  removed_.insert(id);
+  if (removed_.size() <= 2 * limits::view_snapshot_open_max) return;
+  known_.reset();  // too many to look at one by one
+  removed_.clear();
+}
+
 /// What was read is void, and with it every snapshot of it, wherever it lies.
 void ViewLoop::void_snapshots() {
   ++history_;
