@@ -50,6 +50,11 @@ class Comparison {
     open_.insert(known.open.begin(), known.open.end());
     // What a token adds to its entry is only known with the entry.
     for (const auto& [id, token] : waiting_) open_.insert(id);
+    // A row that is new may be of an identity that had one before, or that is another view's.
+    rows_.each([this](const std::string& id, const Rows::Slot& slot) {
+      if (slot.proven || open_.size() > limits::view_snapshot_open_max) return;
+      open_.insert(id);
+    });
     if (open_.size() > limits::view_snapshot_open_max) return std::nullopt;
     read_entries(type, last_of(known.mark.cache));
     for (const std::string& id : std::exchange(open_, {})) {
