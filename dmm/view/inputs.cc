@@ -15,6 +15,39 @@ namespace dmm::view {
 using engine::Value;
 using std::chrono::system_clock;
 
+namespace {
+
+/// Adds the member that holds the key. Documents of one make stay of one make, or else the engine
+/// would meet each as if it had never seen its like.
+class KeyMember {
+ public:
+  explicit KeyMember(std::string name) : name_(std::move(name)) {}
+
+  Value add(const Value& document, Value key) {
+    if (document.kind() != engine::Kind::object || from_.get() != &document->shape()) {
+      const Value made = engine::with_member(document, name_, key);
+      if (document.kind() != engine::Kind::object) return made;
+      from_ = engine::ShapePtr::share(document->shape());
+      to_ = engine::ShapePtr::share(made->shape());
+      at_ = static_cast<std::size_t>(to_->find(name_));
+      return made;
+    }
+    const std::size_t behind = to_->size() - from_->size();  // none if it had the member
+    return Value::object_of(*to_, [&](std::size_t i) {
+      if (i == at_) return key;
+      return Value(document->at(i < at_ ? i : i - behind));
+    });
+  }
+
+ private:
+  const std::string name_;
+  engine::ShapePtr from_;  ///< of the last document
+  engine::ShapePtr to_;
+  std::size_t at_ = 0;
+};
+
+}  // namespace
+
 /// One input: what its source told and was not taken yet, and the documents it has now.
 class Inputs::Input final : public SourceSink {
  public:
@@ -27,6 +60,7 @@ class Inputs::Input final : public SourceSink {
         fields_(fields_of(program)),
         key_wanted_(!spec.key_field.empty() &&
                     (fields_.whole() || fields_.member(spec_.key_field))),
+        keyed_(spec.key_field),
         decoder_({}, decoded(fields_)),
         wake_(wake) {}
 
@@ -101,13 +135,8 @@ class Inputs::Input final : public SourceSink {
     writer.text(position_);
     writer.time(changed_at_);
     writer.number(documents_.size());
-    std::size_t left = 0;
-    for (const auto& [key, document] : documents_) {
-      if (left == 0) {
-        left = limits::view_step_changes;
-        writer.begin_part();
-      }
-      --left;
+    for (const auto* at : in_order()) {
+      const auto& [key, document] = *at;
       writer.text(key);
       writer.time(document.at);
       writer.value(document.value);
@@ -132,7 +161,6 @@ class Inputs::Input final : public SourceSink {
     const std::size_t count = reader.count();
     documents_.reserve(count);
     for (std::size_t done = 0; reader.ok() && done < count;) {
-      reader.begin_part();
       const std::size_t end = std::min(count, done + limits::view_step_changes);
       for (; reader.ok() && done < end; ++done) restore_document(reader, batch);
       take();
@@ -165,7 +193,9 @@ class Inputs::Input final : public SourceSink {
     static const std::string kUnknown;
     for (const auto& [key, document] : documents_) {
       const auto position = positions_.find(key);
-      visit(name_, key, with_key(document.value, key),
+      visit(name_, key,
+            key_wanted_ ? engine::with_member(document.value, spec_.key_field, Value::string(key))
+                        : document.value,
             position == positions_.end() ? kUnknown : position->second, document.at);
     }
   }
@@ -279,9 +309,9 @@ class Inputs::Input final : public SourceSink {
 
   /// The document as the pipeline sees it. Most are told again as they were, so it is made only of
   /// those that changed.
-  Value with_key(const Value& document, const std::string& key) const {
+  Value with_key(const Value& document, const std::string& key) {
     if (!key_wanted_) return document;
-    return engine::with_member(document, spec_.key_field, Value::string(key));
+    return keyed_.add(document, Value::string(key));
   }
 
   /// Takes `seq` and `boot` out of the document, unless the pipeline reads them.
@@ -303,6 +333,27 @@ class Inputs::Input final : public SourceSink {
     if (spec_.age.count() == 0 || at->second.aging) return;
     at->second.aging = true;
     ages_.emplace_back(at->second.at, at->first);
+  }
+
+  /// By key: what is put back in order finds its place in the engine at once.
+  std::vector<const Documents::value_type*> in_order() const {
+    std::vector<std::pair<std::uint64_t, const Documents::value_type*>> order;
+    order.reserve(documents_.size());
+    for (const auto& document : documents_) {
+      std::uint64_t first = 0;  // bytes, so that few keys are looked at again
+      for (std::size_t i = 0; i < 8; ++i) {
+        const std::string& key = document.first;
+        first = first << 8 | (i < key.size() ? static_cast<unsigned char>(key[i]) : 0u);
+      }
+      order.emplace_back(first, &document);
+    }
+    std::ranges::sort(order, [](const auto& a, const auto& b) {
+      return a.first != b.first ? a.first < b.first : a.second->first < b.second->first;
+    });
+    std::vector<const Documents::value_type*> documents;
+    documents.reserve(order.size());
+    for (const auto& [first, document] : order) documents.push_back(document);
+    return documents;
   }
 
   void restore_document(SnapshotReader& reader, engine::Batch& batch) {
@@ -358,6 +409,7 @@ class Inputs::Input final : public SourceSink {
   const std::shared_ptr<Source> source_;
   const engine::Fields fields_;
   const bool key_wanted_;
+  KeyMember keyed_;
   engine::Decoder decoder_;
   const std::function<void()>& wake_;
 

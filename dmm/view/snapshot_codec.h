@@ -28,11 +28,8 @@ class SnapshotWriter {
   void fixed(std::uint64_t value);   ///< eight bytes
   void text(std::string_view bytes);
   void time(std::chrono::system_clock::time_point time);
-  /// Objects name their keys by the first one of their make since begin_part().
+  /// The first object of a make names its keys.
   void value(engine::ValueRef value);
-  /// From here on nothing refers to what was written before, so that the values of one part share
-  /// nothing with those of another.
-  void begin_part() { shapes_.clear(); }
   std::size_t size() const noexcept { return bytes_.size(); }
   /// Adds size and checksum and gives the bytes away.
   std::string finish();
@@ -56,7 +53,6 @@ class SnapshotReader {
   std::string_view text();
   std::chrono::system_clock::time_point time();
   engine::Value value() { return value_at(0); }
-  void begin_part() { shapes_.clear(); }
   /// A number of things that are still to come: each takes a byte at least.
   std::size_t count();
   bool ok() const noexcept { return ok_; }

@@ -52,8 +52,7 @@ const std::vector<Value>& values() {
 std::string small_snapshot() {
   SnapshotWriter writer;
   write_head(writer, head_now());
-  for (int part = 0; part < 2; ++part) {
-    writer.begin_part();
+  for (int time = 0; time < 2; ++time) {
     for (const Value& value : values()) writer.value(value);
   }
   return writer.finish();
@@ -83,8 +82,7 @@ TEST_CASE("snapshot: what was written is read back", "[view][snapshot][unit]") {
   CHECK(head.entries->open == written.entries->open);
   CHECK(head.entries->mark.cache == written.entries->mark.cache);
   CHECK(misfit(head, written, hours(1)).empty());
-  for (int part = 0; part < 2; ++part) {
-    reader.begin_part();
+  for (int time = 0; time < 2; ++time) {
     for (const Value& value : values()) {
       const Value read = reader.value();
       CHECK(engine::to_text(read) == engine::to_text(value));
