@@ -11,6 +11,7 @@
 
 #include "dmm/downlink/ask_server.h"
 #include "dmm/downlink/downlink.h"
+#include "dmm/internal/control_store.h"
 #include "dmm/internal/observing.h"
 #include "dmm/internal/streams.h"
 #include "dmm/json.h"
@@ -46,6 +47,7 @@ struct Bucket::Impl final : internal::Notifier {
   std::unique_ptr<Matters> matters;  ///< what the contexts of handlers call
   std::unique_ptr<Inspector> inspector;
   std::unique_ptr<Views> views_for_people;
+  std::unique_ptr<Control> control;
 
   mutable std::mutex mutex;  ///< guards what follows
   std::unordered_map<std::type_index, std::string> type_names;
@@ -262,6 +264,7 @@ Bucket Bucket::open(std::string_view ns, BucketOptions options) {
   impl->matters = std::make_unique<HandlerMatters>(*impl);
   impl->inspector = internal::make_inspector(streams);
   impl->views_for_people = internal::make_views(streams);
+  impl->control = internal::make_control(streams);
   return Bucket(std::move(impl));
 }
 
@@ -435,6 +438,10 @@ Inspector& Bucket::inspect() {
 
 Views& Bucket::views() {
   return *impl_->views_for_people;
+}
+
+Control& Bucket::control() {
+  return *impl_->control;
 }
 
 }  // namespace dmm

@@ -21,6 +21,7 @@
 
 #include "dmm/connection_options.h"
 #include "dmm/context.h"
+#include "dmm/control.h"
 #include "dmm/error.h"
 #include "dmm/inspect.h"
 #include "dmm/log.h"
@@ -160,6 +161,8 @@ class Bucket final : public Matters {
   Inspector& inspect();
   /// For people and tools: where views stand, and how they are changed safely. See dmm/views.h.
   Views& views();
+  /// For people and tools: policies and pauses of types. See dmm/control.h.
+  Control& control();
 
  private:
   struct Impl;

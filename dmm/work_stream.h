@@ -11,7 +11,8 @@
 
 namespace dmm {
 
-/// How the work of one type is done. Every field has a default.
+/// How the work of one type is done. Every field has a default; a policy that is set in the
+/// namespace comes before it (dmm/control.h), but for the grace time.
 struct WorkOptions {
   std::size_t concurrency = limits::concurrency;          ///< runs at a time, 1 to 1,024
   std::chrono::milliseconds timeout = limits::run_timeout;  ///< of one run
@@ -22,6 +23,15 @@ struct WorkOptions {
   /// How long Outcome::wait_for_report waits at most, give or take a quarter.
   std::chrono::milliseconds offline_retry = limits::offline_retry;
   std::chrono::milliseconds grace = limits::grace;  ///< for runs in flight at shutdown
+  /// Runs that begin in a second, of all identities together; 0: no limit.
+  double rate = 0;
+  /// Least time between the beginnings of two runs of one identity.
+  std::chrono::milliseconds identity_interval{0};
+  /// Every identity that has a cache entry is run again this often, spread over the time; 0: never.
+  std::chrono::milliseconds resync{0};
+  /// The type is paused when more than this share, in percent, of the last 50 first runs of news
+  /// failed; 0: never.
+  int pause_at_failing = 0;
 };
 
 /// What a work stream has done since it was made, and what it holds.
@@ -42,6 +52,9 @@ struct WorkStats {
   std::size_t running = 0;
   std::size_t retrying = 0;      ///< identities that are failing, parked or offline
   std::size_t offline = 0;       ///< identities that wait for the report of a device
+  std::size_t held = 0;          ///< identities that are paused
+  std::uint64_t resynced = 0;    ///< identities told to run by the resync
+  bool paused = false;           ///< the type, or everything
   bool holds_lease = false;      ///< false: warm standby
 };
 

@@ -58,6 +58,28 @@ std::string note_of(const Matter& matter, Time now) {
   return note;
 }
 
+// Says what is paused, so that nobody looks for other reasons why work waits.
+void tell_pauses(Session& session, Bucket& bucket, const std::string& type) {
+  const Time now = std::chrono::system_clock::now();
+  std::size_t identities = 0;
+  for (const Pause& pause : bucket.control().pauses()) {
+    const bool here = type.empty() || pause.scope.type.empty() || pause.scope.type == type;
+    if (!here) continue;
+    if (pause.scope.id) {
+      ++identities;
+      continue;
+    }
+    const std::string what = pause.scope.type.empty() ? "everything" : pause.scope.type;
+    session.say(fmt::format("paused: {} {} by {}{}", what, human_age(pause.at, now),
+                            printable(pause.by, 100),
+                            pause.reason.empty() ? "" : ": " + printable(pause.reason, 300)));
+  }
+  if (identities > 0) {
+    session.say(fmt::format("paused: {} by themselves, see `dmm pause`",
+                            counted(identities, "identity", "identities")));
+  }
+}
+
 void summarize(Session& session, const std::vector<Matter>& matters) {
   if (!session.terminal().interactive) return;
   std::array<std::size_t, 5> counts{};
@@ -123,6 +145,7 @@ int list(Session& session, const ListOptions& options) {
   }
   session.out().write(table.render(session.terminal()));
   summarize(session, matters);
+  if (session.terminal().interactive) tell_pauses(session, bucket, options.type);
   return exit_code::ok;
 }
 
@@ -159,7 +182,18 @@ std::optional<AsOf> as_of(Bucket& bucket, const Matter& matter) {
   return found;
 }
 
-void describe(Session& session, const Matter& matter, const std::optional<AsOf>& as_of) {
+/// The pause that stops an identity: everything's, its type's or its own.
+std::optional<Pause> pause_of(Bucket& bucket, const Identity& identity) {
+  for (Pause& pause : bucket.control().pauses()) {
+    const PauseScope& scope = pause.scope;
+    if (!scope.type.empty() && scope.type != identity.type) continue;
+    if (!scope.id || *scope.id == identity.id) return std::move(pause);
+  }
+  return std::nullopt;
+}
+
+void describe(Session& session, const Matter& matter, const std::optional<AsOf>& as_of,
+              const std::optional<Pause>& pause) {
   const Time now = std::chrono::system_clock::now();
   const auto line = [&](std::string_view name, const std::string& text) {
     if (text.empty()) return;
@@ -186,6 +220,10 @@ void describe(Session& session, const Matter& matter, const std::optional<AsOf>&
   line("retry", human_age(matter.next_retry_at, now));
   if (!matter.error_code.empty()) line("error", matter.error_code + " " + matter.error);
   line("damage", matter.damage);
+  if (pause) {
+    line("paused", fmt::format("{} by {}{}", human_age(pause->at, now), pause->by,
+                               pause->reason.empty() ? "" : ": " + pause->reason));
+  }
   if (as_of) {
     std::string text = as_of->view;
     const char* separator = ", as of ";
@@ -230,9 +268,13 @@ int get(Session& session, const GetOptions& options) {
     if (const auto found = as_of(bucket, *matter)) {
       document["as_of"] = documents_of(found->inputs);
     }
+    if (const auto pause = pause_of(bucket, options.identity)) {
+      document["paused"] = {
+          {"reason", pause->reason}, {"by", pause->by}, {"at", rfc3339(pause->at)}};
+    }
     session.show(document);
   } else {
-    describe(session, *matter, as_of(bucket, *matter));
+    describe(session, *matter, as_of(bucket, *matter), pause_of(bucket, options.identity));
   }
   return exit_code::ok;
 }

@@ -65,6 +65,7 @@ Program::Program()
   add_globals();
   add_look_commands(*this);
   add_change_commands(*this);
+  add_control_commands(*this);
   add_report_commands(*this);
   add_downlink_commands(*this);
   add_watch_commands(*this);

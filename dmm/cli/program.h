@@ -63,6 +63,7 @@ void add_view_change_commands(Program& program, CLI::App& family);
 /// The groups of verbs, one file each.
 void add_look_commands(Program& program);       // ls get parked reports
 void add_change_commands(Program& program);     // put rm notify
+void add_control_commands(Program& program);    // pause resume policy ls|show|set|unset
 void add_report_commands(Program& program);     // report
 void add_downlink_commands(Program& program);   // command shadow get|set|rm|ls
 void add_watch_commands(Program& program);      // watch

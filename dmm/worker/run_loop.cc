@@ -4,26 +4,12 @@
 
 #include <algorithm>
 
+#include "dmm/internal/policy.h"
 #include "dmm/limits.h"
 
 namespace dmm::worker {
 
 using std::chrono::milliseconds;
-
-namespace {
-
-void check_options(const WorkOptions& options) {
-  require(options.concurrency >= 1 && options.concurrency <= 1'024, code::bad_option,
-          "concurrency is not from 1 to 1024");
-  require(options.timeout.count() > 0, code::bad_option, "the timeout is not positive");
-  require(options.backoff_first.count() > 0 && options.backoff_max >= options.backoff_first,
-          code::bad_option, "backoff_first is not positive or above backoff_max");
-  require(options.attempts_max >= 0, code::bad_option, "attempts_max is negative");
-  require(options.offline_retry.count() > 0, code::bad_option, "offline_retry is not positive");
-  require(options.grace.count() >= 0, code::bad_option, "the grace time is negative");
-}
-
-}  // namespace
 
 RunLoop::RunLoop(const internal::Streams& streams, Matters& matters, std::string type,
                  AnyMaterializer materializer, WorkOptions options)
@@ -31,13 +17,16 @@ RunLoop::RunLoop(const internal::Streams& streams, Matters& matters, std::string
       matters_(matters),
       type_(std::move(type)),
       materializer_(std::move(materializer)),
+      declared_(options),
       options_(options),
       mailbox_([this] { return advance(); }),
       entries_(limits::entries_held_bytes_max),
       statuses_(streams, mailbox_),
       report_waits_(streams, mailbox_, [this](const std::string& key) { heard_of_device(key); }),
+      steering_(streams, mailbox_, type_, [this] { follow_steering(); }),
+      resync_(streams, mailbox_, type_),
       random_(std::random_device()()) {
-  check_options(options_);
+  internal::check(declared_);
 }
 
 RunLoop::~RunLoop() = default;
@@ -113,6 +102,7 @@ void RunLoop::work(std::stop_token stop) {
 
 void RunLoop::begin_tenure(const Tenure& tenure) {
   if (tenure.taken_over) taken_over_ = true;
+  said_in_force_.clear();
   if (tenure.continued && reader_) {
     // Nobody else was there: what was begun goes on.
     std::vector<ItemPtr> finished;
@@ -131,6 +121,7 @@ void RunLoop::begin_tenure(const Tenure& tenure) {
     dropped_ = 0;
   }
   consumed_ = 0;
+  steering_.start();
   const transport::StreamState work = streams_.work->state();
   created_ = work.created;
   statuses_.load(type_);
@@ -162,6 +153,7 @@ void RunLoop::reset() {
   caught_up_ = false;
   entries_.clear();
   report_waits_.forget_all();
+  held_.clear();
   ready_.clear();
   ready_bytes_ = 0;
   suspended_.clear();
@@ -188,6 +180,7 @@ void RunLoop::reset() {
 
 void RunLoop::turn(bool may_begin) {
   report_waits_.close_idle();
+  resync_.attend();
   if (history_lost_) recover_history();
   begins_ = may_begin && !history_lost_;
   auto until = advance();
@@ -198,19 +191,15 @@ void RunLoop::turn(bool may_begin) {
 /// Goes on with whatever can go on. Returns when the owner has to look again at the latest.
 RunLoop::Clock::time_point RunLoop::advance() {
   fire_timers();
-  while (begins_ && !ready_.empty() && may_begin(*ready_.front())) {
-    const ItemPtr item = std::move(ready_.front());
-    ready_.pop_front();
-    ready_bytes_ -= item->token->news.size();
-    begin(item);
-  }
+  const auto now = Clock::now();
+  auto until = std::min(now + std::chrono::seconds(1), begin_ready(now));
+  if (begins_ && caught_up_) until = std::min(until, resync_.turn(now));
   pump_erases();
   if (consumed_ > 0 && ready_.size() < limits::identities_ready_max &&
       ready_bytes_ < limits::ready_bytes_max && reader_) {
     reader_->grant(std::exchange(consumed_, 0));
   }
   publish_stats();
-  const auto until = Clock::now() + std::chrono::seconds(1);
   return timers_.empty() ? until : std::min(until, timers_.begin()->first);
 }
 
@@ -241,11 +230,12 @@ bool RunLoop::may_begin(const Item& next) const {
 
 /// How many identities may be on their way to or in a run. The pool has a thread for each run;
 /// where runs are short, some more may stand in line, so that a thread need not wait for its next
-/// run.
+/// run; but what stands there can no longer be stopped by the failures of those before it.
 std::size_t RunLoop::slots() const {
   constexpr auto kShort = std::chrono::microseconds(500);
   constexpr std::size_t kAhead = 128;
-  return options_.concurrency + (usual_run_ < kShort ? kAhead : 0);
+  const bool ahead = usual_run_ < kShort && options_.pause_at_failing == 0;
+  return options_.concurrency + (ahead ? kAhead : 0);
 }
 
 void RunLoop::take_arrived() {
@@ -317,6 +307,8 @@ void RunLoop::finish_work() {
   const auto writes_end = Clock::now() + limits::request_timeout;
   while (busy_ > 0 || (!quiet() && Clock::now() < writes_end)) turn(false);
   reader_.reset();
+  steering_.stop();
+  resync_.stop();
   pool_.reset();
   lease_->release();
   reset();
@@ -330,6 +322,9 @@ void RunLoop::publish_stats() {
   stats_.ready = ready_.size() + busy_ - stats_.running;  // some stand in line at the pool
   stats_.retrying = statuses_.size();
   stats_.offline = report_waits_.size();
+  stats_.held = held_.size();
+  stats_.resynced = resync_.told();
+  stats_.paused = steering_.paused() != nullptr;
   stats_.holds_lease = lease_ && lease_->held();
   const std::lock_guard lock(published_mutex_);
   published_ = stats_;

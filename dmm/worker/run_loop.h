@@ -10,7 +10,8 @@
 // token is deleted -> forgotten. A failure leads to waiting and from there to ready again, giving
 // up to parked. A newer token that arrives on the way waits in `token` and makes the identity ready
 // again when the present one is through. A run that found its device offline waits as a failed one
-// does, and the next report of the device (see ReportWaits) makes it ready.
+// does, and the next report of the device (see ReportWaits) makes it ready. Nothing that is paused
+// is begun: the queue of a paused type stands, a paused identity waits in `held_`.
 //
 // Invariants
 //  1. An identity is in at most one of reading, running, storing; so two runs never overlap.
@@ -37,12 +38,17 @@
 #include "dmm/materializer.h"
 #include "dmm/work_stream.h"
 #include "dmm/worker/entry_store.h"
+#include "dmm/worker/failing_share.h"
 #include "dmm/worker/lease.h"
 #include "dmm/worker/mailbox.h"
+#include "dmm/worker/pace.h"
+#include "dmm/worker/ready_queue.h"
 #include "dmm/worker/report_waits.h"
+#include "dmm/worker/resync.h"
 #include "dmm/worker/run.h"
 #include "dmm/worker/run_pool.h"
 #include "dmm/worker/status_store.h"
+#include "dmm/worker/steering.h"
 #include "dmm/worker/token.h"
 
 namespace dmm::worker {
@@ -74,6 +80,7 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
     RunInput input;
     RunResult result;
     std::stop_source stop;
+    std::chrono::milliseconds timeout{};
     bool timed_out = false;
     bool cancelled = false;
     Timer deadline;
@@ -125,6 +132,13 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   void publish_stats();
   std::size_t slots() const;
 
+  // What people set.
+  void follow_steering();
+  void say_in_force();
+  void hold(const ItemPtr& item);
+  void note_first_run(const Item& item, bool failed);
+  Clock::time_point begin_ready(Clock::time_point now);
+
   // The way of an identity.
   void take_token(transport::Message message);
   void refuse(const std::string& subject, Sequence sequence, const Error& error);
@@ -175,7 +189,8 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   Matters& matters_;
   const std::string type_;
   const AnyMaterializer materializer_;
-  const WorkOptions options_;
+  const WorkOptions declared_;  ///< by the program
+  WorkOptions options_;         ///< with the policy of the namespace laid over
 
   Mailbox mailbox_;
   std::mutex arrived_mutex_;
@@ -196,7 +211,7 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   std::string created_;        ///< of the work stream
 
   std::unordered_map<std::string, ItemPtr> items_;
-  std::deque<ItemPtr> ready_;
+  ReadyQueue<ItemPtr> ready_;
   std::size_t ready_bytes_ = 0;
   std::vector<ItemPtr> suspended_;  ///< finished, but the lease was not held
   std::size_t busy_ = 0;            ///< slots taken: reading or running
@@ -207,6 +222,13 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   EntryStore entries_;
   StatusStore statuses_;
   ReportWaits report_waits_;
+  Steering steering_;
+  Pace pace_;
+  FailingShare failing_;
+  bool was_paused_ = false;
+  Policy said_in_force_;
+  Resync resync_;
+  std::unordered_map<std::string, ItemPtr> held_;  ///< paused by themselves, by key
 
   std::deque<Sequence> to_erase_;
   std::atomic<std::size_t> erasing_ = 0;

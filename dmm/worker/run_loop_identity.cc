@@ -90,6 +90,7 @@ void RunLoop::refuse(const std::string& subject, Sequence sequence, const Error&
   }
   cancel(item->timer);
   report_waits_.forget(item->key);
+  held_.erase(item->key);
   item->current = Token();
   item->current.identity = identity;
   item->current.key = item->key;
@@ -102,6 +103,7 @@ void RunLoop::refuse(const std::string& subject, Sequence sequence, const Error&
 /// Makes an identity ready, unless its token was tried before and has to wait, or is dated.
 void RunLoop::restore(const ItemPtr& item) {
   report_waits_.forget(item->key);
+  held_.erase(item->key);
   const Token& token = *item->token;
   const auto now = system_clock::now();
   if (const internal::Status* status = statuses_.find(item->key);
@@ -128,7 +130,7 @@ void RunLoop::enqueue(const ItemPtr& item) {
   cancel(item->timer);
   item->state = State::ready;
   ready_bytes_ += item->token->news.size();
-  ready_.push_back(item);
+  ready_.push(item, item->attempts > 0);
 }
 
 void RunLoop::wait(const ItemPtr& item, Clock::duration delay) {
@@ -332,10 +334,11 @@ void RunLoop::dispatch(const ItemPtr& item) {
   item->run = run;
   item->state = State::running;
   ++stats_.runs;
-  watch_deadline(item, run, options_.timeout);
+  run->timeout = options_.timeout;
+  watch_deadline(item, run, run->timeout);
   pool_->submit([this, item, run] {
     const auto begun = Clock::now();
-    run->input.deadline = begun + options_.timeout;
+    run->input.deadline = begun + run->timeout;
     run->started = begun;
     run->result = run_once(materializer_, run->input, matters_, run->stop.get_token(), streams_.log,
                            streams_.downlink.get());
@@ -350,8 +353,8 @@ void RunLoop::watch_deadline(const ItemPtr& item, const std::shared_ptr<Run>& ru
     run->deadline.reset();
     // While it stood in line for a thread it used none of its time.
     const Clock::time_point started = run->started;
-    const auto due = started == Clock::time_point() ? Clock::now() + options_.timeout
-                                                    : started + options_.timeout;
+    const auto due =
+        started == Clock::time_point() ? Clock::now() + run->timeout : started + run->timeout;
     if (due > Clock::now()) return watch_deadline(item, run, due - Clock::now());
     overdue(item, run);
   });
@@ -360,7 +363,7 @@ void RunLoop::watch_deadline(const ItemPtr& item, const std::shared_ptr<Run>& ru
 void RunLoop::overdue(const ItemPtr& item, const std::shared_ptr<Run>& run) {
   run->timed_out = true;
   run->stop.request_stop();
-  const std::string text = fmt::format("did not return within {} ms", options_.timeout.count());
+  const std::string text = fmt::format("did not return within {} ms", run->timeout.count());
   streams_.log.warn("materialize is overdue; it holds its slot until it returns",
                     {{"key", item->key}, {"error", text}});
   ++item->attempts;

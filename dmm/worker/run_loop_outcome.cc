@@ -53,7 +53,7 @@ void RunLoop::ran(const ItemPtr& item) {
   }
   if (run->timed_out) {
     return fail(item, code::materialize_timed_out.id,
-                fmt::format("did not return within {} ms", options_.timeout.count()));
+                fmt::format("did not return within {} ms", run->timeout.count()));
   }
   switch (result.end) {
     case RunResult::End::refused:
@@ -78,6 +78,7 @@ void RunLoop::finish(const ItemPtr& item) {
   RunResult& result = *item->result;
   const Entry& entry = item->entry;
   if (result.outcome.action() == Outcome::Action::park) {
+    note_first_run(*item, true);
     return park(item, code::parked_by_outcome.id, result.outcome.reason());
   }
   if (result.outcome.action() == Outcome::Action::wait) return wait_for_report(item);
@@ -143,6 +144,7 @@ void RunLoop::stored(const ItemPtr& item, Entry entry, const Result<Sequence>& r
 
 void RunLoop::conclude(const ItemPtr& item) {
   ++stats_.succeeded;
+  note_first_run(*item, false);
   item->attempts = 0;
   statuses_.clear(item->key);
   if (item->result->outcome.action() == Outcome::Action::requeue) return requeue(item);
@@ -220,6 +222,7 @@ void RunLoop::leave(const ItemPtr& item) {
 
 void RunLoop::fail(const ItemPtr& item, std::string_view error_code, const std::string& error) {
   ++stats_.failed;
+  note_first_run(*item, true);
   ++item->attempts;
   streams_.log.info("materialize failed", {{"key", item->key},
                                            {"attempt", item->attempts},

@@ -19,8 +19,14 @@ void RunPool::submit(std::function<void()> task) {
   wake_one();
 }
 
+void RunPool::limit(std::size_t threads) {
+  const std::lock_guard lock(mutex_);
+  threads_max_ = threads;
+  wake_one();
+}
+
 void RunPool::wake_one() {
-  if (waking_ || tasks_.empty()) return;
+  if (waking_ || tasks_.empty() || running_ >= threads_max_) return;
   if (idle_ > 0) {
     waking_ = true;
     changed_.notify_one();
@@ -34,8 +40,11 @@ void RunPool::run() {
   std::unique_lock lock(mutex_);
   waking_ = false;
   while (true) {
-    if (tasks_.empty()) {
-      if (stopping_) return;
+    if (tasks_.empty() || running_ >= threads_max_) {
+      if (tasks_.empty() && stopping_) {
+        changed_.notify_all();  // others may wait for a slot that nobody needs any more
+        return;
+      }
       ++idle_;
       changed_.wait(lock);
       --idle_;
@@ -44,10 +53,12 @@ void RunPool::run() {
     }
     const std::function<void()> task = std::move(tasks_.front());
     tasks_.pop_front();
+    ++running_;
     wake_one();
     lock.unlock();
     task();
     lock.lock();
+    --running_;
   }
 }
 

@@ -25,6 +25,9 @@ class RunPool {
   /// task   must not throw.
   void submit(std::function<void()> task);
 
+  /// Tasks at a time from now on; those that run go on.
+  void limit(std::size_t threads);
+
  private:
   void run();
   void wake_one();
@@ -33,9 +36,10 @@ class RunPool {
   std::condition_variable changed_;
   std::deque<std::function<void()>> tasks_;
   std::size_t idle_ = 0;
+  std::size_t running_ = 0;
   bool waking_ = false;  ///< a thread was woken and has not taken its task yet
   bool stopping_ = false;
-  const std::size_t threads_max_;
+  std::size_t threads_max_;
   std::vector<std::thread> threads_;  ///< started when first needed
 };
 

@@ -7,8 +7,8 @@ using std::chrono::milliseconds;
 TEST_CASE("backoff: the wait is spread over the whole of a range that doubles up to its cap",
           "[worker][unit]") {
   std::mt19937_64 random(42);
-  const auto ceiling = GENERATE(table<int, int>({{1, 100}, {2, 200}, {3, 400}, {7, 5'000},
-                                                 {1'000'000, 5'000}}));
+  const auto ceiling =
+      GENERATE(table<int, int>({{1, 100}, {2, 200}, {3, 400}, {7, 5'000}, {1'000'000, 5'000}}));
   milliseconds longest(0);
   milliseconds shortest(1'000'000);
   for (int i = 0; i < 2'000; ++i) {

@@ -45,9 +45,15 @@ TEST_CASE("entry store: a complete store knows that a key is missing until an en
   CHECK_FALSE(store.find("nobody")->value.has_value());
   CHECK(store.find("nobody")->revision == Sequence{});
 
-  SECTION("by being dropped") { store.drop("a"); }
-  SECTION("by making way") { store.put("b", entry_of(2, std::string(1'900, 'x'))); }
-  SECTION("by being forgotten with all others") { store.clear(); }
+  SECTION("by being dropped") {
+    store.drop("a");
+  }
+  SECTION("by making way") {
+    store.put("b", entry_of(2, std::string(1'900, 'x')));
+  }
+  SECTION("by being forgotten with all others") {
+    store.clear();
+  }
   CHECK(store.find("nobody") == nullptr);
 }
 

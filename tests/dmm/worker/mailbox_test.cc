@@ -1,5 +1,5 @@
-// The mailbox lets posters do the owner's work. Method: real threads, and conditions that must become
-// true; a lost wake-up shows as a deadline that passes.
+// The mailbox lets posters do the owner's work. Method: real threads, and conditions that must
+// become true; a lost wake-up shows as a deadline that passes.
 
 #include "dmm/worker/mailbox.h"
 

@@ -47,15 +47,14 @@ struct Odd {};
 }  // namespace
 
 TEST_CASE("run: whatever materialize throws is contained and told", "[worker][unit]") {
-  const auto [handler, text] =
-      GENERATE(table<std::function<void()>, std::string>({
-          {[] { throw std::runtime_error("player is off"); }, "player is off"},
-          {[] { throw std::string("a text"); }, "a text"},
-          {[] { throw "a literal"; }, "a literal"},
-          {[] { throw 42; }, "threw a value of type int"},
-          {[] { throw Odd{}; }, "Odd"},
-          {[] { throw dmm::Error(dmm::code::unreachable, "no server"); }, "DMM-0101"},
-      }));
+  const auto [handler, text] = GENERATE(table<std::function<void()>, std::string>({
+      {[] { throw std::runtime_error("player is off"); }, "player is off"},
+      {[] { throw std::string("a text"); }, "a text"},
+      {[] { throw "a literal"; }, "a literal"},
+      {[] { throw 42; }, "threw a value of type int"},
+      {[] { throw Odd{}; }, "Odd"},
+      {[] { throw dmm::Error(dmm::code::unreachable, "no server"); }, "DMM-0101"},
+  }));
   const RunResult result = run(
       [&handler = handler](dmm::Context&, nlohmann::json&) {
         handler();
@@ -126,8 +125,8 @@ TEST_CASE("run: a cache that is too deep to be read back is refused", "[worker][
     for (int i = 0; i < depth; ++i) value = nlohmann::json::array({value});
     return value;
   };
-  const auto [depth, end] = GENERATE_COPY(table<int, RunResult::End>(
-      {{64, RunResult::End::succeeded}, {65, RunResult::End::refused}}));
+  const auto [depth, end] = GENERATE_COPY(
+      table<int, RunResult::End>({{64, RunResult::End::succeeded}, {65, RunResult::End::refused}}));
   const RunResult result = run(
       [&, depth = depth](dmm::Context&, nlohmann::json& cache) {
         cache = nested(depth);

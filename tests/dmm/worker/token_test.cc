@@ -19,14 +19,15 @@ dmm::transport::Message message_on(std::string subject, std::string payload = "{
   return message;
 }
 
-std::string lane(const std::string& key) { return std::to_string(dmm::lane_of_key(key)); }
+std::string lane(const std::string& key) {
+  return std::to_string(dmm::lane_of_key(key));
+}
 
 }  // namespace
 
 TEST_CASE("token: a plain message of any client is whole news", "[worker][unit]") {
-  const auto token =
-      read_token(message_on("dmm.ns.work.player." + lane("player.kitchen=2Eleft") +
-                            ".kitchen=2Eleft"));
+  const auto token = read_token(
+      message_on("dmm.ns.work.player." + lane("player.kitchen=2Eleft") + ".kitchen=2Eleft"));
   REQUIRE(token.ok());
   CHECK(token.value().identity == dmm::Identity{"player", "kitchen.left"});
   CHECK(token.value().key == "player.kitchen=2Eleft");
@@ -45,8 +46,8 @@ TEST_CASE("token: a wrong lane is refused with the right one", "[worker][unit]")
 
 TEST_CASE("token: another spelling is refused with the right one", "[worker][unit]") {
   const auto spelling = GENERATE(table<std::string, std::string>({
-      {"a=2e", "a=2E"},        // lower-case hex
-      {"=61", "a"},            // escaped without need
+      {"a=2e", "a=2E"},  // lower-case hex
+      {"=61", "a"},      // escaped without need
       {"caf\xC3\xA9", "caf=C3=A9"},
       {"a=", "a=3D"},
       {"a=G0", "a=3DG0"},

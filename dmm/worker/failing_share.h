@@ -1,0 +1,39 @@
+#pragma once
+
+#include <bitset>
+#include <cstddef>
+
+namespace dmm::worker {
+
+/// The share of failures among the last first runs of news. Only first runs count: an identity that
+/// fails over and over says nothing of the others. One thread.
+class FailingShare final {
+ public:
+  static constexpr std::size_t kWindow = 50;
+  static constexpr std::size_t kEnough = 20;  ///< with fewer nothing is said
+
+  void note(bool failed) {
+    failed_[at_] = failed;
+    at_ = (at_ + 1) % kWindow;
+    if (count_ < kWindow) ++count_;
+  }
+  void clear() {
+    failed_.reset();
+    count_ = 0;
+    at_ = 0;
+  }
+  /// percent   0: nothing passes.
+  bool passes(int percent) const {
+    return percent > 0 && count_ >= kEnough &&
+           failed_.count() * 100 > count_ * static_cast<std::size_t>(percent);
+  }
+  std::size_t failed() const { return failed_.count(); }
+  std::size_t count() const noexcept { return count_; }
+
+ private:
+  std::bitset<kWindow> failed_;
+  std::size_t at_ = 0;
+  std::size_t count_ = 0;
+};
+
+}  // namespace dmm::worker

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "dmm/internal/streams.h"
+#include "dmm/worker/mailbox.h"
+
+namespace dmm::worker {
+
+/// Has every identity of a type run again at an interval, whatever is known of it: what changed in
+/// the world without a word is found so.
+///
+/// An identity is due at the same place of each interval, by the hash of its key: the runs spread
+/// over the interval, and workers that follow each other go on where the one before was. What fell
+/// due while nobody worked is not made up for. An identity that has a token anyway is left alone.
+/// Owner only, as the mailbox runs it; attend() and stop() on the owner's own thread.
+class Resync final {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  Resync(const internal::Streams& streams, Mailbox& mailbox, std::string type);
+  ~Resync();
+
+  /// interval   0: off.
+  void set(std::chrono::milliseconds interval);
+  /// Tells what is due. Returns when there is more to do.
+  Clock::time_point turn(Clock::time_point now);
+  /// Begins and ends the reading of the keys.
+  void attend();
+  void stop();
+
+  /// Identities that were told.
+  std::uint64_t told() const noexcept { return told_; }
+
+ private:
+  class Keys;
+  void begin_round(std::chrono::milliseconds now);
+  void take(std::vector<std::string> keys);
+  void tell(const std::string& key);
+
+  const internal::Streams& streams_;
+  Mailbox& mailbox_;
+  const std::string type_;
+  std::chrono::milliseconds interval_{0};
+  std::chrono::milliseconds round_{0};    ///< when the present interval began, Unix time
+  std::uint64_t rounds_ = 0;              ///< counts them
+  std::chrono::milliseconds skipped_{0};  ///< of the present interval: nobody was there
+  std::unique_ptr<Keys> reading_;
+  std::uint64_t reading_round_ = 0;
+  bool read_ = false;  ///< the keys of this round are there
+  /// Place in the interval and key, in order.
+  std::vector<std::pair<std::chrono::milliseconds, std::string>> due_;
+  std::size_t next_ = 0;
+  std::uint64_t told_ = 0;
+  const std::shared_ptr<std::atomic<std::size_t>> sending_ =
+      std::make_shared<std::atomic<std::size_t>>(0);  ///< outlives this with the answers
+};
+
+}  // namespace dmm::worker

@@ -1,0 +1,98 @@
+// The part of the run loop that follows what people set: policy, pauses, pace.
+
+#include <fmt/format.h>
+
+#include "dmm/internal/control_store.h"
+#include "dmm/internal/policy.h"
+#include "dmm/limits.h"
+#include "dmm/worker/run_loop.h"
+
+namespace dmm::worker {
+
+using std::chrono::milliseconds;
+
+void RunLoop::follow_steering() {
+  WorkOptions options = declared_;
+  if (!steering_.policy().empty()) {
+    try {
+      options = internal::lay_over(internal::parse_policy(steering_.policy()), declared_);
+    } catch (const Error& error) {
+      streams_.log.error(
+          "the policy of a type cannot be used; the program's options are in force",
+          {{"type", type_}, {"code", std::string(error.code().id)}, {"error", error.message()}});
+    }
+  }
+  if (pool_ && options.concurrency != options_.concurrency) pool_->limit(options.concurrency);
+  options_ = options;
+  pace_.set(options_.rate, options_.identity_interval);
+  resync_.set(options_.resync);
+  if (!steering_.paused() && was_paused_) failing_.clear();
+  was_paused_ = steering_.paused() != nullptr;
+  for (auto held = held_.begin(); held != held_.end();) {
+    if (steering_.paused(held->first)) {
+      ++held;
+      continue;
+    }
+    const ItemPtr item = held->second;
+    held = held_.erase(held);
+    enqueue(item);
+  }
+  say_in_force();
+}
+
+void RunLoop::say_in_force() {
+  Policy in_force = internal::policy_of(options_);
+  if (in_force == said_in_force_) return;
+  streams_.status->publish(
+      {.subject = streams_.names.status_subject(internal::work_state_key(type_)),
+       .payload = internal::work_state_text(in_force)},
+      limits::publish_deadline, [](const Result<Sequence>&) {});
+  said_in_force_ = std::move(in_force);
+}
+
+/// Begins what is ready, as far as pauses, slots and pace allow. Returns when pace allows more.
+RunLoop::Clock::time_point RunLoop::begin_ready(Clock::time_point now) {
+  if (!begins_ || !steering_.known() || steering_.paused() != nullptr) {
+    return Clock::time_point::max();
+  }
+  while (!ready_.empty() && may_begin(*ready_.front())) {
+    if (const auto left = pace_.wait(now); left.count() > 0) return now + left;
+    const ItemPtr item = ready_.pop();
+    ready_bytes_ -= item->token->news.size();
+    if (steering_.paused(item->key)) {
+      hold(item);
+    } else if (const auto left = pace_.wait(item->key, now); left.count() > 0) {
+      wait(item, left);
+    } else {
+      pace_.begin(item->key, now);
+      begin(item);
+    }
+  }
+  return Clock::time_point::max();
+}
+
+/// Puts an identity aside until it is not paused any more.
+void RunLoop::hold(const ItemPtr& item) {
+  item->state = State::waiting;
+  item->token->news = std::string();
+  item->loaded = false;
+  held_.insert_or_assign(item->key, item);
+}
+
+/// Counts how the first run of some news ended, and pauses the type when too many fail.
+void RunLoop::note_first_run(const Item& item, bool failed) {
+  if (item.attempts > 0) return;
+  failing_.note(failed);
+  if (!failed || !failing_.passes(options_.pause_at_failing) || steering_.paused() != nullptr) {
+    return;
+  }
+  const std::string reason =
+      fmt::format("{} of the last {} first runs failed, more than {} %", failing_.failed(),
+                  failing_.count(), options_.pause_at_failing);
+  streams_.log.error("the type is paused: too many runs fail",
+                     {{"type", type_}, {"reason", reason}});
+  steering_.pause(reason);
+  was_paused_ = true;
+}
+
+}  // namespace dmm::worker

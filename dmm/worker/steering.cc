@@ -1,0 +1,115 @@
+#include "dmm/worker/steering.h"
+
+#include "dmm/identity.h"
+#include "dmm/internal/control_store.h"
+#include "dmm/limits.h"
+#include "dmm/wire.h"
+
+namespace dmm::worker {
+
+/// Brings what is set to the owner's mailbox.
+class Steering::Feed final : private transport::ReaderSink {
+ public:
+  Feed(Steering& steering, std::uint64_t number) : steering_(steering), number_(number) {
+    reader_ = steering.streams_.status->read(
+        {.filter = steering.streams_.names.status_subject(internal::kControlFilter), .after = {}},
+        *this);
+    reader_->grant(std::size_t{1} << 40);  // few and small: people make them
+  }
+
+ private:
+  template <class Task>
+  void post(Task task) {
+    steering_.mailbox_.post([&steering = steering_, number = number_, task = std::move(task)] {
+      if (number == steering.feeding_) task(steering);
+    });
+  }
+  void on_message(transport::Message message) noexcept override {
+    post([message = std::move(message)](Steering& steering) {
+      if (steering.take(message) && steering.known_) steering.changed_();
+    });
+  }
+  void on_caught_up() noexcept override {
+    post([](Steering& steering) {
+      steering.known_ = true;
+      steering.changed_();
+    });
+  }
+  void on_history_lost(std::string) noexcept override {
+    post([](Steering& steering) { steering.forget(); });
+  }
+
+  Steering& steering_;
+  const std::uint64_t number_;
+  std::unique_ptr<transport::Reader> reader_;  ///< last: it ends first
+};
+
+Steering::Steering(const internal::Streams& streams, Mailbox& mailbox, std::string type,
+                   std::function<void()> changed)
+    : streams_(streams), mailbox_(mailbox), type_(std::move(type)), changed_(std::move(changed)) {}
+
+Steering::~Steering() = default;
+
+void Steering::start() {
+  if (feed_) return;
+  forget();
+  feed_ = std::make_unique<Feed>(*this, ++feeding_);
+}
+
+void Steering::stop() {
+  feed_.reset();
+  ++feeding_;
+}
+
+const Pause* Steering::paused() const noexcept {
+  if (all_) return &*all_;
+  return whole_type_ ? &*whole_type_ : nullptr;
+}
+
+void Steering::pause(std::string reason) {
+  const PauseScope scope{type_, {}};
+  whole_type_ = Pause{scope, std::move(reason), "dmm", std::chrono::system_clock::now()};
+  streams_.status->publish({.subject = streams_.names.status_subject(internal::pause_key(scope)),
+                            .payload = internal::pause_text(*whole_type_)},
+                           limits::publish_deadline, [this](const Result<Sequence>& result) {
+                             if (result.ok()) return;
+                             // Nobody else could see it, nor end it: the next failures try again.
+                             mailbox_.post([this] {
+                               whole_type_.reset();
+                               changed_();
+                             });
+                           });
+}
+
+bool Steering::take(const transport::Message& message) {
+  const std::string_view key = streams_.names.status_key(message.subject);
+  const bool removed = wire::is_removed(message);
+  if (key == internal::policy_key(type_)) {
+    policy_ = removed ? std::string() : message.payload;
+    return true;
+  }
+  auto scope = internal::parse_pause_key(key);
+  if (!scope || (!scope->type.empty() && scope->type != type_)) return false;
+  std::optional<Pause> pause;
+  if (!removed) pause = internal::parse_pause(*scope, message);
+  if (scope->type.empty()) {
+    all_ = std::move(pause);
+  } else if (!scope->id) {
+    whole_type_ = std::move(pause);
+  } else if (pause) {
+    identities_.insert_or_assign(key_of({scope->type, *scope->id}), std::move(*pause));
+  } else {
+    identities_.erase(key_of({scope->type, *scope->id}));
+  }
+  return true;
+}
+
+void Steering::forget() {
+  known_ = false;
+  all_.reset();
+  whole_type_.reset();
+  identities_.clear();
+  policy_.clear();
+}
+
+}  // namespace dmm::worker

@@ -1,0 +1,300 @@
+// Goal: what people set for a type is followed at once, and nothing runs that is paused.
+
+#include <catch2/catch.hpp>
+
+#include <fstream>
+
+#include "dmm/internal/control_store.h"
+#include "dmm/internal/policy.h"
+#include "tests/dmm/worker/run_loop_scene.h"
+
+namespace dmm::worker {
+
+namespace {
+
+// A worker and the control of its namespace.
+struct Steered : Worker {
+  std::unique_ptr<Control> control = internal::make_control(streams);
+
+  void put(const std::string& id, const std::string& news = R"({"song":"A"})") {
+    work->put(streams.names.token_subject({"player", id}), news);
+  }
+  bool done(const std::string& id) const {
+    return !work->look(streams.names.token_subject({"player", id}));
+  }
+};
+
+}  // namespace
+
+TEST_CASE("policy: names ranges and combinations are checked", "[steering][unit]") {
+  const WorkOptions options;
+  CHECK(internal::lay_over({}, options).rate == 0);
+  const WorkOptions set =
+      internal::lay_over({{"rate", 2.5}, {"timeout_s", 0.25}, {"concurrency", 3}}, options);
+  CHECK(set.rate == 2.5);
+  CHECK(set.timeout == 250ms);
+  CHECK(set.concurrency == 3);
+  CHECK(set.backoff_max == options.backoff_max);
+  for (const Policy& wrong : std::vector<Policy>{
+           {{"speed", 1}},
+           {{"concurrency", 0}},
+           {{"concurrency", 1.5}},
+           {{"timeout_s", 0}},
+           {{"rate", -1}},
+           {{"rate", std::nan("")}},
+           {{"resync_s", HUGE_VAL}},
+           {{"pause_at_failing_percent", 101}},
+           {{"backoff_first_s", 10}, {"backoff_max_s", 1}},
+       }) {
+    INFO(wrong.begin()->first);
+    CHECK_THROWS_AS(internal::lay_over(wrong, options), Error);
+  }
+  // What it says of options is what it makes of them.
+  const Policy all = internal::policy_of(set);
+  CHECK(all.size() == policy_settings().size());
+  CHECK(internal::policy_of(internal::lay_over(all, options)) == all);
+}
+
+TEST_CASE("policy: the reference tells every setting", "[steering][unit]") {
+  std::ifstream file(std::string(DMM_DOCS_DIR) + "/reference/policies.md");
+  const std::string page{std::istreambuf_iterator<char>(file), {}};
+  for (const PolicySetting& setting : policy_settings()) {
+    INFO(setting.name);
+    CHECK(page.find("| `" + setting.name + "` |") != std::string::npos);
+  }
+}
+
+TEST_CASE("policy: rubbish in the bucket is told and does not count", "[steering][unit]") {
+  testing::MemoryNamespace ns;
+  const auto control = internal::make_control(ns.streams);
+  control->set_policy("player", {{"rate", 5}});
+  CHECK(control->types().at(0).set == Policy{{"rate", 5}});
+  for (const std::string rubbish :
+       {"", "{", "[]", "7", R"({"rate":"fast"})", R"({"rate":-1})", R"({"speed":1})"}) {
+    ns.status->put(ns.streams.names.status_subject("work.policy.player"), rubbish);
+    INFO(rubbish);
+    CHECK(control->types().at(0).unsound != "");
+  }
+  ns.status->put(ns.streams.names.status_subject("work.pause.type.a.b"), "{}");
+  ns.status->put(ns.streams.names.status_subject("work.pause.id.player"), "{}");
+  ns.status->put(ns.streams.names.status_subject("work.state.player"),
+                 R"({"in_force":{"rate":[]}})");
+  CHECK(control->pauses().empty());
+  CHECK(control->types().at(0).in_force.empty());
+  control->set_policy("player", {});
+  ns.status->put(ns.streams.names.status_subject("work.pause.type.player"), "rubbish pauses too");
+  CHECK(control->pauses().size() == 1);
+  CHECK_THROWS_AS(control->pause({"no type", {}}, "", ""), Error);
+  CHECK_THROWS_AS(control->pause({"", "id"}, "", ""), Error);
+}
+
+TEST_CASE("pace: a rate allows a second's worth and then one at a time", "[steering][unit]") {
+  Pace pace;
+  pace.set(10, {});
+  auto now = Pace::Clock::now();
+  int begun = 0;
+  for (; pace.wait(now).count() == 0; ++begun) pace.begin("a", now);
+  CHECK(begun == 10);
+  CHECK(pace.wait(now) > 90ms);
+  CHECK(pace.wait(now) <= 101ms);
+  now += 101ms;
+  CHECK(pace.wait(now).count() == 0);
+  pace.begin("a", now);
+  CHECK(pace.wait(now).count() > 0);
+  pace.set(0, {});
+  CHECK(pace.wait(now).count() == 0);
+}
+
+TEST_CASE("pace: an identity waits for its interval and no other does", "[steering][unit]") {
+  Pace pace;
+  pace.set(0, 100ms);
+  const auto now = Pace::Clock::now();
+  pace.begin("a", now);
+  CHECK(pace.wait("a", now) == 100ms);
+  CHECK(pace.wait("a", now + 60ms) == 40ms);
+  CHECK(pace.wait("b", now).count() == 0);
+  pace.begin("a", now + 100ms);
+  pace.begin("b", now + 150ms);
+  CHECK(pace.wait("a", now + 150ms) == 50ms);
+  CHECK(pace.wait("a", now + 200ms).count() == 0);
+}
+
+TEST_CASE("ready queue: what is fresh goes first and starves nothing", "[steering][unit]") {
+  ReadyQueue<int> queue;
+  for (int i = 0; i < 100; ++i) queue.push(-i - 1, true);
+  for (int i = 0; i < 100; ++i) queue.push(i, false);
+  int retried = 0;
+  int last = -1;
+  for (int i = 0; i < 80; ++i) {
+    const int item = queue.pop();
+    if (item < 0) {
+      ++retried;
+    } else {
+      CHECK(item == ++last);
+    }
+  }
+  CHECK(retried == 10);
+  CHECK(queue.size() == 120);
+}
+
+TEST_CASE("failing share: speaks of enough first runs and forgets old ones", "[steering][unit]") {
+  FailingShare share;
+  for (std::size_t i = 0; i < FailingShare::kEnough - 1; ++i) share.note(true);
+  CHECK_FALSE(share.passes(10));
+  share.note(true);
+  CHECK(share.passes(99));
+  CHECK_FALSE(share.passes(0));
+  for (std::size_t i = 0; i < FailingShare::kWindow; ++i) share.note(i % 2 == 0);
+  CHECK(share.passes(49));
+  CHECK_FALSE(share.passes(50));
+}
+
+TEST_CASE("steering: a paused type begins nothing and loses nothing", "[steering][unit]") {
+  Steered worker;
+  for (const PauseScope& scope : {PauseScope{"player", {}}, PauseScope{}}) {
+    worker.control->pause(scope, "maintenance", "me");
+    if (!worker.loop) worker.start();  // what was paused before it came
+    wait_for("the pause", [&] { return worker.loop->stats().paused; });
+    const std::size_t runs = worker.runs();
+    worker.put("a");
+    worker.put("b");
+    worker.wait_past(200ms);
+    CHECK(worker.runs() == runs);
+    CHECK(worker.control->pauses().at(0).reason == "maintenance");
+    CHECK(worker.control->resume(scope));
+    CHECK_FALSE(worker.control->resume(scope));
+    wait_for("the runs", [&] { return worker.done("a") && worker.done("b"); });
+    CHECK(worker.runs() == runs + 2);
+  }
+}
+
+TEST_CASE("steering: a paused identity waits while others run", "[steering][unit]") {
+  Steered worker;
+  worker.control->pause({"player", "a b"}, "", "me");
+  worker.control->pause({"other", "c"}, "", "me");
+  worker.start();
+  worker.put("a b", R"({"song":"old"})");
+  worker.put("a b", R"({"song":"new"})");
+  worker.put("c");
+  wait_for("the other", [&] { return worker.done("c"); });
+  wait_for("the first to be held", [&] { return worker.loop->stats().held == 1; });
+  worker.put("a b", R"({"song":"newest"})");
+  worker.wait_past(200ms);
+  CHECK(worker.runs() == 1);
+  worker.control->resume({"player", "a b"});
+  wait_for("the first", [&] { return worker.done("a b"); });
+  CHECK(worker.runs() == 2);
+  CHECK(worker.run(1).cache == R"({"song":"newest"})");
+  CHECK(worker.loop->stats().held == 0);
+}
+
+TEST_CASE("steering: a policy is followed without a restart", "[steering][unit]") {
+  Steered worker;
+  worker.start({.concurrency = 1});
+  worker.holding = true;
+  for (int i = 0; i < 4; ++i) worker.put(std::to_string(i));
+  wait_for("one run", [&] { return worker.inside == 1; });
+  worker.control->set_policy("player", {{"concurrency", 3}});
+  wait_for("three runs", [&] { return worker.inside == 3; });
+  wait_for("the worker to say so",
+           [&] { return worker.control->types().at(0).in_force["concurrency"] == 3; });
+  worker.release();
+  wait_for("all", [&] { return worker.loop->stats().succeeded == 4; });
+  worker.control->set_policy("player", {{"concurrency", 2}});
+  wait_for("fewer", [&] { return worker.control->types().at(0).in_force["concurrency"] == 2; });
+  worker.inside_most = 0;
+  worker.holding = true;
+  for (int i = 0; i < 4; ++i) worker.put(std::to_string(i));
+  wait_for("two runs", [&] { return worker.inside == 2; });
+  worker.wait_past(100ms);
+  CHECK(worker.inside_most == 2);
+  worker.release();
+  // A policy that cannot be leaves the program's options in force.
+  worker.status->put(worker.streams.names.status_subject("work.policy.player"), "{");
+  wait_for("the program's",
+           [&] { return worker.control->types().at(0).in_force["concurrency"] == 1; });
+}
+
+TEST_CASE("steering: runs begin at the rate that is set", "[steering][unit]") {
+  Steered worker;
+  worker.start({.rate = 20});
+  const auto begun = std::chrono::steady_clock::now();
+  for (int i = 0; i < 30; ++i) worker.put(std::to_string(i));
+  wait_for("all", [&] { return worker.loop->stats().succeeded == 30; });
+  // Twenty at once, ten more in half a second.
+  CHECK(std::chrono::steady_clock::now() - begun > 450ms);
+}
+
+TEST_CASE("steering: one identity keeps its distance", "[steering][unit]") {
+  Steered worker;
+  worker.start({.identity_interval = 300ms});
+  worker.put("a", R"({"n":1})");
+  wait_for("the first", [&] { return worker.done("a"); });
+  const auto begun = std::chrono::steady_clock::now();
+  worker.put("a", R"({"n":2})");
+  worker.put("b");
+  wait_for("the other", [&] { return worker.done("b"); });
+  CHECK_FALSE(worker.done("a"));
+  worker.put("a", R"({"n":3})");
+  wait_for("the next", [&] { return worker.done("a"); });
+  CHECK(std::chrono::steady_clock::now() - begun > 200ms);
+  CHECK(worker.runs() == 3);
+}
+
+TEST_CASE("steering: a type that fails too often pauses itself until someone resumes it",
+          "[steering][unit]") {
+  Steered worker;
+  std::atomic<bool> broken = true;
+  worker.then = [&](Context&, nlohmann::json&) {
+    if (broken) throw std::runtime_error("a bad release");
+    return Outcome::done();
+  };
+  worker.start(
+      {.concurrency = 1, .backoff_first = 1ms, .backoff_max = 1ms, .pause_at_failing = 50});
+  for (int i = 0; i < 100; ++i) worker.put(std::to_string(i));
+  wait_for("the pause", [&] { return worker.loop->stats().paused; });
+  worker.wait_past(100ms);
+  const auto pauses = worker.control->pauses();
+  REQUIRE(pauses.size() == 1);
+  CHECK(pauses[0].scope == PauseScope{"player", {}});
+  CHECK(pauses[0].by == "dmm");
+  CHECK(pauses[0].reason.find("more than 50 %") != std::string::npos);
+  // Retries do not count, so at most the fewest first runs that say enough were made, and a few on
+  // their way.
+  CHECK(worker.loop->stats().retrying < 60);
+  broken = false;
+  worker.control->resume({"player", {}});
+  wait_for("all", [&] { return worker.loop->stats().succeeded == 100; });
+  CHECK(worker.control->pauses().empty());
+}
+
+TEST_CASE("steering: resync runs every identity once in each interval", "[steering][unit]") {
+  Steered worker;
+  for (int i = 0; i < 20; ++i) {
+    worker.cache->put(worker.streams.names.entry_subject("player." + std::to_string(i)),
+                      R"({"song":"A"})");
+  }
+  worker.cache->put(worker.streams.names.entry_subject("other.x"), "{}");
+  worker.start({.resync = 1s});
+  wait_for(
+      "three rounds", [&] { return worker.loop->stats().resynced >= 60; }, 10s);
+  wait_for("their runs", [&] { return worker.runs() >= 60; });
+  std::map<std::string, int> runs;
+  for (std::size_t i = 0; i < 60; ++i) ++runs[worker.run(i).id];
+  CHECK(runs.size() == 20);
+  for (const auto& [id, count] : runs) {
+    CHECK(count >= 2);
+    CHECK(count <= 4);
+  }
+  // A token that waits is left alone.
+  worker.control->pause({"player", {}}, "", "me");
+  wait_for("the pause", [&] { return worker.loop->stats().paused; });
+  const Sequence token = worker.put_token(R"({"song":"news"})");
+  worker.wait_past(1500ms);
+  CHECK(worker.work->look(worker.token_subject())->sequence == token);
+  worker.control->set_policy("player", {{"resync_s", 0}});
+  worker.control->resume({"player", {}});
+  wait_for("the news", [&] { return worker.done("kitchen"); });
+}
+
+}  // namespace dmm::worker
