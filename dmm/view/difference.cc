@@ -58,10 +58,7 @@ class Comparison {
     if (open_.size() > limits::view_snapshot_open_max) return std::nullopt;
     read_entries(type, last_of(known.mark.cache));
     for (const std::string& id : std::exchange(open_, {})) {
-      const Identity identity{type, id};
-      const auto message =
-          transport::last(*streams_.cache, streams_.names.entry_subject(key_of(identity)));
-      if (message) {
+      if (const auto message = entry_of({type, id})) {
         take_entry(*message);
         continue;
       }
@@ -82,6 +79,16 @@ class Comparison {
     transport::scan(*streams_.work, streams_.names.token_filter(type),
                     [this](const transport::Message& message) { take_token(message); });
     return {mark_without_count(work), mark_of(streams_.cache->state())};
+  }
+
+  /// Nothing, too, for an id that none can have: whoever tells it says so.
+  std::optional<transport::Message> entry_of(const Identity& identity) {
+    try {
+      check(identity);
+    } catch (const Error&) {
+      return std::nullopt;
+    }
+    return transport::last(*streams_.cache, streams_.names.entry_subject(key_of(identity)));
   }
 
   void read_entries(const std::string& type, Sequence after) {
@@ -154,7 +161,7 @@ class Comparison {
     if (other) return;
     if (says(entry, token, slot->row)) {
       slot->told = slot->row;
-      slot->proven = token == nullptr;
+      slot->proven = token == nullptr && view == view_;
     } else if (differs_ && !absent) {
       differs_(id, merged(entry, token));
     }
@@ -237,8 +244,7 @@ std::optional<CacheMark> prove_entries(const internal::Streams& streams, const s
           return;
         }
         Value entry;
-        slot->proven = (owner.empty() || owner == view) &&
-                       slot->told.kind() == engine::Kind::object &&
+        slot->proven = owner == view && slot->told.kind() == engine::Kind::object &&
                        decoder.decode(message.payload, entry, reason) && covers(entry, slot->told);
       });
   return CacheMark{mark_without_count(work), mark_of(cache)};
