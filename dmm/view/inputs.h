@@ -42,6 +42,8 @@ struct InputCounts {
   std::uint64_t restored = 0;  ///< documents of a snapshot
 };
 
+class Input;
+
 /// The inputs of a view: reads its sources, keeps the present document of every row, and turns what
 /// they tell into changes for the engine. Sources tell on threads of their own; everything else
 /// happens on the owner's.
@@ -109,7 +111,6 @@ class Inputs {
   std::vector<ViewInputInfo> infos() const;
 
  private:
-  class Input;
   static nlohmann::json baseline_of(const Input& input, const nlohmann::json& baselines);
 
   std::vector<std::unique_ptr<Input>> inputs_;
