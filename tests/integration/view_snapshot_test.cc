@@ -36,7 +36,10 @@ struct SnapshotScene : Scene {
     Worker worker(worked);
     wait_for("the work to be done", [&] {
       const auto all = matters(bucket);
-      return std::ranges::all_of(all, [](const auto& one) { return !one.second.token; });
+      // Identities that another view owns are parked for good.
+      return std::ranges::all_of(all, [](const auto& one) {
+        return !one.second.token || one.second.phase == Phase::parked;
+      });
     });
   }
 
@@ -442,62 +445,68 @@ TEST_CASE("view snapshot: a source that tells everything again is compared with 
   CHECK(effective(scene.bucket, "p1")["n"] == 11);
 }
 
+namespace {
+
+// Devices, people, workers and strangers, at random.
+struct Hands {
+  static constexpr int kDevices = 60;
+  SnapshotScene& scene;
+  std::mt19937& random;
+
+  int pick(int below) { return std::uniform_int_distribution(0, below - 1)(random); }
+  std::string zone() { return "z" + std::to_string(pick(4)); }
+  void report(const std::string& id) { scene.report(id, {{"zone", zone()}, {"volume", pick(3)}}); }
+  void begin() {
+    for (int zone = 0; zone < 4; ++zone) scene.zone("z" + std::to_string(zone), "list 0");
+    for (int i = 0; i < kDevices; ++i) report(SnapshotScene::id(i));
+  }
+
+  void do_one() {
+    const std::string id = SnapshotScene::id(pick(kDevices));
+    switch (pick(12)) {
+      case 0:
+        return scene.drop_report(id);
+      case 1:
+        return scene.zone(zone(), "list " + std::to_string(pick(3)));
+      case 2:
+        return scene.drop_zone(zone());
+      case 3:
+        return scene.store_entry(id, {{"id", id}, {"list", "other"}, {"volume", pick(3)}});
+      case 4:
+        return scene.remove_entry(id);
+      case 5:
+        return scene.bucket.notify(thing(id), json{{"volume", pick(3)}});
+      case 6:
+        return scene.bucket.poke(thing(id));
+      case 7:
+        return scene.bucket.remove(thing(id));
+      case 8:
+        scene.bucket.inspect().purge(thing(id));
+        return;
+      case 9:
+        return scene.store_entry(id, {{"id", id}}, "another;0");
+      default:
+        return report(id);
+    }
+  }
+  void do_some(int below) {
+    for (int left = pick(below); left > 0; --left) do_one();
+  }
+};
+
+}  // namespace
+
 TEST_CASE("view snapshot: whatever happened an owner tells what a cold one would tell",
           "[view_snapshot][integration]") {
   const auto seed = std::random_device()();
   INFO("seed " << seed);
   std::mt19937 random(seed);
-  const auto pick = [&](int below) { return std::uniform_int_distribution(0, below - 1)(random); };
-  constexpr int kDevices = 60;
   constexpr int kRounds = 25;
   SnapshotScene scene;
+  Hands hands{scene, random};
   View view = zones_view();
   view.removals_free = 1'000'000;
-  const auto device = [&] { return SnapshotScene::id(pick(kDevices)); };
-  const auto happen = [&](int times) {
-    for (int i = 0; i < times; ++i) {
-      const std::string id = device();
-      switch (pick(12)) {
-        case 0:
-          scene.drop_report(id);
-          break;
-        case 1:
-          scene.zone("z" + std::to_string(pick(4)), "list " + std::to_string(pick(3)));
-          break;
-        case 2:
-          scene.drop_zone("z" + std::to_string(pick(4)));
-          break;
-        case 3:
-          scene.store_entry(id, {{"id", id}, {"list", "other"}, {"volume", pick(3)}});
-          break;
-        case 4:
-          scene.remove_entry(id);
-          break;
-        case 5:
-          scene.bucket.notify(thing(id), json{{"volume", pick(3)}});
-          break;
-        case 6:
-          scene.bucket.poke(thing(id));
-          break;
-        case 7:
-          scene.bucket.remove(thing(id));
-          break;
-        case 8:
-          scene.bucket.inspect().purge(thing(id));
-          break;
-        case 9:
-          scene.store_entry(id, {{"id", id}}, "another;0");
-          break;
-        default:
-          scene.report(id, {{"zone", "z" + std::to_string(pick(4))}, {"volume", pick(3)}});
-      }
-    }
-  };
-  for (int zone = 0; zone < 4; ++zone) scene.zone("z" + std::to_string(zone), "list 0");
-  for (int i = 0; i < kDevices; ++i) {
-    scene.report(SnapshotScene::id(i),
-                 {{"zone", "z" + std::to_string(pick(4))}, {"volume", pick(3)}});
-  }
+  hands.begin();
   std::string old;
   std::size_t warm = 0;
   for (int round = 0; round < kRounds; ++round) {
@@ -510,26 +519,14 @@ TEST_CASE("view snapshot: whatever happened an owner tells what a cold one would
       if (begun.restored > 0) ++warm;
       CHECK(told_by(scene, before) == expected);
       CHECK(begun.notified == expected.size());
-      happen(pick(20));
+      hands.do_some(20);
     }
     // Now and then one that was killed left an older one.
-    if (pick(3) == 0 && !old.empty()) testing::write_file(scene.file(), old);
-    if (pick(2) == 0) old = testing::read_file(scene.file());
-    happen(pick(20));
-    if (pick(2) == 0) {
-      // Identities that another view owns are parked for good.
-      Journal journal;
-      Bucket worked = open_bucket(scene.server);
-      worked.register_type(kType, journal.noting(), quick());
-      Worker worker(worked);
-      wait_for("the work to be done", [&] {
-        const auto all = matters(scene.bucket);
-        return std::ranges::all_of(all, [](const auto& one) {
-          return !one.second.token || one.second.phase == Phase::parked;
-        });
-      });
-    }
-    if (pick(2) == 0) happen(pick(5));
+    if (hands.pick(3) == 0 && !old.empty()) testing::write_file(scene.file(), old);
+    if (hands.pick(2) == 0) old = testing::read_file(scene.file());
+    hands.do_some(20);
+    if (hands.pick(2) == 0) scene.work_off();
+    if (hands.pick(2) == 0) hands.do_some(5);
   }
   CHECK(warm == kRounds - 1);
 }
