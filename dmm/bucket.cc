@@ -43,6 +43,7 @@ struct Bucket::Impl final : internal::Notifier {
   void close();
 
   internal::Streams streams;
+  ViewSnapshots snapshots;
   std::unique_ptr<Matters> matters;  ///< what the contexts of handlers call
   std::unique_ptr<Inspector> inspector;
   std::unique_ptr<Views> views_for_people;
@@ -238,6 +239,7 @@ Bucket Bucket::open(std::string_view ns, BucketOptions options) {
   auto impl = std::make_unique<Impl>(wire::Names(std::string(ns), options.generation));
   require(options.replicas == 1 || options.replicas == 3 || options.replicas == 5, code::bad_option,
           "replicas is not 1, 3 or 5");
+  impl->snapshots = options.snapshots;
   internal::Streams& streams = impl->streams;
   streams.log = options.logger.with({{"namespace", std::string(ns)}});
   streams.transport = std::move(options.transport);
@@ -347,7 +349,7 @@ ViewStream& Bucket::view(View view) {
     throw Error(code::type_taken, fmt::format("view \"{}\" is declared already", view.name));
   }
   std::string name = view.name;
-  auto loop = std::make_unique<view::ViewLoop>(impl_->streams, std::move(view));
+  auto loop = std::make_unique<view::ViewLoop>(impl_->streams, std::move(view), impl_->snapshots);
   return *impl_->views.emplace(std::move(name), std::move(loop)).first->second;
 }
 

@@ -45,6 +45,7 @@ struct BucketOptions {
   int replicas = 1;    ///< of streams that are created: 1, 3 or 5
   int generation = 1;  ///< see docs/reference/wire-format.md
   Logger logger = Logger::standard(Level::warn);
+  ViewSnapshots snapshots = {};  ///< of the views that work here
   /// Another transport than NATS, for tests; the connection options are then not used.
   std::shared_ptr<transport::Transport> transport;
 };

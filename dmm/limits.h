@@ -79,6 +79,13 @@ inline constexpr auto removals_window = 60s;        ///< within this time
 inline constexpr auto rollout_settle = 5s;          ///< without failures, before a rollout is over
 inline constexpr auto view_complete_wait = 5s;   ///< for a quiet moment behind the load of inputs
 inline constexpr auto view_state_interval = 1s;  ///< how often a view says where it stands
+inline constexpr auto view_snapshot_interval = 5min;  ///< between two, while something changes
+inline constexpr int view_snapshot_share = 100;       ///< and so many times what making one took
+inline constexpr auto view_snapshot_age_max = 24h;    ///< an older one is not used
+/// Entries that are compared one by one; with more, all are read.
+inline constexpr std::size_t view_snapshot_open_max = 5'000;
+/// Entries that an owner reads between two snapshots; more are left to the end of its work.
+inline constexpr std::size_t view_snapshot_entries_max = 100'000;
 
 // The way down to devices.
 inline constexpr auto command_timeout = 5s;      ///< for the answer of a device

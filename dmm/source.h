@@ -43,7 +43,8 @@ class SourceSink {
   /// a person approves. Reading goes on.
   virtual void on_doubt(std::string reason) noexcept = 0;
   /// The source begins anew, because it cannot tell what changed since: all that was told is void.
-  /// Every row is told again, then on_loaded() and on_complete(). Comes with a doubt of its own where there is one.
+  /// Every row is told again, then on_loaded() and on_complete(). Comes with a doubt of its own
+  /// where there is one.
   virtual void on_restart(std::string reason) noexcept = 0;
 };
 
@@ -54,9 +55,22 @@ class SourceReading {
   /// Allows `rows` more rows to be told. None is told before the first grant.
   virtual void grant(std::size_t rows) = 0;
   /// What the next reading has to know to find out whether rows were lost meanwhile; kept by the
-  /// view, a few hundred bytes. null: not known yet. May ask the server, and tell a doubt about what
-  /// it answers. Any thread. Throws Error{retry}.
+  /// view, a few hundred bytes. null: not known yet. May ask the server, and tell a doubt about
+  /// what it answers. Any thread. Throws Error{retry}.
   virtual nlohmann::json baseline() const = 0;
+};
+
+/// Up to where a source was read.
+struct SourceMark {
+  std::string position;     ///< of the last row that was taken
+  nlohmann::json baseline;  ///< of that reading, when it was asked for
+};
+
+/// What a source can do for a reader that has kept all rows up to a mark.
+enum class Resume : std::uint8_t {
+  whole,   ///< tell every row again
+  behind,  ///< tell what changed behind the mark, deletions included
+  lost     ///< it lost what it would have to tell: what the reader kept is void
 };
 
 /// What a source holds that a reader has not been told.
@@ -83,8 +97,19 @@ class Source {
   /// baseline   of the last reading that was fully loaded, or null.
   /// sink       outlives the reading.
   /// Throws Error{retry} if the server cannot be reached now; {invalid} for what cannot heal.
-  virtual std::unique_ptr<SourceReading> read(const nlohmann::json& baseline,
-                                              SourceSink& sink) = 0;
+  virtual std::unique_ptr<SourceReading> read(const nlohmann::json& baseline, SourceSink& sink) = 0;
+  /// What resume() would do now. Blocks. Throws as read().
+  virtual Resume can_resume(const SourceMark& mark) {
+    static_cast<void>(mark);
+    return Resume::whole;
+  }
+  /// Begins to read behind `mark`, after can_resume() said so. If the source finds by then that it
+  /// lost something, it tells a restart.
+  virtual std::unique_ptr<SourceReading> resume(const SourceMark& mark,
+                                                const nlohmann::json& baseline, SourceSink& sink) {
+    static_cast<void>(mark);
+    return read(baseline, sink);
+  }
 };
 
 }  // namespace dmm

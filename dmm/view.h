@@ -83,6 +83,14 @@ View view_from_json(const nlohmann::json& file,
 /// The file form of a view; what Source::definition() says of inputs from elsewhere.
 nlohmann::json view_to_json(const View& view);
 
+/// Where an owner of a view keeps what it has read, so that it begins fast when it begins again.
+/// See docs/reference/views.md, "Restart".
+struct ViewSnapshots {
+  std::string directory;  ///< of this machine, made if it is missing; empty: none are kept
+  std::chrono::milliseconds interval = limits::view_snapshot_interval;  ///< at least, between two
+  std::chrono::milliseconds age_max = limits::view_snapshot_age_max;    ///< older ones are not used
+};
+
 /// What a view has done since its work began, and where it stands.
 struct ViewStats {
   std::uint64_t changes = 0;    ///< rows of inputs that were told
@@ -94,6 +102,10 @@ struct ViewStats {
   std::uint64_t notified = 0;   ///< tokens stored: changed rows and tombstones
   std::uint64_t removed = 0;    ///< of them tombstones
   std::uint64_t rebuilds = 0;   ///< the view was computed from all its inputs
+  std::uint64_t restored = 0;  ///< rows of inputs that came from a snapshot instead of their source
+  std::uint64_t snapshots = 0;  ///< written
+  std::chrono::microseconds snapshot_stall{
+      0};  ///< for so long the last one held up everything else
   std::size_t input_rows = 0;
   std::size_t rows = 0;
   std::size_t held = 0;      ///< removals that wait for approval
@@ -118,14 +130,14 @@ struct ViewInfo {
   std::string name;
   std::string type;
   std::string key;
-  std::string pipeline;     ///< hash of the view, see ViewRelease
+  std::string pipeline;  ///< hash of the view, see ViewRelease
   std::uint64_t release = 0;
   std::uint64_t rolled_out = 0;  ///< the newest release all of whose changes were told
   std::uint64_t rollout_told = 0;
   std::uint64_t rollout_failing = 0;  ///< of them
   std::string stopped;                ///< why the rollout stopped; empty: it did not
   std::string digest;                 ///< of the rows: equal rows have equal digests
-  std::uint64_t epoch = 0;  ///< of the owner's lease
+  std::uint64_t epoch = 0;            ///< of the owner's lease
   bool loaded = false;
   std::uint64_t rows = 0;
   std::uint64_t notified = 0;
@@ -139,7 +151,10 @@ struct ViewInfo {
   std::string held_reason;
   std::vector<std::string> held_some;  ///< the first of their ids
   bool doubt = false;                  ///< an input may lack rows; survives the owner
-  std::int64_t at = 0;                 ///< when this was written
+  std::uint64_t history = 0;     ///< grows when what was read is void: snapshots of before are, too
+  std::int64_t snapshot_at = 0;  ///< of the snapshot that the owner began with; 0: it began cold
+  std::string cold_because;      ///< why, if it keeps snapshots
+  std::int64_t at = 0;           ///< when this was written
   std::vector<ViewInputInfo> inputs;
 };
 

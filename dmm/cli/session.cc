@@ -32,12 +32,13 @@ void Session::warn(std::string_view line) const {
   write_error(fmt::format("dmm: {}\n", line));
 }
 
-Bucket Session::open(bool create, int replicas) const {
+Bucket Session::open(bool create, int replicas, ViewSnapshots snapshots) const {
   BucketOptions options;
   options.connection = connection_of(globals_);
   options.create = create;
   options.replicas = replicas;
   options.generation = globals_.generation;
+  options.snapshots = std::move(snapshots);
   options.logger = globals_.verbose ? Logger::standard(Level::debug) : Logger();
   return Bucket::open(globals_.ns, std::move(options));
 }

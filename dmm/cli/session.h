@@ -52,6 +52,8 @@ class Session final {
 
   /// Opens the namespace as it is; a missing one is DMM-0107.
   Bucket open() const { return open(false, 1); }
+  /// For views that keep snapshots.
+  Bucket open(ViewSnapshots snapshots) const { return open(false, 1, std::move(snapshots)); }
   /// Opens the namespace, creates what is missing.
   Bucket create(int replicas) const { return open(true, replicas); }
 
@@ -64,7 +66,7 @@ class Session final {
   std::string text_argument(const std::optional<std::string>& argument) const;
 
  private:
-  Bucket open(bool create, int replicas) const;
+  Bucket open(bool create, int replicas, ViewSnapshots snapshots = {}) const;
 
   const Globals& globals_;
   Output& output_;

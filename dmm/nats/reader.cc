@@ -30,6 +30,7 @@ class State : public std::enable_shared_from_this<State> {
       : source_(std::move(source)),
         options_(std::move(options)),
         sink_(&sink),
+        created_(options_.created),
         cursor_(options_.after),
         find_end_(options_.only_new) {}
 

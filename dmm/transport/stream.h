@@ -103,6 +103,9 @@ struct ReadOptions {
   Sequence after;                ///< the first message given is the next one after this
   bool only_new = false;         ///< begin behind the last message, whatever `after` says
   bool headers_only = false;     ///< leave payloads out
+  /// Creation time of the stream that `after` was read of; another one is a loss of history. Empty:
+  /// whichever it is.
+  std::string created = {};
 };
 
 /// Reads a stream from a cursor of its own, without acknowledgements: ephemeral, so nothing is left

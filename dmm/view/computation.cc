@@ -60,6 +60,18 @@ Advance Computation::advance() {
   return advance;
 }
 
+bool Computation::restore(SnapshotReader& reader, std::vector<LeftOut>& left_out) {
+  return inputs_.restore(
+      reader, input_,
+      [&] {
+        rows_.absorb(step(input_).outputs.at(kOutput));
+        note_errors(left_out);
+      },
+      [&](const Unreadable& document) {
+        left_out.push_back({document.input + "." + document.key, document.error});
+      });
+}
+
 const engine::StepResult& Computation::step(engine::StepInput& input) {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   input.time =

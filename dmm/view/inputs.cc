@@ -3,283 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <unordered_set>
 #include <utility>
-#include <variant>
 
-#include "dmm/json.h"
 #include "dmm/limits.h"
-#include "engine/error.h"
+#include "dmm/view/input.h"
 
 namespace dmm::view {
-
-using engine::Value;
-using std::chrono::system_clock;
-
-/// One input: what its source told and was not taken yet, and the documents it has now.
-class Inputs::Input final : public SourceSink {
- public:
-  Input(const internal::Streams& streams, const ViewInput& spec, engine::Program& program,
-        const std::function<void()>& wake, Keep keep)
-      : spec_(spec),
-        name_(spec.called()),
-        keep_(keep),
-        source_(spec.source ? spec.source : stream_source(streams, spec)),
-        fields_(fields_of(program)),
-        key_wanted_(!spec.key_field.empty() &&
-                    (fields_.whole() || fields_.member(spec_.key_field))),
-        decoder_({}, decoded(fields_)),
-        wake_(wake) {}
-
-  // ---- the source's thread
-  void on_row(SourceRow row) noexcept override {
-    tell([&] { told_.push_back(std::move(row)); });
-  }
-  void on_loaded() noexcept override {
-    tell([&] { told_.emplace_back(Loaded{}); });
-  }
-  void on_complete() noexcept override {
-    tell([&] { told_.emplace_back(Complete{}); });
-  }
-  void on_doubt(std::string reason) noexcept override {
-    tell([&] { doubt_ = std::move(reason); });
-  }
-  void on_restart(std::string reason) noexcept override {
-    tell([&] { restart_ = std::move(reason); });
-  }
-
-  // ---- the owner's thread
-  void open(const nlohmann::json& baseline) {
-    reading_ = source_->read(baseline, *this);
-    reading_->grant(kGranted);
-  }
-
-  bool waiting() const {
-    const std::lock_guard lock(mutex_);
-    return !told_.empty() || !taken_.empty() || doubt_ || restart_;
-  }
-
-  void take(std::size_t changes_max, engine::Batch& batch, InputEvents& events, InputCounts& counts,
-            const std::function<void(const Unreadable&)>& unreadable) {
-    {
-      const std::lock_guard lock(mutex_);
-      if (taken_.empty()) taken_.swap(told_);
-      if (doubt_) events.doubt = name_ + ": " + *std::exchange(doubt_, std::nullopt);
-      if (restart_) events.restart = name_ + ": " + *std::exchange(restart_, std::nullopt);
-    }
-    std::size_t rows = 0;
-    while (!taken_.empty() && batch.size() < changes_max) {
-      if (auto* row = std::get_if<SourceRow>(&taken_.front())) {
-        ++rows;
-        ++counts.changes;
-        apply(std::move(*row), batch, counts, unreadable);
-      } else {
-        loaded_ = true;
-        complete_ = complete_ || std::holds_alternative<Complete>(taken_.front());
-      }
-      taken_.pop_front();
-    }
-    if (rows > 0) reading_->grant(rows);
-    expire(batch, counts);
-  }
-
-  bool loaded() const noexcept { return loaded_; }
-  bool complete() const noexcept { return complete_; }
-  std::string unread() const {
-    if (unread_ == 0) return {};
-    return fmt::format("{}: {} documents could not be read while loading, for example of {}", name_,
-                       unread_, printable(unread_some_, 100));
-  }
-  std::size_t rows() const noexcept { return documents_.size(); }
-  const std::string& name() const noexcept { return name_; }
-  std::string description() const { return source_->description(); }
-  void each(const Visit& visit) const {
-    static const std::string kUnknown;
-    for (const auto& [key, document] : documents_) {
-      const auto position = positions_.find(key);
-      visit(name_, key, with_key(document.value, key),
-            position == positions_.end() ? kUnknown : position->second, document.at);
-    }
-  }
-  ViewInputInfo info() const {
-    const auto changed_at =
-        std::chrono::duration_cast<std::chrono::milliseconds>(changed_at_.time_since_epoch());
-    return {name_,
-            source_->description(),
-            rows(),
-            loaded_,
-            position_,
-            changed_at.count(),
-            reading_ && loaded_ ? reading_->baseline() : nlohmann::json()};
-  }
-
- private:
-  struct Loaded {};
-  struct Complete {};
-  using Told = std::variant<SourceRow, Loaded, Complete>;
-  /// A row as it is now. `seq` and `boot` order the reports of a device.
-  struct Document {
-    Value value;
-    std::optional<std::int64_t> seq;
-    Value boot;
-    system_clock::time_point at;
-    bool aging = false;  ///< stands in ages_
-  };
-  static constexpr std::size_t kGranted = 4 * limits::read_batch;
-
-  template <class Put>
-  void tell(Put put) noexcept {
-    bool first = false;
-    {
-      const std::lock_guard lock(mutex_);
-      first = told_.empty() && !doubt_ && !restart_;
-      put();
-    }
-    if (first) wake_();
-  }
-
-  engine::Fields fields_of(const engine::Program& program) const {
-    if (!program.plan()) return engine::Fields::all();
-    const auto found = program.plan()->fields.find(name_);
-    return found == program.plan()->fields.end() ? engine::Fields::all() : found->second;
-  }
-  /// What is decoded: what the pipeline reads, and what orders reports.
-  engine::Fields decoded(const engine::Fields& fields) const {
-    engine::Fields all = fields;
-    if (spec_.from == ViewInput::From::reports && !fields.whole()) {
-      all.add(std::vector<std::string>{"seq"});
-      all.add(std::vector<std::string>{"boot"});
-    }
-    return all;
-  }
-
-  void apply(SourceRow row, engine::Batch& batch, InputCounts& counts,
-             const std::function<void(const Unreadable&)>& unreadable) {
-    position_ = std::move(row.position);
-    changed_at_ = std::max(changed_at_, row.changed_at);
-    if (keep_ == Keep::positions) positions_[row.key] = position_;
-    const auto found = documents_.find(row.key);
-    if (!row.document) {
-      if (found == documents_.end()) return;
-      batch.push_back({with_key(found->second.value, row.key), -1});
-      documents_.erase(found);
-      return;
-    }
-    Document next;
-    next.at = row.changed_at;
-    std::string reason;
-    std::optional<Error> error;
-    if (!decoder_.decode(*row.document, next.value, reason)) {
-      error = Error(code::not_evaluated, reason);
-    } else if (next.value.kind() != engine::Kind::object) {
-      error = Error(code::wrong_shape, "it is not a JSON object");
-    }
-    if (error) {
-      unreadable_.insert(row.key);
-      if (!loaded_ && ++unread_ == 1) unread_some_ = row.key;
-      return unreadable({name_, row.key, std::move(error)});
-    }
-    if (unreadable_.erase(row.key) > 0) unreadable({name_, row.key, std::nullopt});
-    if (spec_.from == ViewInput::From::reports) read_order(next);
-    if (found == documents_.end()) {
-      batch.push_back({with_key(next.value, row.key), 1});
-      age(documents_.emplace(std::move(row.key), std::move(next)).first);
-      return;
-    }
-    Document& present = found->second;
-    if (next.seq && present.seq && next.boot == present.boot && *next.seq <= *present.seq) {
-      // The same report read again after a restart of its source is no news either.
-      ++(*next.seq == *present.seq && next.value == present.value ? counts.unchanged
-                                                                  : counts.stale);
-      return;
-    }
-    present.at = next.at;
-    present.seq = next.seq;
-    present.boot = std::move(next.boot);
-    age(found);
-    if (next.value == present.value) {
-      ++counts.unchanged;
-      return;
-    }
-    batch.push_back({with_key(present.value, row.key), -1});
-    batch.push_back({with_key(next.value, row.key), 1});
-    present.value = std::move(next.value);
-  }
-
-  /// The document as the pipeline sees it. Most are told again as they were, so it is made only of
-  /// those that changed.
-  Value with_key(const Value& document, const std::string& key) const {
-    if (!key_wanted_) return document;
-    return engine::with_member(document, spec_.key_field, Value::string(key));
-  }
-
-  /// Takes `seq` and `boot` out of the document, unless the pipeline reads them.
-  void read_order(Document& document) {
-    engine::ValueRef seq;
-    engine::ValueRef boot;
-    const bool has_seq = document.value->find("seq", seq);
-    const bool has_boot = document.value->find("boot", boot);
-    if (has_seq && seq.kind == engine::Kind::integer) {
-      document.seq = seq.as_integer();
-      if (has_boot) document.boot = Value(boot);
-    }
-    if ((has_seq || has_boot) && !fields_.whole()) document.value = fields_.pick(document.value);
-  }
-
-  using Documents = std::unordered_map<std::string, Document>;
-
-  void age(Documents::iterator at) {
-    if (spec_.age.count() == 0 || at->second.aging) return;
-    at->second.aging = true;
-    ages_.emplace_back(at->second.at, at->first);
-  }
-
-  /// Rows that were not told again for longer than the declared age are deleted.
-  void expire(engine::Batch& batch, InputCounts& counts) {
-    if (spec_.age.count() == 0 || !loaded_) return;
-    const auto limit = system_clock::now() - spec_.age;
-    while (!ages_.empty() && ages_.front().first <= limit) {
-      const auto [at, key] = std::move(ages_.front());
-      ages_.pop_front();
-      const auto found = documents_.find(key);
-      if (found == documents_.end()) continue;
-      if (found->second.at > limit) {
-        ages_.emplace_back(found->second.at, key);
-        continue;
-      }
-      ++counts.expired;
-      batch.push_back({with_key(found->second.value, key), -1});
-      documents_.erase(found);
-    }
-  }
-
-  const ViewInput spec_;
-  const std::string name_;
-  const Keep keep_;
-  const std::shared_ptr<Source> source_;
-  const engine::Fields fields_;
-  const bool key_wanted_;
-  engine::Decoder decoder_;
-  const std::function<void()>& wake_;
-
-  Documents documents_;
-  std::unordered_map<std::string, std::string> positions_;  ///< of rows, if they are kept
-  std::deque<std::pair<system_clock::time_point, std::string>> ages_;  ///< about in order
-  std::unordered_set<std::string> unreadable_;  ///< keys whose last document could not be read
-  std::size_t unread_ = 0;                      ///< while loading
-  std::string unread_some_;
-  std::deque<Told> taken_;
-  bool loaded_ = false;
-  bool complete_ = false;
-  std::string position_;
-  system_clock::time_point changed_at_;
-
-  mutable std::mutex mutex_;
-  std::deque<Told> told_;  ///< guarded by mutex_, as are the next two
-  std::optional<std::string> doubt_;
-  std::optional<std::string> restart_;
-  std::unique_ptr<SourceReading> reading_;  ///< last: it ends first
-};
 
 Inputs::Inputs(const internal::Streams& streams, const View& view, engine::Program& program,
                std::function<void()> wake, Keep keep)
@@ -291,11 +20,64 @@ Inputs::Inputs(const internal::Streams& streams, const View& view, engine::Progr
 
 Inputs::~Inputs() = default;
 
+nlohmann::json Inputs::baseline_of(const Input& input, const nlohmann::json& baselines) {
+  return baselines.is_object() ? baselines.value(input.description(), nlohmann::json())
+                               : nlohmann::json();
+}
+
 void Inputs::open(const nlohmann::json& baselines) {
   for (const auto& input : inputs_) {
-    input->open(baselines.is_object() ? baselines.value(input->description(), nlohmann::json())
-                                      : nlohmann::json());
+    input->open(baseline_of(*input, baselines));
   }
+}
+
+void Inputs::open(const nlohmann::json& baselines, const std::vector<SourceMark>& marks) {
+  for (std::size_t i = 0; i < inputs_.size(); ++i) {
+    inputs_[i]->open(baseline_of(*inputs_[i], baselines), marks.at(i));
+  }
+}
+
+std::string Inputs::lost(const nlohmann::json& baselines,
+                         const std::vector<SourceMark>& marks) const {
+  if (marks.size() != inputs_.size()) return "the inputs are others";
+  for (std::size_t i = 0; i < inputs_.size(); ++i) {
+    if (inputs_[i]->lost(baseline_of(*inputs_[i], baselines), marks[i])) {
+      return fmt::format("{} may have lost something since", inputs_[i]->description());
+    }
+  }
+  return {};
+}
+
+std::vector<SourceMark> Inputs::marks() const {
+  std::vector<SourceMark> marks;
+  for (const auto& input : inputs_) marks.push_back(input->mark());
+  return marks;
+}
+
+bool Inputs::sound() const {
+  return std::ranges::all_of(inputs_, [](const auto& input) { return input->sound(); });
+}
+
+void Inputs::save(SnapshotWriter& writer) const {
+  std::vector<std::size_t> order;
+  for (std::size_t i = 0; i < inputs_.size(); ++i) order.push_back(i);
+  std::ranges::stable_sort(order, {}, [this](std::size_t i) { return inputs_[i]->rows(); });
+  for (const std::size_t i : order) {
+    writer.number(i);
+    inputs_[i]->save(writer);
+  }
+}
+
+bool Inputs::restore(SnapshotReader& reader, engine::StepInput& step,
+                     const std::function<void()>& take,
+                     const std::function<void(const Unreadable&)>& unreadable) {
+  for (std::size_t n = 0; n < inputs_.size(); ++n) {
+    const std::uint64_t i = reader.number();
+    if (!reader.ok() || i >= inputs_.size()) return false;
+    engine::Batch& batch = step.batches[inputs_[i]->name()];
+    if (!inputs_[i]->restore(reader, batch, counts_, take, unreadable)) return false;
+  }
+  return reader.at_end();
 }
 
 InputEvents Inputs::take(std::size_t changes_max, engine::StepInput& step,

@@ -15,6 +15,7 @@
 #include "dmm/error.h"
 #include "dmm/internal/streams.h"
 #include "dmm/view.h"
+#include "dmm/view/snapshot_codec.h"
 #include "engine/decode.h"
 #include "engine/program.h"
 
@@ -38,7 +39,10 @@ struct InputCounts {
   std::uint64_t unchanged = 0;
   std::uint64_t stale = 0;
   std::uint64_t expired = 0;
+  std::uint64_t restored = 0;  ///< documents of a snapshot
 };
+
+class Input;
 
 /// The inputs of a view: reads its sources, keeps the present document of every row, and turns what
 /// they tell into changes for the engine. Sources tell on threads of their own; everything else
@@ -59,6 +63,25 @@ class Inputs {
   /// baselines   by description of the input, as last saved: what is called the same may be
   /// another.
   void open(const nlohmann::json& baselines);
+
+  /// The same, but goes on behind `marks`, one for each input: the documents up to there are known,
+  /// see restore(). A source that cannot go on tells everything, and what it does not tell by its
+  /// end is deleted then.
+  void open(const nlohmann::json& baselines, const std::vector<SourceMark>& marks);
+  /// Which source can no longer go on, because it lost something; empty if none did. Asks the
+  /// sources, so it blocks. Throws Error{retry}.
+  std::string lost(const nlohmann::json& baselines, const std::vector<SourceMark>& marks) const;
+  /// Up to where each input was taken. Asks the sources as infos() does.
+  std::vector<SourceMark> marks() const;
+  /// False if a source told that rows may be missing, and this was not taken yet.
+  bool sound() const;
+
+  /// Writes the documents there are, those of the smallest input first.
+  void save(SnapshotWriter& writer) const;
+  /// Puts them back, in parts: each is in `step` when `take` is called. What could not be read then
+  /// is told to `unreadable`. False if they are not of these inputs. Before anything was taken.
+  bool restore(SnapshotReader& reader, engine::StepInput& step, const std::function<void()>& take,
+               const std::function<void(const Unreadable&)>& unreadable);
 
   /// Adds up to `changes_max` changes of rows to `step`, with what happened beside them.
   /// Documents that cannot be read are told to `unreadable`; what was known of their row stays.
@@ -88,7 +111,8 @@ class Inputs {
   std::vector<ViewInputInfo> infos() const;
 
  private:
-  class Input;
+  static nlohmann::json baseline_of(const Input& input, const nlohmann::json& baselines);
+
   std::vector<std::unique_ptr<Input>> inputs_;
   const std::function<void()> wake_;
   InputCounts counts_;

@@ -1,6 +1,7 @@
 #include "dmm/view/rows.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace dmm::view {
 
@@ -52,21 +53,31 @@ bool covers(ValueRef entry, ValueRef row) {
 std::vector<std::string> Rows::apply(const engine::Batch& changes) {
   std::vector<std::string> touched;
   for (const engine::Row& change : changes) {
-    digest_ += spread(engine::hash(change.value)) * static_cast<std::uint64_t>(change.weight);
-    std::string id = id_of(change.value, key_);
-    if (id.empty()) {
-      // Its disappearance is told as its appearance was, so the count comes back to zero.
-      without_key_ = static_cast<std::size_t>(static_cast<std::int64_t>(without_key_) +
-                                              (change.weight > 0 ? 1 : -1));
-      continue;
-    }
-    Slot& slot = slots_[id];
-    apply(slot, change);
-    if (slot.queued) continue;
-    slot.queued = true;
+    std::string id;
+    Slot* slot = take(change, id);
+    if (slot == nullptr || std::exchange(slot->queued, true)) continue;
     touched.push_back(std::move(id));
   }
   return touched;
+}
+
+void Rows::absorb(const engine::Batch& changes) {
+  std::string id;
+  for (const engine::Row& change : changes) static_cast<void>(take(change, id));
+}
+
+Rows::Slot* Rows::take(const engine::Row& change, std::string& id) {
+  digest_ += spread(engine::hash(change.value)) * static_cast<std::uint64_t>(change.weight);
+  id = id_of(change.value, key_);
+  if (id.empty()) {
+    // Its disappearance is told as its appearance was, so the count comes back to zero.
+    without_key_ = static_cast<std::size_t>(static_cast<std::int64_t>(without_key_) +
+                                            (change.weight > 0 ? 1 : -1));
+    return nullptr;
+  }
+  Slot& slot = slots_[id];
+  apply(slot, change);
+  return &slot;
 }
 
 void Rows::apply(Slot& slot, const engine::Row& change) {

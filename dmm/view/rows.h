@@ -34,6 +34,7 @@ class Rows {
     bool waiting = false;  ///< waits to be told
     bool held = false;     ///< its removal waits for approval
     bool foreign = false;  ///< the cache entry belongs to another view
+    bool proven = false;   ///< the entry, as far as entries were read, says what was told
   };
 
   explicit Rows(std::string key) : key_(std::move(key)) {}
@@ -41,6 +42,10 @@ class Rows {
   /// Takes the changes of a step. Returns the ids whose row may have changed, each once, in the
   /// order of their first change. Rows without a sound key are counted.
   std::vector<std::string> apply(const engine::Batch& changes);
+  /// The same for one who will look at all of them.
+  void absorb(const engine::Batch& changes);
+  /// Memory for so many ids, if there will be as many.
+  void reserve(std::size_t ids) { slots_.reserve(ids); }
 
   /// The slot of an id, or nullptr. Valid until the next call that is not const.
   Slot* find(const std::string& id);
@@ -60,6 +65,8 @@ class Rows {
   std::uint64_t digest() const noexcept { return digest_; }
 
  private:
+  /// Takes one change. Returns the slot of its id; null if it has no sound one.
+  Slot* take(const engine::Row& change, std::string& id);
   void apply(Slot& slot, const engine::Row& change);
 
   const std::string key_;

@@ -21,7 +21,8 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(ViewInfo, name, type, key, pipel
                                                 rolled_out, rollout_told, rollout_failing, stopped,
                                                 digest, epoch, loaded, rows, notified, removed,
                                                 refused, stale, sending, twice, without_key, held,
-                                                held_reason, held_some, doubt, at, inputs)
+                                                held_reason, held_some, doubt, history, snapshot_at,
+                                                cold_because, at, inputs)
 
 }  // namespace dmm
 

@@ -7,8 +7,8 @@
 #include <utility>
 
 #include "dmm/identity.h"
-#include "dmm/internal/status.h"
 #include "dmm/view/inputs.h"
+#include "dmm/view/stream_mark.h"
 
 namespace dmm::view {
 
@@ -22,41 +22,33 @@ struct Place {
   std::function<std::optional<std::string>(std::string_view)> key_of;
 };
 
-/// The stream at present, as far as it tells whether messages were lost later. With one message a
-/// subject, deletions being messages as well, their number never falls by itself.
-nlohmann::json baseline_of(const transport::StreamState& state) {
-  return {{"created", state.created}, {"last", state.last.value}, {"messages", state.messages}};
-}
-
-/// Why what is in the stream may not be all that should be; empty if nothing speaks for it.
-std::string loss_since(const nlohmann::json& before, const transport::StreamState& now) {
-  const bool sound = before.is_object() && before.contains("created") &&
-                     before["created"].is_string() &&
-                     internal::counters_fit(before, {"last", "messages"}, ~std::uint64_t{0});
-  if (!sound) return {};
-  if (before["created"] != now.created) {
-    return fmt::format("stream {} is another one than before", now.name);
+/// The sequence that a position names; zero for the empty one.
+std::optional<std::uint64_t> sequence_of(const std::string& position) {
+  std::uint64_t sequence = 0;
+  const char* end = position.data() + position.size();
+  if (!position.empty() && std::from_chars(position.data(), end, sequence).ptr != end) {
+    return std::nullopt;
   }
-  if (const auto last = before.value("last", std::uint64_t{0}); now.last.value < last) {
-    return fmt::format("stream {} went back from sequence {} to {}", now.name, last,
-                       now.last.value);
-  }
-  if (const auto messages = before.value("messages", std::uint64_t{0}); now.messages < messages) {
-    return fmt::format("stream {} held {} messages and holds {}", now.name, messages, now.messages);
-  }
-  return {};
+  return sequence;
 }
 
 class StreamReading final : public SourceReading, private transport::ReaderSink {
  public:
-  StreamReading(const Place& place, const nlohmann::json& baseline, SourceSink& sink)
+  /// after   what is known already; null: nothing.
+  StreamReading(const Place& place, const nlohmann::json& baseline, SourceSink& sink,
+                const SourceMark* after)
       : place_(place), sink_(sink) {
     const transport::StreamState state = place_.stream->state();
-    baseline_ = baseline_of(state);
+    baseline_ = mark_of(state);
     if (std::string loss = loss_since(baseline, state); !loss.empty()) {
       sink_.on_doubt(std::move(loss));
     }
-    reader_ = place_.stream->read({.filter = place_.filter, .after = {}}, *this);
+    transport::ReadOptions options{.filter = place_.filter, .after = {}};
+    if (after != nullptr) {
+      options.after = Sequence{sequence_of(after->position).value_or(0)};
+      options.created = after->baseline.value("created", "");
+    }
+    reader_ = place_.stream->read(std::move(options), *this);
   }
   void grant(std::size_t rows) override { reader_->grant(rows); }
 
@@ -64,7 +56,7 @@ class StreamReading final : public SourceReading, private transport::ReaderSink 
     const transport::StreamState state = place_.stream->state();
     const std::lock_guard lock(mutex_);
     if (std::string loss = loss_since(baseline_, state); loss.empty()) {
-      baseline_ = baseline_of(state);
+      baseline_ = mark_of(state);
     } else if (!std::exchange(in_doubt_, true)) {
       sink_.on_doubt(std::move(loss));
     }
@@ -145,18 +137,26 @@ class StreamSource final : public Source {
     }
   }
   std::unique_ptr<SourceReading> read(const nlohmann::json& baseline, SourceSink& sink) override {
-    return std::make_unique<StreamReading>(place_of(streams_, input_), baseline, sink);
+    return std::make_unique<StreamReading>(place_of(streams_, input_), baseline, sink, nullptr);
+  }
+  Resume can_resume(const SourceMark& mark) override {
+    const auto after = sequence_of(mark.position);
+    const transport::StreamState state = place_of(streams_, input_).stream->state();
+    const bool sound = after && is_mark(mark.baseline) && *after <= state.last.value &&
+                       loss_since(mark.baseline, state).empty();
+    return sound ? Resume::behind : Resume::lost;
+  }
+  std::unique_ptr<SourceReading> resume(const SourceMark& mark, const nlohmann::json& baseline,
+                                        SourceSink& sink) override {
+    return std::make_unique<StreamReading>(place_of(streams_, input_), baseline, sink, &mark);
   }
   std::optional<Backlog> backlog(const std::string& position) override {
-    std::uint64_t after = 0;
-    const char* end = position.data() + position.size();
-    if (!position.empty() && std::from_chars(position.data(), end, after).ptr != end) {
-      return std::nullopt;
-    }
+    const auto after = sequence_of(position);
+    if (!after) return std::nullopt;
     const Place place = place_of(streams_, input_);
     Backlog backlog;
     backlog.rows = transport::scan(
-        *place.stream, {.filter = place.filter, .after = Sequence{after}, .headers_only = true},
+        *place.stream, {.filter = place.filter, .after = Sequence{*after}, .headers_only = true},
         [&](const transport::Message& message) {
           if (!backlog.oldest) backlog.oldest = message.stored_at;
         });

@@ -8,7 +8,6 @@
 #include "dmm/identity.h"
 #include "dmm/json.h"
 #include "dmm/limits.h"
-#include "dmm/view/difference.h"
 #include "dmm/view/release.h"
 
 namespace dmm::view {
@@ -28,13 +27,15 @@ bool may_heal(const Error& error) {
 
 }  // namespace
 
-ViewLoop::ViewLoop(const internal::Streams& streams, View view)
+ViewLoop::ViewLoop(const internal::Streams& streams, View view, ViewSnapshots snapshots)
     : streams_(streams),
       declared_(std::move(view)),
       declared_hash_(hash_of(view_to_json(declared_))),
       view_(declared_),
       removals_(declared_.removals_free),
-      gate_({}, Clock::now()) {
+      gate_({}, Clock::now()),
+      snapshots_(std::move(snapshots)),
+      snapshot_file_(snapshots_.directory, streams.names.ns(), declared_.name) {
   compile(declared_);  // for its errors
 }
 
@@ -69,14 +70,18 @@ void ViewLoop::work(std::stop_token stop) {
   hand_over();
 }
 
-/// Ends the work. A standby is not kept waiting while a large view is freed.
+/// Ends the work. A standby is not kept waiting while a snapshot of a large view is made, nor while
+/// it is freed.
 void ViewLoop::hand_over() {
-  if (computation_ && lease_->held()) save_state(true);
+  const bool kept = computation_ && lease_->held();
+  if (kept) save_state(true);
   const auto writes_end = Clock::now() + limits::request_timeout;
   while ((sending_ > 0 || saving_) && Clock::now() < writes_end) {
     mailbox_.run_until(Clock::now() + milliseconds(20));
   }
   lease_->release();
+  if (kept) save_snapshot(true);
+  snapshot_file_.wait();
   end_tenure();
 }
 
@@ -121,6 +126,7 @@ void ViewLoop::begin_tenure() {
     // What was held stays so: the count of the last minute is not known here.
     if (saved->doubt || saved->held > 0) removals_.doubt(saved->held_reason);
     rolled_out_ = saved->rolled_out;
+    history_ = std::max(history_, saved->history);
   }
   if (carried_doubt_) removals_.doubt(*std::exchange(carried_doubt_, std::nullopt));
   if (rolled_out_ < release_.number) {
@@ -130,7 +136,7 @@ void ViewLoop::begin_tenure() {
     }
   }
   watch_people();
-  computation_->open(baselines_);
+  open_inputs(saved.has_value());
 }
 
 void ViewLoop::end_tenure() {
@@ -180,6 +186,7 @@ void ViewLoop::turn() {
   }
   pump();
   finish_rollout();
+  save_snapshot(false);
   save_state(false);
   publish_stats();
   // While there is more to take, only look at what has come in meanwhile.
@@ -195,17 +202,19 @@ bool ViewLoop::take_inputs() {
     streams_.log.warn("an input may lack rows: removals are held",
                       {{"view", name()}, {"reason", *advance.events.doubt}});
     removals_.doubt(*advance.events.doubt);
-    saved_at_ = {};
+    void_snapshots();
   }
   for (const LeftOut& one : advance.left_out) {
     one.error ? refuse(one.place, *one.error) : accept(one.place);
   }
   if (advance.events.restart) {
+    void_snapshots();
     rebuild(*advance.events.restart);
     return false;
   }
   if (!advance.failure.empty()) {
     refuse("step", Error(code::step_failed, advance.failure));
+    void_snapshots();
     rebuild(advance.failure);
     return false;
   }
@@ -221,8 +230,9 @@ bool ViewLoop::take_inputs() {
 /// The inputs are there: from now on the difference between view and cache is told.
 void ViewLoop::begin_telling() {
   const auto begun = Clock::now();
-  compare_with_cache(streams_, name(), view_.type, computation_->rows());
+  compare();
   telling_ = true;
+  snapshot_due_ = Clock::now() + snapshots_.interval;
   ++stats_.rebuilds;
   std::vector<std::string> all;
   bool vanished = false;
@@ -362,7 +372,11 @@ void ViewLoop::told(const std::string& id, const Result<Sequence>& result) {
   }
   gate_.told(id, result.value(), Clock::now());
   ++stats_.notified;
-  if (row.kind() == engine::Kind::null) ++stats_.removed;
+  slot->proven = false;
+  if (row.kind() == engine::Kind::null) {
+    ++stats_.removed;
+    note_removed(id);
+  }
   if (slot->overtaken < result.value()) slot->told = row;
   slot->entry = {};
   if (!slot->queued) consider({id});

@@ -7,7 +7,8 @@
 // view is to be kept, read all inputs into the engine, compare the rows with the effective caches,
 // notify the difference; then, batch by batch, notify what a step changed. Whatever cannot be
 // followed (history lost, another release) begins a new tenure: nothing of the engine's state is
-// precious.
+// precious. A tenure that ends well leaves a snapshot of what it read, and so do long ones from
+// time to time; the next one reads on from there (dmm/view/snapshot.h).
 //
 // Invariants
 //  1. A token is published only while the lease is held, and one at a time for each identity; the
@@ -33,6 +34,8 @@
 #include "dmm/view/computation.h"
 #include "dmm/view/removals.h"
 #include "dmm/view/rollout.h"
+#include "dmm/view/snapshot.h"
+#include "dmm/view/snapshot_file.h"
 #include "dmm/view/state.h"
 #include "dmm/worker/lease.h"
 #include "dmm/worker/mailbox.h"
@@ -43,7 +46,7 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
  public:
   /// streams   outlive the loop. Throws Error{invalid} DMM-0601, DMM-0502 for a view that cannot
   /// work.
-  ViewLoop(const internal::Streams& streams, View view);
+  ViewLoop(const internal::Streams& streams, View view, ViewSnapshots snapshots = {});
   ~ViewLoop() override;
 
   const std::string& name() const noexcept override { return declared_.name; }
@@ -56,7 +59,7 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   // ReaderSink: orders, releases, and the status of identities while a release is rolled out.
   void on_message(transport::Message message) noexcept override;
   void on_caught_up() noexcept override {}
-  void on_history_lost(std::string) noexcept override {}
+  void on_history_lost(std::string reason) noexcept override;
 
   bool try_tenure();
   void begin_tenure();
@@ -89,6 +92,15 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   void put_refusal(const std::string& place, transport::Headers headers, std::string value);
   void forget_old_refusals();
   std::string refusal_subject(const std::string& place) const;
+  SnapshotHead wanted_snapshot() const;
+  void open_inputs(bool stood);
+  std::string begin_with_snapshot(bool stood);
+  void take_known(SnapshotHead head);
+  void compare();
+  void note_removed(const std::string& id);
+  void void_snapshots();
+  void save_snapshot(bool last);
+  std::string snapshot(bool last);
   void save_state(bool now);
   ViewInfo present_state() const;
   void publish_stats();
@@ -118,6 +130,20 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   std::unordered_map<std::string, std::string> refused_;  ///< place to what was last said of it
   std::optional<std::string> carried_doubt_;  ///< into the next tenure of the same lease
   std::optional<PendingOrder> pending_order_;
+
+  const ViewSnapshots snapshots_;
+  std::optional<KnownEntries> restored_;  ///< what a snapshot says of them, until they are compared
+  std::optional<CacheMark>
+      known_;  ///< entries up to here are what Slot::proven speaks of; none: no
+  std::unordered_set<std::string> removed_;  ///< told as removed, and their entry was there since
+  std::uint64_t history_ = 0;
+  std::int64_t snapshot_at_ = 0;
+  std::string cold_because_;
+  Clock::time_point snapshot_due_;
+  std::uint64_t snapshot_work_ = 0;  ///< done when the last one was made
+  std::atomic<std::uint64_t> snapshots_written_ = 0;
+  SnapshotFile snapshot_file_;  ///< its thread uses what stands before
+
   std::unique_ptr<transport::Reader> people_;    ///< orders, releases and the state
   std::unique_ptr<transport::Reader> tokens_;    ///< what others tell in the name of this view
   std::unique_ptr<transport::Reader> statuses_;  ///< only during a limited rollout

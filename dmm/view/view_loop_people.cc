@@ -54,6 +54,15 @@ void ViewLoop::on_message(transport::Message message) noexcept {
   });
 }
 
+/// A token that was told may be gone, and with it the entry that was to come of it: what is known
+/// of entries is no longer what the next owner may begin with.
+void ViewLoop::on_history_lost(std::string reason) noexcept {
+  mailbox_.post([this, reason = std::move(reason)] {
+    streams_.log.warn("a stream lost its history", {{"view", name()}, {"reason", reason}});
+    known_.reset();
+  });
+}
+
 /// An order waits in the bucket until an owner that has loaded the view has followed it.
 void ViewLoop::on_order(const transport::Message& message) {
   const auto order = parse_order(message);
@@ -70,7 +79,10 @@ void ViewLoop::follow(const PendingOrder& pending) {
   // It is followed once: what is held later is not what the person looked at.
   streams_.status->erase(pending.sequence, [](const Result<bool>&) {});
   if (pending.order.what == "approve") return approve(pending.order.removals);
-  if (pending.order.what == "rebuild") return rebuild("a person asked for it");
+  if (pending.order.what == "rebuild") {
+    void_snapshots();
+    return rebuild("a person asked for it");
+  }
   streams_.log.warn("an order is not known",
                     {{"view", name()}, {"order", printable(pending.order.what, 100)}});
 }
@@ -131,8 +143,7 @@ void ViewLoop::on_status(const std::string& key, const transport::Message& messa
 /// Nothing differs from the caches any more that was not told.
 void ViewLoop::finish_rollout() {
   if (!telling_ || rolled_out_ >= release_.number || sending_ > 0) return;
-  if (!to_tell_.empty() || !failed_.empty() || !missing_.empty() ||
-      !removals_.held().empty()) {
+  if (!to_tell_.empty() || !failed_.empty() || !missing_.empty() || !removals_.held().empty()) {
     return;
   }
   if (!gate_.stopped().empty() || !gate_.settled(Clock::now())) return;

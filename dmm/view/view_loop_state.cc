@@ -105,6 +105,9 @@ ViewInfo ViewLoop::present_state() const {
     state.held_some.push_back(id);
   }
   state.doubt = removals_.in_doubt();
+  state.history = history_;
+  state.snapshot_at = snapshot_at_;
+  state.cold_because = cold_because_;
   state.inputs = computation_->inputs().infos();
   // Until everything is loaded and told nothing of it may become what the next owner trusts.
   if (!telling_ || removals_.in_doubt()) {
@@ -146,10 +149,12 @@ void ViewLoop::publish_stats() {
     stats_.unchanged = counts.unchanged;
     stats_.stale = counts.stale;
     stats_.expired = counts.expired;
+    stats_.restored = counts.restored;
     stats_.input_rows = computation_->inputs().rows();
     stats_.rows = computation_->rows().size();
   }
   stats_.held = removals_.held().size();
+  stats_.snapshots = snapshots_written_;
   stats_.sending = sending_ + to_tell_.size() + failed_.size();
   stats_.loaded = telling_;
   stats_.holds_lease = lease_ && lease_->held();

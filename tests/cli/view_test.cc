@@ -23,6 +23,13 @@ struct Kept {
   std::jthread worker;  // works zones, so that they are stored entries
   std::unique_ptr<testing::ChildProcess> keeper;
 
+  // In place of the keeper there is, which is to end first.
+  void keep(const std::string& snapshots) {
+    CHECK(keeper->stop(SIGINT).code == 0);
+    keeper = std::make_unique<testing::ChildProcess>(
+        tool(), site.options({"view", "run", kExample, "--snapshots", snapshots}));
+  }
+
   explicit Kept(const std::string& ns) : site(ns) {
     bucket.register_type("zone", AnyMaterializer{[](Context&, json&) { return Outcome::done(); }});
     worker = std::jthread([this](const std::stop_token& stop) { bucket.work(stop); });
@@ -70,6 +77,28 @@ TEST_CASE("view: a file is kept and what it notifies is seen", "[cli][view][inte
   CHECK(shown.out.find("cache of zone") != std::string::npos);
   CHECK(kept.keeper->stop(SIGINT).code == 0);
   CHECK(kept.keeper->output().find("1 identities notified") != std::string::npos);
+}
+
+TEST_CASE("view: a keeper with a directory for snapshots begins with what it had read",
+          "[cli][view][integration]") {
+  Kept kept("snapshots");
+  const testing::TemporaryDirectory directory;
+  kept.report("loud", 9);
+  kept.wait_rows(1);
+  const auto said = [&](const std::string& words) {
+    const Result shown = kept.site.dmm({"view", "show", "loud-players"});
+    return shown.out.find(words) != std::string::npos;
+  };
+  CHECK_FALSE(said("began"));
+  kept.keep(directory.path().string());
+  wait_for("the cold beginning to be shown",
+           [&] { return said("began cold: there is no snapshot"); });
+  kept.wait_rows(1);
+  CHECK(kept.view()["snapshot_at_ms"] == 0);
+  kept.keep(directory.path().string());
+  wait_for("the snapshot to be shown", [&] { return said("began with a snapshot"); });
+  kept.wait_rows(1);
+  CHECK(kept.view()["notified"] == 0);
 }
 
 TEST_CASE("view: held removals are shown and approved", "[cli][view][integration]") {

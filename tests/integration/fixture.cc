@@ -21,11 +21,12 @@ WorkOptions quick() {
   return options;
 }
 
-Bucket open_bucket(const testing::NatsServer& server) {
+Bucket open_bucket(const testing::NatsServer& server, ViewSnapshots snapshots) {
   BucketOptions options;
   options.connection.servers = {server.url()};
   const char* wanted = std::getenv("DMM_TEST_LOG");
   options.logger = wanted != nullptr ? Logger::standard(Level::debug) : Logger();
+  options.snapshots = std::move(snapshots);
   return Bucket::open(kNamespace, std::move(options));
 }
 

@@ -48,7 +48,7 @@ inline Identity thing(std::string id) {
 WorkOptions quick();
 
 /// Opens the namespace of the tests on a server. DMM_TEST_LOG=1 shows what dmm logs.
-Bucket open_bucket(const testing::NatsServer& server);
+Bucket open_bucket(const testing::NatsServer& server, ViewSnapshots snapshots = {});
 
 /// A door that runs wait at. Thread-safe.
 class Gate final {

@@ -26,6 +26,7 @@ constexpr timespec kLook{0, 20'000'000};
 struct Arguments {
   std::string server;
   std::string view;  ///< its file form, as text
+  ViewSnapshots snapshots;
 };
 
 Arguments parse(int argc, char** argv) {
@@ -36,6 +37,9 @@ Arguments parse(int argc, char** argv) {
       arguments.server = argv[i + 1];
     } else if (name == "--view") {
       arguments.view = argv[i + 1];
+    } else if (name == "--snapshots") {
+      // Often, so that there is an old one whenever the process is killed.
+      arguments.snapshots = {argv[i + 1], std::chrono::milliseconds(200)};
     } else {
       throw std::runtime_error("unknown option " + name);
     }
@@ -62,6 +66,7 @@ int main(int argc, char** argv) {
     options.connection.servers = {arguments.server};
     options.logger =
         Logger::json(std::getenv("DMM_TEST_LOG") != nullptr ? Level::debug : Level::error);
+    options.snapshots = arguments.snapshots;
     Bucket bucket = Bucket::open(integration::kNamespace, std::move(options));
     ViewStream& view = bucket.view(view_from_json(nlohmann::json::parse(arguments.view)));
     std::atomic<bool> over = false;

@@ -47,8 +47,9 @@ json empty_view() {
 /// A process that keeps the view.
 class Keeper final {
  public:
-  Keeper(const testing::NatsServer& server, const json& view)
-      : process_(DMM_TEST_KEEPER, options(server, view)) {}
+  /// snapshots   directory; empty: none are kept.
+  Keeper(const testing::NatsServer& server, const json& view, const std::string& snapshots = {})
+      : process_(DMM_TEST_KEEPER, options(server, view, snapshots)) {}
 
   bool loaded() const { return process_.output().find("loaded") != std::string::npos; }
   void wait_loaded() {
@@ -63,9 +64,13 @@ class Keeper final {
   void resume() { process_.kill(SIGCONT); }
 
  private:
-  static testing::ChildOptions options(const testing::NatsServer& server, const json& view) {
+  static testing::ChildOptions options(const testing::NatsServer& server, const json& view,
+                                       const std::string& snapshots) {
     testing::ChildOptions child;
     child.arguments = {"--server", server.url(), "--view", view.dump()};
+    if (!snapshots.empty()) {
+      child.arguments.insert(child.arguments.end(), {"--snapshots", snapshots});
+    }
     if (std::getenv("DMM_TEST_LOG") != nullptr) child.error = testing::Output::inherit;
     return child;
   }
@@ -277,18 +282,23 @@ TEST_CASE("view process: a keeper that is killed in a storm is followed by one t
           "[view_process][fault][integration]") {
   Storm storm;
   INFO("seed " << storm.seed);
-  auto keeper = std::make_unique<Keeper>(storm.server, zones_view());
+  const testing::TemporaryDirectory directory;
+  const bool kept = GENERATE(false, true);
+  const std::string snapshots = kept ? directory.path().string() : "";
+  CAPTURE(kept);
+  auto keeper = std::make_unique<Keeper>(storm.server, zones_view(), snapshots);
   keeper->wait_loaded();
   for (int round = 0; round < 4; ++round) {
     storm.until_tokens(3'000);
     keeper->kill();
     // What happens while nobody keeps the view.
     for (int i = 0; i < 10; ++i) storm.world.storm_on();
-    keeper = std::make_unique<Keeper>(storm.server, zones_view());
+    keeper = std::make_unique<Keeper>(storm.server, zones_view(), snapshots);
     storm.until_tokens(1'000);
   }
   storm.world.wait_equal();
   wait_sound(storm.world.bucket());
+  CHECK((storm.world.bucket().views().find(kView).snapshot_at > 0) == kept);
   const auto again = repeated(storm.tap.tokens());
   INFO("first: " << (again.empty() ? "" : again[0].id + " " + again[0].news));
   CHECK(again.size() == 0);

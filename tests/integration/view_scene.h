@@ -57,8 +57,8 @@ struct Keeper {
   ViewStream& view;
   Worker worker;
 
-  Keeper(const testing::NatsServer& server, View spec)
-      : bucket(open_bucket(server)), view(bucket.view(std::move(spec))), worker(bucket) {
+  Keeper(const testing::NatsServer& server, View spec, ViewSnapshots snapshots = {})
+      : bucket(open_bucket(server, std::move(snapshots))), view(bucket.view(std::move(spec))), worker(bucket) {
     wait_for("the view to load", [&] { return view.stats().loaded; });
     wait_told();
   }

@@ -18,6 +18,8 @@ struct Board {
   std::atomic<std::uint64_t> sending;   ///< notifies that are not confirmed yet
   std::atomic<std::uint64_t> rows;      ///< of the view
   std::atomic<std::uint64_t> rebuilds;  ///< more than 1: it has begun anew
+  std::atomic<std::uint64_t> restored;  ///< rows of inputs that came from a snapshot
+  std::atomic<std::uint64_t> stall_us;  ///< how long the last snapshot held up everything else
 };
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 

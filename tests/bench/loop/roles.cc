@@ -48,6 +48,8 @@ void note(const ViewStats& stats, Board& board) {
   board.sending = stats.sending;
   board.rows = stats.rows;
   board.rebuilds = stats.rebuilds;
+  board.restored = stats.restored;
+  board.stall_us = static_cast<std::uint64_t>(stats.snapshot_stall.count());
   if (stats.loaded && board.loaded_ns == 0) board.loaded_ns = monotonic_ns();
 }
 
@@ -64,6 +66,7 @@ View view_of_fleet() {
 void keep_view(const Role& role, Board& board, const Ending& ending) {
   BucketOptions options;
   options.connection.servers = {role.server};
+  options.snapshots.directory = role.snapshots;
   Bucket bucket = Bucket::open(role.ns, std::move(options));
   ViewStream& view = bucket.view(view_of_fleet());
   board.begun_ns = monotonic_ns();

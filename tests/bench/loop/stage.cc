@@ -156,7 +156,13 @@ void Stage::verify_tokens(const Fleet& fleet) {
 }
 
 Role Stage::role(const std::string& name, bool and_cache) {
-  return {name, server_.url(), ns_, directory_ / fmt::format("board{}", ++boards_), and_cache};
+  return {name, server_.url(), ns_, directory_ / fmt::format("board{}", ++boards_), and_cache, {}};
+}
+
+Role Stage::role_with_snapshots() {
+  Role role = this->role("view");
+  role.snapshots = directory_ / "snapshots";
+  return role;
 }
 
 }  // namespace dmm::bench

@@ -39,6 +39,8 @@ class Stage final {
   void purge_tokens();
 
   Role role(const std::string& name, bool and_cache = false);
+  /// The view, which keeps snapshots.
+  Role role_with_snapshots();
   pid_t server_pid() const { return server_.pid(); }
 
  private:

@@ -63,27 +63,70 @@ void resync(Stage& stage, const Fleet& fleet, Start& start) {
   start.resync.push_back(loaded);
 }
 
+/// With the snapshot that the keeper before has left. Returns when it has left its own.
+double with_snapshot(Stage& stage, const Fleet& fleet, std::uint64_t to_tell, Start& start) {
+  Subject view(stage.role_with_snapshots());
+  view.wait("to begin", 0, [](const Board& board) { return board.begun_ns != 0; });
+  view.wait("to load", 0, [](const Board& board) { return board.loaded_ns != 0; });
+  const double loaded = static_cast<double>(view->loaded_ns - view->begun_ns) * 1e-9;
+  view.wait("to tell", 0,
+            [&](const Board& board) { return board.notified >= to_tell && board.sending == 0; });
+  start.snapshot_peak_bytes = static_cast<double>(view.peak_bytes());
+  view.stop();
+  start.snapshot_stall.push_back(static_cast<double>(view->stall_us) * 1e-6);
+  fmt::print(stderr, "  loaded in {:.2f} s, stalled by the snapshot for {:.2f} s\n", loaded,
+             start.snapshot_stall.back());
+  if (view->rows != fleet.size() || view->restored < fleet.size() || view->notified != to_tell) {
+    throw std::runtime_error(fmt::format(
+        "no figure: of {} rows {} are there, {} input rows came from the snapshot, and {} were "
+        "notified, not {}",
+        fleet.size(), view->rows.load(), view->restored.load(), view->notified.load(), to_tell));
+  }
+  return loaded;
+}
+
+void snapshots(Stage& stage, Fleet& fleet, std::size_t rounds, Start& start) {
+  {
+    Subject first(stage.role_with_snapshots());
+    until_loaded(first, fleet.size());
+    first.stop();
+  }
+  for (std::size_t round = 0; round < rounds; ++round) {
+    fmt::print(stderr, "start with {} objects and a snapshot, round {} of {}\n", fleet.size(),
+               round + 1, rounds);
+    start.snapshot_resync.push_back(with_snapshot(stage, fleet, 0, start));
+    const std::uint64_t changed = fleet.changed();
+    stage.report_next(fleet, fleet.size() / 100);
+    start.snapshot.push_back(with_snapshot(stage, fleet, fleet.changed() - changed, start));
+  }
+}
+
 }  // namespace
 
 Start measure_start(const testing::NatsServer& server, std::size_t objects, std::size_t rounds,
                     bool and_resync) {
   Start start;
   Stage stage(server, fmt::format("start{}", objects));
-  const Fleet fleet(objects);
+  Fleet fleet(objects);
   stage.report_all(fleet);
   for (std::size_t round = 0; round < rounds; ++round) {
     fmt::print(stderr, "start with {} objects, round {} of {}\n", objects, round + 1, rounds);
     start.replay.push_back(replay(stage, objects, false));
     cold(stage, fleet, start);
   }
-  if (!and_resync) return start;
   stage.purge_tokens();
   stage.store_entries(fleet);
+  if (!and_resync) {
+    start.replay_cached.push_back(replay(stage, 2 * objects, true));
+    snapshots(stage, fleet, rounds, start);
+    return start;
+  }
   for (std::size_t round = 0; round < rounds; ++round) {
     fmt::print(stderr, "resync of {} objects, round {} of {}\n", objects, round + 1, rounds);
     start.replay_cached.push_back(replay(stage, 2 * objects, true));
     resync(stage, fleet, start);
   }
+  snapshots(stage, fleet, rounds, start);
   return start;
 }
 

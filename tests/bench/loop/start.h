@@ -17,6 +17,10 @@ struct Start {
   std::vector<double> cold_told;      ///< until every identity is notified as well
   std::vector<double> replay_cached;  ///< the bare client reads the reports, then the cache
   std::vector<double> resync;         ///< until the view has found that nothing is to be told
+  std::vector<double> snapshot_resync;  ///< the same as resync, with a snapshot of before
+  std::vector<double> snapshot;         ///< with one of before the last reports, 1 % of the objects
+  std::vector<double> snapshot_stall;   ///< for so long the owner did nothing but make it
+  double snapshot_peak_bytes = 0;
   double cold_peak_bytes = 0;
   double resync_peak_bytes = 0;
 };

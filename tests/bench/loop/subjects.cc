@@ -23,6 +23,9 @@ testing::ChildOptions options_of(const Role& role) {
   options.arguments = {"--role",      role.name, "--server", role.server,
                        "--namespace", role.ns,   "--board",  role.board.string()};
   if (role.and_cache) options.arguments.emplace_back("--and-cache");
+  if (!role.snapshots.empty()) {
+    options.arguments.insert(options.arguments.end(), {"--snapshots", role.snapshots});
+  }
   options.output = testing::Output::discard;
   options.error = testing::Output::inherit;
   return options;

@@ -25,6 +25,7 @@ struct Role {
   std::string ns;
   std::filesystem::path board;
   bool and_cache = false;  ///< bare: read the cache behind the reports
+  std::string snapshots;   ///< view: where it keeps them; empty: none
 };
 
 /// The body of a process under measurement; returns after SIGTERM.
