@@ -81,8 +81,9 @@ class Context : public Matters {
   /// Asked to stop at the deadline, at shutdown and when the lease is lost. A run that was told to
   /// stop should throw or return soon; whatever it returns after a lost lease is dropped.
   virtual std::stop_token stop_token() const noexcept = 0;
-  /// The fencing token of the lease under which this run happens: pass it on to devices that can
-  /// check it, so that a worker that was paused too long is refused.
+  /// The fencing token of the lane in which this run happens: it grows with each owner of the
+  /// identity. Pass it on to devices that can check it, so that a worker that was paused too long is
+  /// refused.
   virtual Epoch epoch() const noexcept = 0;
   /// True if the row behind this identity was removed: tear down. Success deletes the cache entry.
   virtual bool deleted() const noexcept = 0;

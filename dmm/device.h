@@ -28,8 +28,8 @@ struct Command {
   nlohmann::json payload;
   /// The identity whose run commands, "<type>.<id>"; empty: no run does.
   std::string from;
-  /// Of the lease of that run. One that is lower than the highest seen of the same type comes from
-  /// a worker that was replaced meanwhile: refuse it.
+  /// Of the lane of that run. One that is lower than the highest seen of the same identity comes
+  /// from a worker that was replaced meanwhile: refuse it.
   Epoch epoch;
   /// No answer is read later, by the clock of the caller; zero: not said.
   std::chrono::system_clock::time_point deadline;

@@ -187,6 +187,89 @@ LeaseInfo read_lease(const Message& message, std::string_view name, Epoch epoch)
   return lease;
 }
 
+// "work.player" of "work.player.17", the lease of a lane; empty of any other lease.
+std::string_view lanes_of(std::string_view name) {
+  const std::size_t dot = name.rfind('.');
+  if (!name.starts_with("work.") || dot == std::string_view::npos) return {};
+  const std::string_view lane = name.substr(dot + 1);
+  const bool number =
+      !lane.empty() && lane.find_first_not_of("0123456789") == std::string_view::npos;
+  return number ? name.substr(0, dot) : std::string_view();
+}
+
+// All that lies in the lease stream, while it is put together.
+class LeaseSurvey final {
+ public:
+  explicit LeaseSurvey(const wire::Names& names) : names_(names) {}
+
+  void take(const Message& message) {
+    const std::string_view name = names_.lease_name(message.subject);
+    const std::size_t dot = name.rfind('.');
+    if (dot == std::string_view::npos) return;
+    if (name.starts_with("seat.")) return take_seat(message, name);
+    std::uint64_t epoch = 0;
+    std::from_chars(name.data() + dot + 1, name.data() + name.size(), epoch);
+    LeaseInfo& slot = newest_[std::string(name.substr(0, dot))];
+    if (epoch > slot.epoch.value) slot = read_lease(message, name.substr(0, dot), Epoch{epoch});
+  }
+  void take_beat(const Message& message) {
+    beats_[message.subject.substr(names_.beat_subject({}).size())] = message.stored_at;
+  }
+
+  std::vector<LeaseInfo> result() {
+    std::vector<LeaseInfo> all;
+    for (auto& [name, lease] : newest_) {
+      if (const std::string_view type = lanes_of(name); !type.empty()) {
+        add_lane(std::string(type), lease);
+      } else if (!name.empty() && lease.epoch.value > 0 && !is_group(name, lease.holder)) {
+        hear(lease, lease.holder);
+        all.push_back(std::move(lease));
+      }
+    }
+    for (auto& [key, lease] : lanes_) {
+      hear(lease, lease.name + '.' + lease.holder);
+      all.push_back(std::move(lease));
+    }
+    std::ranges::stable_sort(all, {}, &LeaseInfo::name);
+    return all;
+  }
+
+ private:
+  // "seat.<type>.<holder>": a worker that may own lanes, or stand by.
+  void take_seat(const Message& message, std::string_view name) {
+    const std::size_t dot = name.rfind('.');
+    LeaseInfo seat = read_lease(message, "work." + std::string(name.substr(5, dot - 5)), Epoch());
+    seat.holder = name.substr(dot + 1);
+    beats_[seat.name + '.' + seat.holder] = message.stored_at;
+    if (seat.released) return;
+    seat.lanes = 0;
+    lanes_.emplace(seat.name + '.' + seat.holder, std::move(seat));
+  }
+  void add_lane(const std::string& type, LeaseInfo& lane) {
+    if (lane.released) lane.holder.clear();
+    LeaseInfo& sum = lanes_[type + '.' + lane.holder];
+    lane.lanes = sum.lanes.value_or(0) + 1;
+    lane.epoch = std::max(lane.epoch, sum.epoch);
+    lane.last_beat = std::max(lane.last_beat, sum.last_beat);
+    lane.name = type;
+    sum = std::move(lane);
+  }
+  // The lease that all workers with lanes hold together says nothing that the lanes do not say.
+  static bool is_group(std::string_view name, std::string_view holder) {
+    return name.starts_with("work.") && name.ends_with(".all") && holder.starts_with("lanes-");
+  }
+  void hear(LeaseInfo& lease, const std::string& beat) const {
+    const auto found = beats_.find(beat);
+    if (found == beats_.end() || lease.released) return;
+    lease.last_beat = std::max(lease.last_beat.value_or(found->second), found->second);
+  }
+
+  const wire::Names& names_;
+  std::map<std::string, LeaseInfo> newest_;                // by name
+  std::map<std::string, LeaseInfo> lanes_;                 // by "work.<type>.<holder>"
+  std::map<std::string, system_clock::time_point> beats_;  // by holder, or as lanes_
+};
+
 // ---- the inspector ----
 
 class StreamInspector final : public Inspector {
@@ -351,34 +434,13 @@ std::vector<Shadow> StreamInspector::shadows(std::string_view kind) {
 }
 
 std::vector<LeaseInfo> StreamInspector::leases() {
-  std::map<std::string, LeaseInfo> newest;                                // by name
-  const std::size_t prefix = streams_.names.lease_filter({}).size() - 1;  // without ">"
-  transport::scan(*streams_.leases, streams_.names.lease_filter({}), [&](Message message) {
-    const std::size_t dot = message.subject.rfind('.');
-    if (dot <= prefix) return;
-    const std::string name = message.subject.substr(prefix, dot - prefix);
-    std::uint64_t epoch = 0;
-    std::from_chars(message.subject.data() + dot + 1,
-                    message.subject.data() + message.subject.size(), epoch);
-    const auto known = newest.find(name);
-    if (epoch == 0 || (known != newest.end() && known->second.epoch.value > epoch)) return;
-    newest[name] = read_lease(message, name, Epoch{epoch});
-  });
-  std::map<std::string, system_clock::time_point> beats;  // by holder
-  const std::size_t beat_prefix = streams_.names.beat_subject({}).size();
+  LeaseSurvey survey(streams_.names);
+  transport::scan(*streams_.leases, streams_.names.lease_filter({}),
+                  [&](const Message& message) { survey.take(message); });
   transport::scan(
       *streams_.leases, streams_.names.beat_subject("*"),
-      [&](Message message) { beats[message.subject.substr(beat_prefix)] = message.stored_at; },
-      true);
-  std::vector<LeaseInfo> all;
-  for (auto& [name, lease] : newest) {
-    const auto beat = beats.find(lease.holder);
-    if (beat != beats.end() && !lease.released) {
-      lease.last_beat = std::max(lease.last_beat.value_or(beat->second), beat->second);
-    }
-    all.push_back(std::move(lease));
-  }
-  return all;
+      [&](const Message& message) { survey.take_beat(message); }, true);
+  return survey.result();
 }
 
 void StreamInspector::watch(std::string_view type, std::stop_token stop,

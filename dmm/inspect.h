@@ -82,9 +82,11 @@ struct Shadow {
   std::string from;  ///< "<type>.<id>" that wrote it; empty: nobody's run
 };
 
+/// The lanes of a type are one lease for each of their owners, called "work.<type>".
 struct LeaseInfo {
-  std::string name;  ///< for example "work.player.all"
-  Epoch epoch;
+  std::string name;                  ///< for example "view.zones" or "work.player"
+  Epoch epoch;                       ///< of lanes: the highest
+  std::optional<std::size_t> lanes;  ///< how many lanes; 0: a worker that stands by
   std::string holder;
   bool released = false;
   std::optional<std::chrono::system_clock::time_point> last_beat;

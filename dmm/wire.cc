@@ -49,12 +49,18 @@ std::string Names::stream(std::string_view what) const {
 }
 
 transport::StreamConfig Names::work(int replicas) const {
-  return {stream("WORK"), {fmt::format("dmm.{}.work.*.*.*", ns_)}, replicas, false,
+  return {stream("WORK"),
+          {fmt::format("dmm.{}.work.*.*.*", ns_)},
+          replicas,
+          false,
           "dmm: outstanding work, one token an identity"};
 }
 
 transport::StreamConfig Names::reports(int replicas) const {
-  return {stream("REPORTS"), {fmt::format("dmm.{}.report.*.*", ns_)}, replicas, false,
+  return {stream("REPORTS"),
+          {fmt::format("dmm.{}.report.*.*", ns_)},
+          replicas,
+          false,
           "dmm: the last report of each device"};
 }
 
@@ -83,7 +89,10 @@ transport::StreamConfig Names::status(int replicas) const {
 }
 
 transport::StreamConfig Names::shadows(int replicas) const {
-  return {stream("SHADOW"), {fmt::format("dmm.{}.shadow.*.*", ns_)}, replicas, false,
+  return {stream("SHADOW"),
+          {fmt::format("dmm.{}.shadow.*.*", ns_)},
+          replicas,
+          false,
           "dmm: the desired document of each device"};
 }
 
@@ -170,6 +179,23 @@ std::string Names::beat_subject(std::string_view holder) const {
   return fmt::format("dmm.{}.beat.{}", ns_, holder);
 }
 
+std::string Names::lane_subject(std::string_view type, std::uint32_t lane, Epoch epoch) const {
+  return fmt::format("dmm.{}.lease.work.{}.{}.{}", ns_, type, lane, epoch.value);
+}
+
+std::string Names::seat_subject(std::string_view type, std::string_view holder) const {
+  return fmt::format("dmm.{}.lease.seat.{}.{}", ns_, type, holder);
+}
+
+std::string Names::lanes_filter(std::string_view type) const {
+  return fmt::format("dmm.{}.lease.*.{}.>", ns_, type);
+}
+
+std::string_view Names::lease_name(std::string_view subject) const {
+  const std::size_t prefix = 4 + ns_.size() + 7;  // "dmm." ... ".lease."
+  return subject.size() > prefix ? subject.substr(prefix) : std::string_view();
+}
+
 std::string_view Names::entry_key(std::string_view subject) const {
   const std::size_t prefix = 8 + ns_.size() + suffix_.size() + 1;  // "$KV.dmm_" ... "."
   return subject.size() > prefix ? subject.substr(prefix) : std::string_view();
@@ -238,7 +264,8 @@ std::optional<int> format_version(const transport::Headers& headers) {
   if (!text) return kFormatVersion;
   int version = 0;
   const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), version);
-  if (error != std::errc() || end != text->data() + text->size() || version < 1) return std::nullopt;
+  if (error != std::errc() || end != text->data() + text->size() || version < 1)
+    return std::nullopt;
   return version;
 }
 

@@ -25,9 +25,9 @@ inline constexpr std::string_view kView = "Dmm-View";        ///< news are the f
 inline constexpr std::string_view kEntry =
     "Dmm-Entry";  ///< revision that the news were compared with
 inline constexpr std::string_view kNotBefore = "Dmm-Not-Before";  ///< Unix ms: run no earlier
-inline constexpr std::string_view kFrom = "Dmm-From";           ///< identity that commands or wants
-inline constexpr std::string_view kDeadline = "Dmm-Deadline";   ///< Unix ms: no answer is read later
-inline constexpr std::string_view kRevision = "Dmm-Revision";   ///< of a shadow that is told
+inline constexpr std::string_view kFrom = "Dmm-From";          ///< identity that commands or wants
+inline constexpr std::string_view kDeadline = "Dmm-Deadline";  ///< Unix ms: no answer is read later
+inline constexpr std::string_view kRevision = "Dmm-Revision";  ///< of a shadow that is told
 inline constexpr std::string_view kServiceError = "Nats-Service-Error";  ///< NATS: why refused
 inline constexpr std::string_view kTraceparent = "traceparent";
 inline constexpr std::string_view kKvOperation = "KV-Operation";  ///< NATS: DEL or PURGE
@@ -80,6 +80,14 @@ class Names {
   std::string lease_subject(std::string_view name, Epoch epoch) const;
   std::string lease_filter(std::string_view name) const;
   std::string beat_subject(std::string_view holder) const;
+  /// dmm.<ns>.lease.work.<type>.<lane>.<epoch>: who owns a lane.
+  std::string lane_subject(std::string_view type, std::uint32_t lane, Epoch epoch) const;
+  /// dmm.<ns>.lease.seat.<type>.<holder>: a worker of the type lives.
+  std::string seat_subject(std::string_view type, std::string_view holder) const;
+  /// dmm.<ns>.lease.*.<type>.>: lanes and seats of a type.
+  std::string lanes_filter(std::string_view type) const;
+  /// What stands behind "dmm.<ns>.lease." in a subject; empty if it is another one.
+  std::string_view lease_name(std::string_view subject) const;
 
   /// The key at the end of a cache or status subject.
   std::string_view entry_key(std::string_view subject) const;

@@ -55,7 +55,8 @@ struct WorkStats {
   std::size_t held = 0;          ///< identities that are paused
   std::uint64_t resynced = 0;    ///< identities told to run by the resync
   bool paused = false;           ///< the type, or everything
-  bool holds_lease = false;      ///< false: warm standby
+  std::size_t lanes = 0;         ///< owned, of 64: how much of the type is this worker's
+  bool holds_lease = false;      ///< some lanes are this worker's; false: warm standby
 };
 
 /// The stream of work of one type. Made by Bucket::register_type, owned by the bucket.
@@ -65,8 +66,9 @@ class WorkStream {
 
   virtual const std::string& type() const noexcept = 0;
 
-  /// Works until `stop` is requested: waits for the lease of the type (warm standby), reads every
-  /// outstanding token, runs materialize with bounded concurrency and retries until it succeeds.
+  /// Works until `stop` is requested: shares the lanes of the type with the other workers that live,
+  /// reads every outstanding token of its own, runs materialize with bounded concurrency and retries
+  /// until it succeeds. More workers than lanes: the last ones stand by.
   /// At stop: no new runs, the grace time for those in flight, then their stop tokens; unfinished
   /// work stays in the stream. Called by one thread at a time; blocks.
   /// Throws Error only for what cannot heal by itself (credentials refused, no JetStream).

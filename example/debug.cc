@@ -65,8 +65,9 @@ int debug_one(const Options& options, dmm::Bucket& bucket, DesiredSongs& desired
   for (const dmm::LeaseInfo& lease : bucket.inspect().leases()) {
     if (lease.name.find("work.player") == std::string::npos || lease.released) continue;
     lease_held = true;
-    leases += fmt::format("{} (epoch {}) by {}, last beat {}", lease.name, lease.epoch.value,
-                          lease.holder, time_of(lease.last_beat));
+    leases +=
+        fmt::format("{}{}: {} lanes by {}, last beat {}", leases.empty() ? "" : "; ", lease.name,
+                    lease.lanes.value_or(0), lease.holder, time_of(lease.last_beat));
   }
   line("desired song", song ? dmm::printable(*song) : "(none declared)");
   line("effective cache",

@@ -71,7 +71,6 @@ class Story final {
   std::vector<Scene> scenes_;
   std::vector<PlayerView> players_;  // as last seen
   Clock::time_point crashed_{};
-  std::uint64_t epoch_before_crash_ = 0;
   std::optional<double> take_over_seconds_;
 };
 
@@ -95,10 +94,11 @@ void Story::trouble() {
   http_post(url, "/" + name_of(3) + "/reboot", "");
   screen_.say("p1 drops connections, p2 hangs, p3 answers 500, p4 reboots and forgets its song.");
 
-  epoch_before_crash_ = stage_.work_epoch();
   stage_.crash_worker();
   crashed_ = Clock::now();
-  screen_.say("The worker is killed (kill -9). The other one takes over when its lease runs out.");
+  screen_.say(
+      "One of two workers is killed (kill -9). The other one takes its lanes over when its lease "
+      "runs out.");
   declare(1, "Somebody declares another song for each player.");
 }
 
@@ -132,8 +132,7 @@ bool Story::play(const std::string& name, const std::function<void()>& action) {
 }
 
 bool Story::look(Clock::time_point scene_began) {
-  if (crashed_ != Clock::time_point{} && !take_over_seconds_ &&
-      stage_.work_epoch() > epoch_before_crash_) {
+  if (crashed_ != Clock::time_point{} && !take_over_seconds_ && stage_.lanes().second == 64) {
     take_over_seconds_ = seconds_since(crashed_);
   }
   try {

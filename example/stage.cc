@@ -44,13 +44,12 @@ Stage::Stage(Options options, const DemoOptions& demo_options)
   options_.players_url = fmt::format("http://127.0.0.1:{}", fleet_port_);
   start_fleet();
 
-  // One after the other, so that it is known who works and who stands by.
   worker_ = start_worker();
-  dmm::testing::wait_for("the first worker to take the lease", [this] {
+  other_worker_ = start_worker();
+  dmm::testing::wait_for("the workers to share the lanes", [this] {
     check();
-    return work_epoch() > 0;
+    return lanes() == std::pair<std::size_t, std::size_t>(32, 32);
   });
-  standby_ = start_worker();
 }
 
 Stage::Process Stage::start(const std::string& command, std::vector<std::string> arguments) {
@@ -74,8 +73,8 @@ void Stage::start_fleet() {
 }
 
 Stage::Process Stage::start_worker() {
-  return start("worker", {"--style", demo_options_.style, "--reach", demo_options_.reach, "-o",
-                          "json"});
+  return start("worker",
+               {"--style", demo_options_.style, "--reach", demo_options_.reach, "-o", "json"});
 }
 
 void Stage::crash_worker() {
@@ -83,12 +82,14 @@ void Stage::crash_worker() {
   worker_.reset();
 }
 
-std::uint64_t Stage::work_epoch() {
-  std::uint64_t epoch = 0;
+std::pair<std::size_t, std::size_t> Stage::lanes() {
+  std::pair<std::size_t, std::size_t> lanes{64, 0};
   for (const dmm::LeaseInfo& lease : bucket_->inspect().leases()) {
-    if (lease.name.starts_with("work.player")) epoch = std::max(epoch, lease.epoch.value);
+    if (lease.name != "work.player" || lease.released) continue;
+    lanes.first = std::min(lanes.first, lease.lanes.value_or(0));
+    lanes.second = std::max(lanes.second, lease.lanes.value_or(0));
   }
-  return epoch;
+  return lanes;
 }
 
 void Stage::cut_power() {
@@ -112,13 +113,13 @@ void Stage::check() {
   };
   check_one(fleet_, "the device");
   check_one(worker_, "the first worker");
-  check_one(standby_, "the second worker");
+  check_one(other_worker_, "the second worker");
 }
 
 nlohmann::json Stage::finish_worker() {
-  standby_->stop(SIGTERM);
-  const auto stats = nlohmann::json::parse(standby_->output(), nullptr, false);
-  standby_.reset();
+  other_worker_->stop(SIGTERM);
+  const auto stats = nlohmann::json::parse(other_worker_->output(), nullptr, false);
+  other_worker_.reset();
   return stats.is_object() ? stats : nlohmann::json::object();
 }
 

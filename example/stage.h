@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -31,11 +32,10 @@ class Stage final {
   dmm::Bucket& bucket() noexcept { return *bucket_; }
   DesiredSongs& desired() noexcept { return *desired_; }
 
-  /// kill -9 of the worker that holds the lease.
+  /// kill -9 of one of the two workers.
   void crash_worker();
-  /// The fencing token of the lease under which players are worked on; 0 if nobody ever held it. A
-  /// worker that takes over has a higher one.
-  std::uint64_t work_epoch();
+  /// How many lanes, of 64, each worker has: the fewest and the most.
+  std::pair<std::size_t, std::size_t> lanes();
 
   /// kill -9 of the fleet, and a new one: all players have forgotten everything.
   void cut_power();
@@ -66,8 +66,8 @@ class Stage final {
   int fleet_port_ = 0;
   Process fleet_;
   nlohmann::json requests_of_past_fleets_;
-  Process worker_;   ///< holds the lease; nothing after it was crashed
-  Process standby_;  ///< waits for it
+  Process worker_;  ///< nothing after it was crashed
+  Process other_worker_;
 };
 
 }  // namespace example

@@ -66,7 +66,8 @@ int init(Session& session, int replicas) {
 
 std::string state_of(const LeaseInfo& lease, Time now) {
   if (lease.released) return "released";
-  return lease.last_beat && now - *lease.last_beat > limits::lease_ttl ? "silent" : "held";
+  if (lease.last_beat && now - *lease.last_beat > limits::lease_ttl) return "silent";
+  return lease.lanes == 0 ? "standby" : "held";
 }
 
 int leases(Session& session) {
@@ -88,6 +89,7 @@ int leases(Session& session) {
   }
   Table table({{.title = "LEASE", .flexible = true},
                {.title = "STATE"},
+               {.title = "LANES", .number = true},
                {.title = "EPOCH", .number = true},
                {.title = "LAST BEAT"},
                {.title = "HOLDER", .flexible = true}});
@@ -95,6 +97,7 @@ int leases(Session& session) {
     const std::string state = state_of(lease, now);
     table.add({{lease.name},
                {state, state == "held" ? Color::green : Color::yellow},
+               {lease.lanes ? std::to_string(*lease.lanes) : ""},
                {std::to_string(lease.epoch.value)},
                {human_age(lease.last_beat, now)},
                {lease.holder}});

@@ -84,11 +84,13 @@ nlohmann::json document_of(const LastReport& report) {
 }
 
 nlohmann::json document_of(const LeaseInfo& lease) {
-  return {{"name", lease.name},
-          {"epoch", lease.epoch.value},
-          {"holder", lease.holder},
-          {"released", lease.released},
-          {"last_beat", time_or_null(lease.last_beat)}};
+  nlohmann::json document{{"name", lease.name},
+                          {"epoch", lease.epoch.value},
+                          {"holder", lease.holder},
+                          {"released", lease.released},
+                          {"last_beat", time_or_null(lease.last_beat)}};
+  if (lease.lanes) document["lanes"] = *lease.lanes;
+  return document;
 }
 
 nlohmann::json document_of(const Change& change) {

@@ -190,24 +190,31 @@ void look_at_stream(const StreamSurvey& stream, int replicas_expected, Findings&
   }
 }
 
+std::string held_by(const LeaseInfo& lease) {
+  if (lease.lanes == 0) return fmt::format("{} stands by", lease.holder);
+  return fmt::format("{}held by {} at epoch {}",
+                     lease.lanes ? fmt::format("{} lanes ", *lease.lanes) : "", lease.holder,
+                     lease.epoch.value);
+}
+
 void look_at_lease(const LeaseInfo& lease, std::chrono::system_clock::time_point now,
                    Findings& out) {
   const std::string subject = "lease " + lease.name;
   if (lease.released) {
     out.push_back({Severity::note, subject,
-                   fmt::format("released at epoch {}; nobody holds it", lease.epoch.value),
+                   fmt::format("{}released at epoch {}; nobody holds {}",
+                               lease.lanes ? fmt::format("{} lanes ", *lease.lanes) : "",
+                               lease.epoch.value, lease.lanes ? "them" : "it"),
                    "Start a worker: what this lease stands for is not being done."});
     return;
   }
   const auto silent = lease.last_beat ? now - *lease.last_beat : std::chrono::hours(24);
   // The beat carries the server's clock, `now` is ours: allow a TTL for the difference.
   if (silent <= 2 * limits::lease_ttl) {
-    out.push_back({Severity::good,
-                   subject,
-                   fmt::format("held by {} at epoch {}", lease.holder, lease.epoch.value),
-                   {}});
+    out.push_back({Severity::good, subject, held_by(lease), {}});
     return;
   }
+  if (lease.lanes == 0) return;  // it ended, and others have its lanes
   const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(silent).count();
   out.push_back(
       {Severity::warning, subject,

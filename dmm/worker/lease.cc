@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cctype>
 #include <charconv>
 
 #include "dmm/json.h"
@@ -17,26 +19,59 @@ std::int64_t nanoseconds_of(steady_clock::time_point time) {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch()).count();
 }
 
-/// Holder and whether released. Anything else that someone may have written counts as held by
-/// nobody known, who never beats, so it expires.
-std::pair<std::string, bool> read_record(const std::string& text) {
+/// What unique_id() may give, and the names of groups: anything else cannot end a subject.
+bool is_holder(std::string_view text) {
+  const auto good = [](unsigned char c) { return std::isalnum(c) != 0 || c == '_' || c == '-'; };
+  return !text.empty() && text.size() <= 100 && std::ranges::all_of(text, good);
+}
+
+/// A group says in its records which epoch was the last that was not its own.
+constexpr const char* kBeforeGroup = "before_group";
+
+Epoch read_before_group(std::string_view text) {
   const auto value = parse_json(text);
   if (!value.ok() || !value.value().is_object()) return {};
-  const auto holder = value.value().find("holder");
-  const auto released = value.value().find("released");
-  return {holder != value.value().end() && holder->is_string() ? holder->get<std::string>() : "",
-          released != value.value().end() && *released == true};
+  const auto found = value.value().find(kBeforeGroup);
+  const bool number = found != value.value().end() && found->is_number_unsigned();
+  return Epoch{number ? found->get<std::uint64_t>() : 0};
 }
 
 }  // namespace
 
+LeaseRecord read_lease_record(std::string_view text) {
+  const auto value = parse_json(text);
+  LeaseRecord record;
+  if (!value.ok() || !value.value().is_object()) return record;
+  const nlohmann::json& fields = value.value();
+  const auto says = [&](const char* name) {
+    const auto found = fields.find(name);
+    return found != fields.end() && *found == true;
+  };
+  record.released = says("released");
+  record.unsettled = says("unsettled");
+  const auto holder = fields.find("holder");
+  if (holder != fields.end() && holder->is_string() &&
+      is_holder(holder->get_ref<const std::string&>())) {
+    record.holder = holder->get<std::string>();
+  }
+  return record;
+}
+
+std::string to_text(const LeaseRecord& record) {
+  nlohmann::json value{{"holder", record.holder}};
+  if (record.released) value["released"] = true;
+  if (record.unsettled) value["unsettled"] = true;
+  return dump_json(value);
+}
+
 Lease::Lease(const internal::Streams& streams, std::string name, std::function<void()> on_lost,
-             LeaseTiming timing)
+             LeaseTiming timing, std::string group)
     : streams_(streams),
       name_(std::move(name)),
       on_lost_(std::move(on_lost)),
       timing_(timing),
-      holder_(wire::unique_id()) {}
+      shared_(!group.empty()),
+      holder_(shared_ ? std::move(group) : wire::unique_id()) {}
 
 Lease::~Lease() {
   release();
@@ -54,11 +89,14 @@ std::optional<Tenure> Lease::acquire(const std::stop_token& stop) {
   auto silent_since = steady_clock::now();
   bool seized = false;  // from a holder that did not release it, perhaps in an attempt in doubt
   while (!stop.stop_requested()) {
+    bool free_again = false;
     try {
       const auto looked_at = steady_clock::now();
       const std::optional<Record> found = newest();
       const bool ours = found && found->holder == holder_;
       bool free = !found || found->released || ours;
+      // Whoever counts the silence of the group has to hear it before the group's next epoch.
+      if (shared_ && ours) say_alive(timing_.ttl / 2);
       if (!free) {
         const Sequence beat = last_beat_of(found->holder);
         if (found->holder != watched || beat != last_beat) {
@@ -71,9 +109,10 @@ std::optional<Tenure> Lease::acquire(const std::stop_token& stop) {
       }
       const Epoch next{found ? found->epoch.value + 1 : 1};
       if (free && found && !found->released && !ours) seized = true;
+      const Epoch before_group = !found ? Epoch() : ours ? found->before_group : found->epoch;
       const auto asked_at = steady_clock::now();
-      if (free && take(next)) {
-        const Tenure tenure{next, ours && found->epoch == epoch(), seized};
+      if (free && take(next, record(before_group))) {
+        const Tenure tenure{next, ours && found->epoch == epoch(), seized, before_group};
         epoch_.store(next.value, std::memory_order_relaxed);
         valid_until_.store(nanoseconds_of(asked_at + timing_.ttl - timing_.margin),
                            std::memory_order_release);
@@ -82,6 +121,7 @@ std::optional<Tenure> Lease::acquire(const std::stop_token& stop) {
         streams_.log.info("lease held", {{"lease", name_}, {"epoch", next.value}});
         return tenure;
       }
+      free_again = shared_ && ours;
     } catch (const Error& error) {
       if (error.kind() == Kind::invalid || error.kind() == Kind::unsupported ||
           &error.code() == &code::closed) {
@@ -92,7 +132,8 @@ std::optional<Tenure> Lease::acquire(const std::stop_token& stop) {
       // Not having heard is not the same as silence: begin to count again.
       watched.clear();
     }
-    wait(stop, timing_.poll);
+    // Many of a group may begin at once: the next epoch is free at once for each of them.
+    wait(stop, free_again ? milliseconds(0) : timing_.poll);
   }
   return std::nullopt;
 }
@@ -101,12 +142,12 @@ void Lease::release() noexcept {
   const bool was_held = held();
   stop_beating();
   valid_until_.store(0, std::memory_order_release);
-  if (!was_held) return;
+  if (!was_held || shared_) return;
   try {
-    transport::publish(
-        *streams_.leases,
-        {.subject = streams_.names.lease_subject(name_, epoch()), .payload = record(true)},
-        timing_.ttl);
+    transport::publish(*streams_.leases,
+                       {.subject = streams_.names.lease_subject(name_, epoch()),
+                        .payload = to_text({holder_, true})},
+                       timing_.ttl);
   } catch (const Error& error) {
     streams_.log.debug("the lease was not released; it expires",
                        {{"lease", name_}, {"error", error.what()}});
@@ -131,9 +172,10 @@ std::optional<Lease::Record> Lease::newest() {
     // A newer epoch came and this one was cleared away between the two questions.
     throw Error(code::timed_out, "the newest epoch changed while it was read");
   }
-  const auto [holder, released] = read_record(message->payload);
-  record->holder = holder;
-  record->released = released;
+  LeaseRecord read = read_lease_record(message->payload);
+  record->holder = std::move(read.holder);
+  record->released = read.released;
+  record->before_group = read_before_group(message->payload);
   return record;
 }
 
@@ -143,11 +185,22 @@ Sequence Lease::last_beat_of(const std::string& holder) {
   return message ? message->sequence : Sequence{};
 }
 
-bool Lease::take(Epoch epoch) {
+std::string Lease::record(Epoch before_group) const {
+  if (!shared_) return to_text({holder_});
+  return dump_json({{"holder", holder_}, {kBeforeGroup, before_group.value}});
+}
+
+void Lease::say_alive(milliseconds deadline) {
+  transport::publish(
+      *streams_.leases,
+      {.subject = streams_.names.beat_subject(holder_), .payload = to_text({holder_})}, deadline);
+}
+
+bool Lease::take(Epoch epoch, const std::string& record) {
   const std::string subject = streams_.names.lease_subject(name_, epoch);
   try {
     transport::publish(*streams_.leases,
-                       {.subject = subject, .payload = record(false), .expected_last = Sequence{}},
+                       {.subject = subject, .payload = record, .expected_last = Sequence{}},
                        timing_.ttl / 2);
     return true;
   } catch (const Error& error) {
@@ -156,13 +209,8 @@ bool Lease::take(Epoch epoch) {
   }
   // Unanswered counts as not held until it is read back under our name.
   const auto message = transport::last(*streams_.leases, subject);
-  return message && message->payload == record(false);
-}
-
-std::string Lease::record(bool released) const {
-  nlohmann::json value{{"holder", holder_}};
-  if (released) value["released"] = true;
-  return dump_json(value);
+  // That another of the group has it is as good.
+  return message && message->payload == record;
 }
 
 bool Lease::wait(const std::stop_token& stop, milliseconds time) {
@@ -182,14 +230,13 @@ void Lease::stop_beating() noexcept {
 }
 
 void Lease::beat(const std::stop_token& stop) {
-  const std::string subject = streams_.names.beat_subject(holder_);
   while (wait(stop, timing_.beat)) {
     const auto sent_at = steady_clock::now();
     const auto left = milliseconds(
         (valid_until_.load(std::memory_order_acquire) - nanoseconds_of(sent_at)) / 1'000'000);
     if (left.count() > 0) {
       try {
-        transport::publish(*streams_.leases, {.subject = subject, .payload = record(false)}, left);
+        say_alive(left);
         if (!newest_is_ours()) {
           valid_until_.store(0, std::memory_order_release);
         } else if (steady_clock::now() < sent_at + left) {
@@ -211,8 +258,12 @@ void Lease::beat(const std::stop_token& stop) {
 
 /// Whoever took the next epoch, or lost the stream in which ours was, ends ours.
 bool Lease::newest_is_ours() {
+  if (shared_) {
+    const std::optional<Record> found = newest();
+    return found && found->holder == holder_ && !found->released;
+  }
   const auto ours = transport::last(*streams_.leases, streams_.names.lease_subject(name_, epoch()));
-  if (!ours || ours->payload != record(false)) return false;
+  if (!ours || ours->payload != to_text({holder_})) return false;
   const Epoch next{epoch().value + 1};
   return !transport::last(*streams_.leases, streams_.names.lease_subject(name_, next));
 }
@@ -229,7 +280,7 @@ void Lease::forget_older(Epoch epoch) {
       const auto message = transport::last(*streams_.leases, subject);
       if (!message) continue;
       transport::erase(*streams_.leases, message->sequence);
-      const std::string holder = read_record(message->payload).first;
+      const std::string holder = read_lease_record(message->payload).holder;
       if (holder.empty() || holder == holder_) continue;
       if (const Sequence beat = last_beat_of(holder)) transport::erase(*streams_.leases, beat);
     }

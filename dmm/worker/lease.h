@@ -20,6 +20,7 @@
 #include <optional>
 #include <stop_token>
 #include <string>
+#include <string_view>
 #include <thread>
 
 #include "dmm/internal/streams.h"
@@ -42,7 +43,19 @@ struct Tenure {
   bool continued = false;
   /// The holder before did not release it: it may be a zombie that still writes.
   bool taken_over = false;
+  /// For a group: the last epoch that was not the group's. The same for all in it.
+  Epoch before_group;
 };
+
+/// A message of a lease or of a seat.
+struct LeaseRecord {
+  std::string holder;
+  bool released = false;   ///< the holder gave it up
+  bool unsettled = false;  ///< but what one before it left without a word was not all done
+};
+/// Anything may lie there: what names nobody is held by "", who never beats.
+LeaseRecord read_lease_record(std::string_view text);
+std::string to_text(const LeaseRecord& record);
 
 /// Not thread-safe, but for held() and epoch(), which any thread may ask. Beats on a thread of its
 /// own, so that nothing the work does can delay them.
@@ -51,8 +64,10 @@ class Lease {
   /// name      without the epoch, for example "work.player.all".
   /// on_lost   called on the beat thread when the lease can no longer be counted on. Must not
   /// block.
+  /// group     not empty: held by all who name the same group, against everyone else. It is not
+  ///           released, because others of the group may go on.
   Lease(const internal::Streams& streams, std::string name, std::function<void()> on_lost,
-        LeaseTiming timing = LeaseTiming());
+        LeaseTiming timing = LeaseTiming(), std::string group = {});
   /// Releases if held.
   ~Lease();
   Lease(const Lease&) = delete;
@@ -74,22 +89,24 @@ class Lease {
     Epoch epoch;
     std::string holder;
     bool released = false;
+    Epoch before_group;
   };
   std::optional<Record> newest();
   Sequence last_beat_of(const std::string& holder);
-  bool take(Epoch epoch);
+  bool take(Epoch epoch, const std::string& record);
+  void say_alive(std::chrono::milliseconds deadline);
   bool wait(const std::stop_token& stop, std::chrono::milliseconds time);
   void start_beating();
   void stop_beating() noexcept;
   void beat(const std::stop_token& stop);
   bool newest_is_ours();
+  std::string record(Epoch before_group) const;
   void forget_older(Epoch epoch);
-  std::string record(bool released) const;
-
   const internal::Streams& streams_;
   const std::string name_;
   const std::function<void()> on_lost_;
   const LeaseTiming timing_;
+  const bool shared_;
   const std::string holder_;
 
   std::atomic<std::uint64_t> epoch_{0};

@@ -22,6 +22,11 @@ class ReadyQueue final {
   }
   bool empty() const noexcept { return fresh_.empty() && retrying_.empty(); }
   std::size_t size() const noexcept { return fresh_.size() + retrying_.size(); }
+  template <class Gone>
+  void erase_if(Gone gone) {
+    std::erase_if(fresh_, gone);
+    std::erase_if(retrying_, gone);
+  }
   void clear() {
     fresh_.clear();
     retrying_.clear();

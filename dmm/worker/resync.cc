@@ -62,8 +62,9 @@ class Resync::Keys final : private transport::ReaderSink {
   std::unique_ptr<transport::Reader> reader_;  ///< last: it ends first
 };
 
-Resync::Resync(const internal::Streams& streams, Mailbox& mailbox, std::string type)
-    : streams_(streams), mailbox_(mailbox), type_(std::move(type)) {}
+Resync::Resync(const internal::Streams& streams, Mailbox& mailbox, std::string type,
+               std::function<bool(const std::string& key)> mine)
+    : streams_(streams), mailbox_(mailbox), type_(std::move(type)), mine_(std::move(mine)) {}
 
 Resync::~Resync() = default;
 
@@ -139,7 +140,7 @@ void Resync::stop() {
 
 void Resync::tell(const std::string& key) {
   const auto identity = parse_key(key);
-  if (!identity) return;
+  if (!identity || !mine_(key)) return;
   ++told_;
   ++*sending_;
   // A token that is there runs it anyway, and its news must not go.

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -24,7 +25,9 @@ class Resync final {
  public:
   using Clock = std::chrono::steady_clock;
 
-  Resync(const internal::Streams& streams, Mailbox& mailbox, std::string type);
+  /// mine   whether an identity is this worker's to tell.
+  Resync(const internal::Streams& streams, Mailbox& mailbox, std::string type,
+         std::function<bool(const std::string& key)> mine);
   ~Resync();
 
   /// interval   0: off.
@@ -47,6 +50,7 @@ class Resync final {
   const internal::Streams& streams_;
   Mailbox& mailbox_;
   const std::string type_;
+  const std::function<bool(const std::string& key)> mine_;
   std::chrono::milliseconds interval_{0};
   std::chrono::milliseconds round_{0};    ///< when the present interval began, Unix time
   std::uint64_t rounds_ = 0;              ///< counts them

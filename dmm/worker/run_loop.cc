@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "dmm/internal/policy.h"
 #include "dmm/limits.h"
@@ -20,11 +21,16 @@ RunLoop::RunLoop(const internal::Streams& streams, Matters& matters, std::string
       declared_(options),
       options_(options),
       mailbox_([this] { return advance(); }),
+      leases_(streams, type_, [this] { mailbox_.wake(); }),
       entries_(limits::entries_held_bytes_max),
       statuses_(streams, mailbox_),
       report_waits_(streams, mailbox_, [this](const std::string& key) { heard_of_device(key); }),
       steering_(streams, mailbox_, type_, [this] { follow_steering(); }),
-      resync_(streams, mailbox_, type_),
+      resync_(streams, mailbox_, type_,
+              [this](const std::string& key) {
+                const Lane& lane = lanes_[lane_of_key(key)];
+                return lane.ours && !lane.leaving;
+              }),
       random_(std::random_device()()) {
   internal::check(declared_);
 }
@@ -52,9 +58,14 @@ void RunLoop::on_caught_up() noexcept {
   mailbox_.post([this, reading = reading_.load()] {
     if (reading != reading_) return;
     take_arrived();
-    caught_up_ = true;
+    std::array<bool, limits::lanes> read{};
+    for (std::uint32_t number = 0; number < limits::lanes; ++number) {
+      Lane& lane = lanes_[number];
+      read[number] = lane.ours && !lane.leaving && !std::exchange(lane.caught_up, true);
+    }
     // A status whose token is gone was left behind by a crash between two writes.
-    statuses_.clear_unless([this](const std::string& key) { return items_.contains(key); });
+    statuses_.clear_unless(
+        [&](const std::string& key) { return !read[lane_of_key(key)] || items_.contains(key); });
   });
 }
 
@@ -75,114 +86,56 @@ void RunLoop::work(std::stop_token stop) {
   const std::stop_callback wake(stop, [this] { mailbox_.wake(); });
   stopping_ = false;
   pool_ = std::make_unique<RunPool>(options_.concurrency);
-  lease_ = std::make_unique<Lease>(streams_, fmt::format("work.{}.all", type_),
-                                   [this] { mailbox_.wake(); });
+  steering_.start();
+  leases_.start();
   while (!stop.stop_requested()) {
-    const std::optional<Tenure> tenure = lease_->acquire(stop);
-    if (!tenure) break;
-    try {
-      begin_tenure(*tenure);
-    } catch (const Error& error) {
-      if (error.kind() != Kind::retry && error.kind() != Kind::not_found) throw;
-      streams_.log.warn("the work could not begin", {{"type", type_}, {"error", error.what()}});
-      reader_.reset();
-      mailbox_.run_until(Clock::now() + kTroubleDelay);
-      continue;
-    }
-    while (!stop.stop_requested() && lease_->held()) turn(true);
-    begins_ = false;
-    if (!lease_->held()) {
-      ++stats_.lease_losses;
-      cancel_runs();
-    }
-    publish_stats();
+    leases_.check();
+    turn(true);
   }
   finish_work();
-}
-
-void RunLoop::begin_tenure(const Tenure& tenure) {
-  if (tenure.taken_over) taken_over_ = true;
-  said_in_force_.clear();
-  if (tenure.continued && reader_) {
-    // Nobody else was there: what was begun goes on.
-    std::vector<ItemPtr> finished;
-    finished.swap(suspended_);
-    for (const ItemPtr& item : finished) finish(item);
-    return;
-  }
-  reader_.reset();
-  ++reading_;
-  reset();
-  history_lost_ = false;
-  {
-    const std::lock_guard lock(arrived_mutex_);
-    arrived_.clear();
-    history_loss_.reset();
-    dropped_ = 0;
-  }
-  consumed_ = 0;
-  steering_.start();
-  const transport::StreamState work = streams_.work->state();
-  created_ = work.created;
-  statuses_.load(type_);
-  load_entries(work);
-  reader_ = streams_.work->read({.filter = streams_.names.token_filter(type_), .after = {}}, *this);
-  reader_->grant(2 * limits::read_batch);
-}
-
-/// Where there is much to do, reading all entries at once costs less than reading one for each run;
-/// where there is little, the entries are read as they are needed: work in proportion to the
-/// change.
-void RunLoop::load_entries(const transport::StreamState& work) {
-  constexpr std::uint64_t kMuch = 1'000;
-  constexpr std::uint64_t kScanIsCheaper =
-      8;  // a scanned entry costs about an eighth of a read one
-  if (work.messages < kMuch) return;
-  if (streams_.cache->state().messages > work.messages * kScanIsCheaper) return;
-  entries_.set_complete();
-  transport::scan(*streams_.cache, streams_.names.entry_filter(type_),
-                  [this](transport::Message message) {
-                    std::string key(streams_.names.entry_key(message.subject));
-                    entries_.put(key, Entry::from(std::move(message)));
-                  });
 }
 
 /// Forgets everything but the runs that are under way, whose results will be dropped.
 void RunLoop::reset() {
   ++tenure_;
-  caught_up_ = false;
   entries_.clear();
   report_waits_.forget_all();
   held_.clear();
   ready_.clear();
   ready_bytes_ = 0;
   suspended_.clear();
+  for (const auto& [sequence, lane] : to_erase_) --unerased_[lane];
   to_erase_.clear();
-  alone_.reset();
   storing_ = 0;
-  std::size_t running = 0;
-  std::erase_if(items_, [&](auto& pair) {
-    const ItemPtr& item = pair.second;
-    if (!item->run) return true;
-    ++running;
-    item->abandoned = true;
-    ++item->round;
-    cancel(item->run->deadline);
-    item->run->cancelled = true;
-    item->run->stop.request_stop();
-    item->token.reset();
-    item->newest = Sequence{};
-    return false;
-  });
-  busy_ = running;
+  std::erase_if(items_, [&](const auto& pair) { return abandon(pair.second); });
+  for (Lane& lane : lanes_) lane.caught_up = false;
   timers_.clear();
+}
+
+/// Forgets what is known of an identity. False if its run is still under way.
+bool RunLoop::abandon(const ItemPtr& item) {
+  ++item->round;
+  cancel(item->timer);
+  item->token.reset();
+  item->newest = Sequence{};
+  if (alone_ == item) alone_.reset();
+  if (!item->run) {
+    if (item->state == State::reading) --busy_;
+    return true;
+  }
+  item->abandoned = true;
+  cancel(item->run->deadline);
+  item->run->cancelled = true;
+  item->run->stop.request_stop();
+  return false;
 }
 
 void RunLoop::turn(bool may_begin) {
   report_waits_.close_idle();
   resync_.attend();
   if (history_lost_) recover_history();
-  begins_ = may_begin && !history_lost_;
+  if (may_begin) follow_lanes();
+  begins_ = may_begin && !history_lost_ && leases_.held();
   auto until = advance();
   if (!may_begin) until = std::min(until, Clock::now() + milliseconds(20));
   mailbox_.run_until(until);
@@ -193,7 +146,9 @@ RunLoop::Clock::time_point RunLoop::advance() {
   fire_timers();
   const auto now = Clock::now();
   auto until = std::min(now + std::chrono::seconds(1), begin_ready(now));
-  if (begins_ && caught_up_) until = std::min(until, resync_.turn(now));
+  if (!to_begin_.empty()) until = std::min(until, std::max(now, next_begin_));
+  if (lanes_leave_) until = std::min(until, now + milliseconds(20));
+  if (begins_ && all_caught_up()) until = std::min(until, resync_.turn(now));
   pump_erases();
   if (consumed_ > 0 && ready_.size() < limits::identities_ready_max &&
       ready_bytes_ < limits::ready_bytes_max && reader_) {
@@ -219,7 +174,7 @@ void RunLoop::recover_history() {
 }
 
 bool RunLoop::may_begin(const Item& next) const {
-  if (!lease_->held() || busy_ >= slots() || storing_ >= limits::publishes_in_flight_max ||
+  if (!held(next) || busy_ >= slots() || storing_ >= limits::publishes_in_flight_max ||
       to_erase_.size() >= limits::publishes_in_flight_max) {
     return false;
   }
@@ -301,7 +256,7 @@ bool RunLoop::quiet() const {
 void RunLoop::finish_work() {
   stopping_ = true;
   const auto grace_ends = Clock::now() + options_.grace;
-  while (!quiet() && Clock::now() < grace_ends && lease_->held()) turn(false);
+  while (!quiet() && Clock::now() < grace_ends && leases_.held()) turn(false);
   cancel_runs();
   // A handler that ignores its stop token is waited for: its thread cannot be taken from it.
   const auto writes_end = Clock::now() + limits::request_timeout;
@@ -310,8 +265,16 @@ void RunLoop::finish_work() {
   steering_.stop();
   resync_.stop();
   pool_.reset();
-  lease_->release();
+  std::vector<std::uint32_t> all(limits::lanes);
+  std::iota(all.begin(), all.end(), 0);
+  settle_lanes(all);
+  leases_.stop();
+  leases_.changes();
   reset();
+  lanes_ = {};
+  to_begin_.clear();
+  lanes_leave_ = false;
+  counted_on_ = false;
   report_waits_.close_all();
   timers_.clear();
   publish_stats();
@@ -325,36 +288,42 @@ void RunLoop::publish_stats() {
   stats_.held = held_.size();
   stats_.resynced = resync_.told();
   stats_.paused = steering_.paused() != nullptr;
-  stats_.holds_lease = lease_ && lease_->held();
+  stats_.lanes = lanes_owned();
+  stats_.holds_lease = stats_.lanes > 0 && leases_.held();
   const std::lock_guard lock(published_mutex_);
   published_ = stats_;
 }
 
 // ---- deleting tokens
 
-void RunLoop::erase_token(Sequence sequence) {
-  to_erase_.push_back(sequence);
+void RunLoop::erase_token(const Item& item) {
+  ++unerased_[item.lane];
+  to_erase_.emplace_back(item.current.sequence, item.lane);
 }
 
 void RunLoop::pump_erases() {
   do {
     while (!to_erase_.empty() && erasing_ < limits::erases_in_flight_max) {
-      const Sequence sequence = to_erase_.front();
+      const auto [sequence, lane] = to_erase_.front();
       to_erase_.pop_front();
       ++erasing_;
-      send_erase(sequence);
+      send_erase(sequence, lane);
     }
     erases_wait_ = !to_erase_.empty();
     // Answers that came before the flag was set woke nobody: look again.
   } while (erases_wait_ && erasing_ <= limits::erases_in_flight_max / 2);
 }
 
-void RunLoop::send_erase(Sequence sequence) {
-  streams_.work->erase(sequence, [this, sequence, tenure = tenure_](const Result<bool>& result) {
+void RunLoop::send_erase(Sequence sequence, std::uint32_t lane) {
+  streams_.work->erase(sequence, [this, sequence, lane,
+                                  tenure = tenure_](const Result<bool>& result) {
     const std::size_t left = --erasing_;
+    --unerased_[lane];
     if (!result.ok()) {
-      mailbox_.post([this, sequence, tenure] {
-        if (tenure == tenure_) later(kTroubleDelay, [this, sequence] { erase_token(sequence); });
+      mailbox_.post([this, sequence, lane, tenure] {
+        if (tenure != tenure_) return;
+        ++unerased_[lane];
+        later(kTroubleDelay, [this, sequence, lane] { to_erase_.emplace_back(sequence, lane); });
       });
     } else if (erases_wait_ && left == limits::erases_in_flight_max / 2) {
       mailbox_.post([] {});  // the owner sends the next half

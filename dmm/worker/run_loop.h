@@ -1,6 +1,6 @@
 #pragma once
 
-// The run loop: does the work of one type.
+// The run loop: does the work of one type, as far as its lanes are this worker's (see LaneLeases).
 //
 // One owner at a time holds all state: the caller of work(), or while that waits the thread that
 // brings it something (see Mailbox). The reader, the answers of the server and the finished runs
@@ -13,13 +13,19 @@
 // does, and the next report of the device (see ReportWaits) makes it ready. Nothing that is paused
 // is begun: the queue of a paused type stands, a paused identity waits in `held_`.
 //
+// One reader reads the tokens of all lanes, and what is another worker's is dropped on arrival: on
+// nats-server 2.9 a reader for each lane is thirty times as slow (docs/decisions/0013). A lane that
+// comes is read from the start, by a new reader; of what was known, nothing is newer. A lane that
+// others should have takes no more tokens, ends what is running, and goes.
+//
 // Invariants
 //  1. An identity is in at most one of reading, running, storing; so two runs never overlap.
 //  2. A token is deleted only by its sequence, and only after its run succeeded and what the run
 //     changed was stored.
-//  3. Nothing is stored or begun unless the lease is held; what belongs to an ended tenure is
-//     dropped (its number is compared).
+//  3. Nothing is stored or begun unless the lane is held; what belongs to a lane that was lost is
+//     dropped (the identity's round is compared), as what belongs to a lost history (the tenure).
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -39,7 +45,7 @@
 #include "dmm/work_stream.h"
 #include "dmm/worker/entry_store.h"
 #include "dmm/worker/failing_share.h"
-#include "dmm/worker/lease.h"
+#include "dmm/worker/lane_leases.h"
 #include "dmm/worker/mailbox.h"
 #include "dmm/worker/pace.h"
 #include "dmm/worker/ready_queue.h"
@@ -90,6 +96,7 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
 
   struct Item {
     std::string key;
+    std::uint32_t lane = 0;
     State state = State::fresh;
     Sequence newest;             ///< token seen
     std::optional<Token> token;  ///< newest token that was not begun
@@ -98,7 +105,7 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
     int crashes = 0;             ///< workers that ended while they ran the present news
     Timer timer;                 ///< while waiting
     std::uint64_t round = 0;     ///< counts beginnings: an answer belongs to one of them
-    bool abandoned = false;      ///< its run belongs to an ended tenure
+    bool abandoned = false;      ///< its run belongs to a lane or a history that was lost
 
     // Of the token that is being worked on.
     Token current;
@@ -111,14 +118,21 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   };
   using ItemPtr = std::shared_ptr<Item>;
 
+  struct Lane {
+    Epoch epoch;
+    bool ours = false;
+    bool taken_over = false;         ///< its holder before ended without a word: it may still write
+    bool caught_up = false;          ///< every token that was there when it came was read
+    bool leaving = false;            ///< others should have it
+    std::vector<ItemPtr> finishing;  ///< while leaving: what is on its way to or from a run
+  };
+
   // ReaderSink
   void on_message(transport::Message message) noexcept override;
   void on_caught_up() noexcept override;
   void on_history_lost(std::string reason) noexcept override;
 
   // The owner's loop.
-  void begin_tenure(const Tenure& tenure);
-  void load_entries(const transport::StreamState& work);
   void reset();
   void turn(bool may_begin);
   Clock::time_point advance();
@@ -132,8 +146,27 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   void publish_stats();
   std::size_t slots() const;
 
+  // The lanes.
+  void follow_lanes();
+  void take_lane(std::uint32_t number, const Tenure& tenure);
+  void begin_lanes();
+  void load_entries(const transport::StreamState& work);
+  void drop_lane(std::uint32_t number);
+  void give_lanes();
+  void leave_lane(std::uint32_t number);
+  bool finished(std::uint32_t number);
+  void give_lane(std::uint32_t number);
+  void forget_lane(std::uint32_t number, bool spare_active);
+  void settle_lanes(const std::vector<std::uint32_t>& numbers);
+  static bool is_active(const Item& item);
+  bool abandon(const ItemPtr& item);
+  bool held(const Item& item) const;
+  std::size_t lanes_owned() const;
+  bool all_caught_up() const;
+
   // What people set.
   void follow_steering();
+  void follow_share();
   void say_in_force();
   void hold(const ItemPtr& item);
   void note_first_run(const Item& item, bool failed);
@@ -141,6 +174,7 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
 
   // The way of an identity.
   void take_token(transport::Message message);
+  ItemPtr item_of(const std::string& key);
   void refuse(const std::string& subject, Sequence sequence, const Error& error);
   void restore(const ItemPtr& item);
   void enqueue(const ItemPtr& item);
@@ -172,9 +206,9 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   void put_status(const ItemPtr& item, std::string_view phase, std::string_view error_code,
                   const std::string& error, std::chrono::milliseconds retry_in);
 
-  void erase_token(Sequence sequence);
+  void erase_token(const Item& item);
   void pump_erases();
-  void send_erase(Sequence sequence);
+  void send_erase(Sequence sequence, std::uint32_t lane);
   Timers::iterator later(Clock::duration delay, std::function<void()> task);
   void cancel(Timer& timer);
   /// Wraps `task` so that the owner runs it if the tenure has not ended meanwhile.
@@ -200,11 +234,14 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   std::size_t dropped_ = 0;                ///< messages that were void before they were taken
   std::atomic<std::uint64_t> reading_{0};  ///< counts readers
 
-  std::unique_ptr<Lease> lease_;
+  LaneLeases leases_;
+  std::array<Lane, limits::lanes> lanes_;
+  std::vector<std::uint32_t> to_begin_;  ///< lanes that came and are not ours yet
+  Clock::time_point next_begin_;  ///< no earlier, so that lanes that come apart come together
+  bool lanes_leave_ = false;      ///< some do
+  bool counted_on_ = false;       ///< the lanes could be counted on at the last turn
   std::unique_ptr<transport::Reader> reader_;
   std::uint64_t tenure_ = 0;
-  bool taken_over_ = false;
-  bool caught_up_ = false;
   bool begins_ = false;        ///< new runs may begin
   bool stopping_ = false;      ///< what has not begun to run is given back
   bool history_lost_ = false;  ///< the owner thread has to look
@@ -230,7 +267,8 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   Resync resync_;
   std::unordered_map<std::string, ItemPtr> held_;  ///< paused by themselves, by key
 
-  std::deque<Sequence> to_erase_;
+  std::deque<std::pair<Sequence, std::uint32_t>> to_erase_;  ///< and their lanes
+  std::array<std::atomic<std::size_t>, limits::lanes> unerased_{};
   std::atomic<std::size_t> erasing_ = 0;
   std::atomic<bool> erases_wait_ = false;  ///< to_erase_ has more than may be under way
 

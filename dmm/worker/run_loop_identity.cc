@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 
 #include "dmm/json.h"
 #include "dmm/limits.h"
@@ -23,9 +24,21 @@ std::int64_t unix_ms(system_clock::time_point time) {
   return std::chrono::duration_cast<milliseconds>(time.time_since_epoch()).count();
 }
 
+/// The lane that a token's subject names. What names none is refused by the owner of the first one.
+std::uint32_t lane_named(std::string_view subject) {
+  const auto parts = wire::split_token(subject);
+  std::uint32_t lane = 0;
+  if (!parts) return 0;
+  const char* end = parts->lane.data() + parts->lane.size();
+  const auto read = std::from_chars(parts->lane.data(), end, lane);
+  return read.ec == std::errc() && read.ptr == end && lane < limits::lanes ? lane : 0;
+}
+
 }  // namespace
 
 void RunLoop::take_token(transport::Message message) {
+  const Lane& lane = lanes_[lane_named(message.subject)];
+  if (!lane.ours || lane.leaving) return;  // another worker's
   ++stats_.tokens;
   const std::string subject = message.subject;
   const Sequence sequence = message.sequence;
@@ -35,13 +48,8 @@ void RunLoop::take_token(transport::Message message) {
     return refuse(subject, sequence, read.error());
   }
   Token token = std::move(read).value();
-  token.inherited = !caught_up_;
-  ItemPtr& slot = items_[token.key];
-  if (!slot) {
-    slot = std::make_shared<Item>();
-    slot->key = token.key;
-  }
-  const ItemPtr item = slot;
+  token.inherited = !lane.caught_up;
+  const ItemPtr item = item_of(token.key);
   if (token.sequence <= item->newest) return;
   item->newest = token.sequence;
   if (item->token && item->state != State::waiting && item->state != State::parked) {
@@ -70,6 +78,16 @@ void RunLoop::take_token(transport::Message message) {
   }
 }
 
+RunLoop::ItemPtr RunLoop::item_of(const std::string& key) {
+  ItemPtr& slot = items_[key];
+  if (!slot) {
+    slot = std::make_shared<Item>();
+    slot->key = key;
+    slot->lane = lane_of_key(key);
+  }
+  return slot;
+}
+
 /// A token that cannot be read is parked: under its identity if its subject names one, else under
 /// its subject.
 void RunLoop::refuse(const std::string& subject, Sequence sequence, const Error& error) {
@@ -78,9 +96,7 @@ void RunLoop::refuse(const std::string& subject, Sequence sequence, const Error&
   const bool known = id && &error.code() != &code::wrong_lane;
   if (!known) return statuses_.refuse(subject, sequence, error);
   const Identity identity{std::string(parts->type), *id};
-  ItemPtr& item = items_[key_of(identity)];
-  if (!item) item = std::make_shared<Item>();
-  item->key = key_of(identity);
+  const ItemPtr item = item_of(key_of(identity));
   if (sequence <= item->newest) return;
   item->newest = sequence;
   // What is under way finishes; then the next owner, or better news, come upon this again.
@@ -128,6 +144,10 @@ void RunLoop::restore(const ItemPtr& item) {
 void RunLoop::enqueue(const ItemPtr& item) {
   report_waits_.forget(item->key);
   cancel(item->timer);
+  if (lanes_[item->lane].leaving) {
+    items_.erase(item->key);
+    return;
+  }
   item->state = State::ready;
   ready_bytes_ += item->token->news.size();
   ready_.push(item, item->attempts > 0);
@@ -235,7 +255,7 @@ void RunLoop::load_entry(const ItemPtr& item) {
 /// Nothing begins without the lease, nor at shutdown: the identity goes back to where it came from.
 /// True if so. For an item that is being read.
 bool RunLoop::give_back(const ItemPtr& item) {
-  if (lease_->held() && !stopping_) return false;
+  if (held(*item) && !stopping_) return false;
   --busy_;
   ++item->round;
   put_back(item);
@@ -247,7 +267,7 @@ void RunLoop::prepare(const ItemPtr& item) {
   if (item->entry_known && item->entry.done &&
       item->entry.done->covers(created_, item->current.sequence)) {
     --busy_;
-    erase_token(item->current.sequence);
+    erase_token(*item);
     statuses_.clear(item->key);
     return leave(item);
   }
@@ -258,8 +278,9 @@ void RunLoop::prepare(const ItemPtr& item) {
                             printable(wire::view_of(item->entry.view)),
                             printable(wire::view_of(item->current.view))));
   }
-  if (taken_over_ && item->current.inherited && !item->rewritten) return rewrite_entry(item);
-  if (taken_over_ && item->current.inherited && !item->marked) return mark_run(item);
+  const bool taken_over = lanes_[item->lane].taken_over && item->current.inherited;
+  if (taken_over && !item->rewritten) return rewrite_entry(item);
+  if (taken_over && !item->marked) return mark_run(item);
   dispatch(item);
 }
 
@@ -290,7 +311,7 @@ void RunLoop::mark_run(const ItemPtr& item) {
 void RunLoop::rewrite_entry(const ItemPtr& item) {
   transport::Publication publication{
       .subject = streams_.names.entry_subject(item->key),
-      .headers = {{std::string(wire::kEpoch), std::to_string(lease_->epoch().value)}},
+      .headers = {{std::string(wire::kEpoch), std::to_string(lanes_[item->lane].epoch.value)}},
       .payload = item->entry.value.value_or(""),
       .expected_last = item->entry.revision};
   if (item->entry.done) {
@@ -319,7 +340,7 @@ void RunLoop::dispatch(const ItemPtr& item) {
   run->input.is_news = !token.news.empty();
   run->input.deleted = token.deleted;
   run->input.attempt = item->attempts + 1;
-  run->input.epoch = lease_->epoch();
+  run->input.epoch = lanes_[item->lane].epoch;
   if (token.news.empty()) {
     run->input.value = item->entry.value;
   } else if (!token.view.empty()) {

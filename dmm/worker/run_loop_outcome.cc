@@ -71,7 +71,7 @@ void RunLoop::ran(const ItemPtr& item) {
 
 /// Stores what a run changed, if it changed anything.
 void RunLoop::finish(const ItemPtr& item) {
-  if (!lease_->held()) {
+  if (!held(*item)) {
     suspended_.push_back(item);
     return;
   }
@@ -102,7 +102,7 @@ void RunLoop::store(const ItemPtr& item, std::optional<std::string> value) {
   transport::Publication publication{
       .subject = streams_.names.entry_subject(item->key),
       .headers = {{std::string(wire::kDone), wire::format_done(*next.done)},
-                  {std::string(wire::kEpoch), std::to_string(lease_->epoch().value)}},
+                  {std::string(wire::kEpoch), std::to_string(lanes_[item->lane].epoch.value)}},
       .payload = next.value.value_or(""),
       .expected_last = item->entry.revision,
       .urgent = storing_ < kUrgentWrites};
@@ -112,15 +112,15 @@ void RunLoop::store(const ItemPtr& item, std::optional<std::string> value) {
   }
   if (!next.view.empty()) publication.headers.emplace_back(wire::kView, next.view);
   ++storing_;
-  streams_.cache->publish(
-      std::move(publication), limits::publish_deadline,
-      in_tenure([this, item, next = std::move(next)](const Result<Sequence>& result) {
-        stored(item, next, result);
-      }));
+  streams_.cache->publish(std::move(publication), limits::publish_deadline,
+                          in_tenure([this, item, round = item->round,
+                                     next = std::move(next)](const Result<Sequence>& result) {
+                            --storing_;
+                            if (round == item->round) stored(item, next, result);
+                          }));
 }
 
 void RunLoop::stored(const ItemPtr& item, Entry entry, const Result<Sequence>& result) {
-  --storing_;
   if (!result.ok()) {
     entries_.drop(item->key);
     if (result.error().kind() == Kind::conflict) {
@@ -148,7 +148,7 @@ void RunLoop::conclude(const ItemPtr& item) {
   item->attempts = 0;
   statuses_.clear(item->key);
   if (item->result->outcome.action() == Outcome::Action::requeue) return requeue(item);
-  erase_token(item->current.sequence);
+  erase_token(*item);
   leave(item);
 }
 

@@ -24,7 +24,7 @@ void RunLoop::follow_steering() {
   }
   if (pool_ && options.concurrency != options_.concurrency) pool_->limit(options.concurrency);
   options_ = options;
-  pace_.set(options_.rate, options_.identity_interval);
+  follow_share();
   resync_.set(options_.resync);
   if (!steering_.paused() && was_paused_) failing_.clear();
   was_paused_ = steering_.paused() != nullptr;
@@ -40,7 +40,14 @@ void RunLoop::follow_steering() {
   say_in_force();
 }
 
+/// A rate is that of the type: each worker has as much of it as of the lanes.
+void RunLoop::follow_share() {
+  const double share = static_cast<double>(lanes_owned()) / limits::lanes;
+  pace_.set(options_.rate * share, options_.identity_interval);
+}
+
 void RunLoop::say_in_force() {
+  if (lanes_owned() == 0) return;  // those who work say it
   Policy in_force = internal::policy_of(options_);
   if (in_force == said_in_force_) return;
   streams_.status->publish(

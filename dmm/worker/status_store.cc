@@ -1,5 +1,7 @@
 #include "dmm/worker/status_store.h"
 
+#include <algorithm>
+
 #include "dmm/json.h"
 #include "dmm/limits.h"
 
@@ -8,11 +10,12 @@ namespace dmm::worker {
 StatusStore::StatusStore(const internal::Streams& streams, Mailbox& mailbox)
     : streams_(streams), mailbox_(mailbox) {}
 
-void StatusStore::load(std::string_view type) {
-  slots_.clear();
+void StatusStore::load(std::string_view type,
+                       const std::function<bool(const std::string& key)>& wanted) {
   transport::scan(*streams_.status, streams_.names.status_filter(type),
-                  [this](const transport::Message& message) {
+                  [&](const transport::Message& message) {
                     const std::string key(streams_.names.status_key(message.subject));
+                    if (!wanted(key)) return;
                     auto status = internal::parse_status<internal::Status>(message);
                     if (!status || !parse_key(key)) return;
                     auto slot = std::make_shared<Slot>();
@@ -20,6 +23,15 @@ void StatusStore::load(std::string_view type) {
                     slot->stored = message.sequence;
                     slots_[key] = slot;
                   });
+}
+
+void StatusStore::forget(const std::function<bool(const std::string& key)>& gone) {
+  std::erase_if(slots_, [&](const auto& pair) { return gone(pair.first); });
+}
+
+bool StatusStore::writes(const std::function<bool(const std::string& key)>& which) const {
+  return std::ranges::any_of(
+      slots_, [&](const auto& pair) { return pair.second->writing && which(pair.first); });
 }
 
 const internal::Status* StatusStore::find(const std::string& key) const {

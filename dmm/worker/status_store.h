@@ -14,15 +14,19 @@
 namespace dmm::worker {
 
 /// The statuses of one type, in memory and in the status bucket: only identities that are failing,
-/// parked or waiting for a device have one. Writes are sent in order, one at a time for each key, and not waited for: a
-/// status is a report to people and to the next owner, nothing is decided by its arrival.
-/// Owner thread only; answers come through the mailbox.
+/// parked or waiting for a device have one. Writes are sent in order, one at a time for each key,
+/// and not waited for: a status is a report to people and to the next owner, nothing is decided by
+/// its arrival. Owner thread only; answers come through the mailbox.
 class StatusStore {
  public:
   StatusStore(const internal::Streams& streams, Mailbox& mailbox);
 
-  /// Reads what is stored for a type. Blocks. Throws Error{retry}.
-  void load(std::string_view type);
+  /// Reads what is stored for a type, as far as `wanted(key)`. Blocks. Throws Error{retry}.
+  void load(std::string_view type, const std::function<bool(const std::string& key)>& wanted);
+  /// Forgets keys without touching what is stored: they are another worker's now.
+  void forget(const std::function<bool(const std::string& key)>& gone);
+  /// True if a write of such a key was not answered yet.
+  bool writes(const std::function<bool(const std::string& key)>& which) const;
 
   /// The status of a key, or nullptr.
   const internal::Status* find(const std::string& key) const;

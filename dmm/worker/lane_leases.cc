@@ -1,0 +1,362 @@
+#include "dmm/worker/lane_leases.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <latch>
+
+namespace dmm::worker {
+
+using std::chrono::milliseconds;
+
+namespace {
+
+constexpr auto kCleaning = std::chrono::seconds(30);  // between looks for empty seats
+
+std::int64_t nanoseconds_of(std::chrono::steady_clock::time_point time) {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch()).count();
+}
+
+}  // namespace
+
+LaneLeases::LaneLeases(const internal::Streams& streams, std::string type,
+                       std::function<void()> changed, LeaseTiming timing)
+    : streams_(streams),
+      type_(std::move(type)),
+      changed_(std::move(changed)),
+      timing_(timing),
+      holder_(wire::unique_id()),
+      table_(type_, holder_, timing.ttl),
+      group_(
+          streams, fmt::format("work.{}.all", type_), [this] { mailbox_.wake(); }, timing,
+          fmt::format("lanes-{}", type_)) {}
+
+LaneLeases::~LaneLeases() {
+  stop();
+}
+
+void LaneLeases::start() {
+  thread_ = std::jthread([this](const std::stop_token& stop) { run(stop); });
+}
+
+void LaneLeases::stop() noexcept {
+  if (!thread_.joinable()) return;
+  thread_.request_stop();
+  thread_.join();
+}
+
+std::vector<LaneChange> LaneLeases::changes() {
+  const std::lock_guard lock(changes_mutex_);
+  return std::exchange(changes_, {});
+}
+
+bool LaneLeases::held() const noexcept {
+  return nanoseconds_of(Clock::now()) < valid_until_.load(std::memory_order_acquire) &&
+         group_.held();
+}
+
+void LaneLeases::check() const {
+  const std::lock_guard lock(changes_mutex_);
+  if (failure_) std::rethrow_exception(failure_);
+}
+
+void LaneLeases::release(std::uint32_t lane, Epoch epoch) {
+  mailbox_.post([this, lane, epoch] {
+    if (epochs_[lane] != epoch.value) return;
+    epochs_[lane] = 0;
+    told_[lane] = false;
+    owned_before_[lane] = Epoch();
+    table_.note_released(lane, epoch, true);
+    streams_.leases->publish(
+        {.subject = streams_.names.lane_subject(type_, lane, epoch),
+         .payload = to_text({holder_, true, unsettled_[lane]}),
+         .urgent = true},
+        timing_.ttl, [this, lane, epoch](const Result<Sequence>& result) {
+          if (result.ok()) return;
+          // It is ours still, in the eyes of the others: take it again.
+          mailbox_.post([this, lane, epoch] { table_.note_released(lane, epoch, false); });
+        });
+  });
+}
+
+// ---- the reader's thread
+
+void LaneLeases::on_message(transport::Message message) noexcept {
+  mailbox_.post([this, message = std::move(message)] { follow(message); });
+}
+
+void LaneLeases::on_caught_up() noexcept {
+  mailbox_.post([this] { read_ = true; });
+}
+
+void LaneLeases::on_history_lost(std::string reason) noexcept {
+  mailbox_.post([this, reason = std::move(reason)] {
+    lapse(reason);
+    lose_all();
+    table_.clear();
+    read_ = false;
+  });
+}
+
+// ---- the thread
+
+void LaneLeases::run(const std::stop_token& stop) {
+  const std::stop_callback wake(stop, [this] { mailbox_.wake(); });
+  try {
+    serve(stop);
+  } catch (...) {
+    const std::lock_guard lock(changes_mutex_);
+    failure_ = std::current_exception();
+  }
+  leave();
+  changed_();
+}
+
+void LaneLeases::serve(const std::stop_token& stop) {
+  while (!stop.stop_requested()) {
+    if (!group_.held()) {
+      lapse("the type as a whole is leased by others");
+      if (!join_group(stop)) return;
+    }
+    const auto now = Clock::now();
+    turn(now);
+    mailbox_.run_until(std::min(next_beat_, now + timing_.poll));
+  }
+}
+
+bool LaneLeases::join_group(const std::stop_token& stop) {
+  const std::optional<Tenure> tenure = group_.acquire(stop);
+  if (!tenure) return false;
+  // If others had the type in between, nothing of what was begun is ours.
+  if (table_.floor() != tenure->before_group) lose_all();
+  table_.set_floor(tenure->before_group);
+  if (reader_) return true;
+  reader_ =
+      streams_.leases->read({.filter = streams_.names.lanes_filter(type_), .after = {}}, *this);
+  reader_->grant(std::size_t{1} << 40);
+  return true;
+}
+
+void LaneLeases::turn(Clock::time_point now) {
+  if (alive_ && nanoseconds_of(now) >= valid_until_) lapse("no beat was answered in time");
+  beat(now);
+  if (!alive_ || !read_) return;
+  ask_for_suspects(now);
+  set_share(table_.share(now));
+  take_offers();
+  clear_seats(now);
+}
+
+void LaneLeases::beat(Clock::time_point now) {
+  if (beating_ || now < next_beat_) return;
+  beating_ = true;
+  next_beat_ = now + timing_.beat;
+  streams_.leases->publish({.subject = streams_.names.seat_subject(type_, holder_),
+                            .payload = to_text({holder_}),
+                            .expected_last = seat_,
+                            .urgent = true},
+                           timing_.ttl, [this, now](const Result<Sequence>& result) {
+                             mailbox_.post([this, now, result] { beaten(now, result); });
+                           });
+}
+
+void LaneLeases::beaten(Clock::time_point sent_at, const Result<Sequence>& result) {
+  beating_ = false;
+  const auto now = Clock::now();
+  if (!result.ok()) {
+    next_beat_ = now + timing_.poll;
+    if (result.error().kind() == Kind::conflict) find_own_seat();
+    return;
+  }
+  seat_ = result.value();
+  // An answer that comes too late renews nothing: meanwhile a lane may be another's.
+  if (alive_ && nanoseconds_of(now) >= valid_until_) lapse("a beat was answered too late");
+  const auto until = sent_at + timing_.ttl - timing_.margin;
+  if (until <= now) return;
+  if (!alive_) table_.count_anew(now);
+  alive_ = true;
+  valid_until_.store(nanoseconds_of(until), std::memory_order_release);
+}
+
+/// The last beat is not where it was: one that was never answered came after it, or all is lost.
+void LaneLeases::find_own_seat() {
+  streams_.leases->last(
+      streams_.names.seat_subject(type_, holder_),
+      [this](const Result<std::optional<transport::Message>>& found) {
+        if (!found.ok()) return;
+        mailbox_.post([this, beat = found.value() ? found.value()->sequence : Sequence()] {
+          if (beat <= seat_) {
+            lapse("the lease stream lost its history");
+            lose_all();
+          }
+          seat_ = beat;
+          next_beat_ = Clock::now();
+        });
+      });
+}
+
+void LaneLeases::lapse(std::string_view why) {
+  if (!alive_) return;
+  alive_ = false;
+  ++term_;
+  valid_until_.store(0, std::memory_order_release);
+  taking_ = {};
+  for (std::uint32_t lane = 0; lane < limits::lanes; ++lane) {
+    const Epoch epoch{epochs_[lane].exchange(0)};
+    if (epoch.value > 0) owned_before_[lane] = epoch;
+  }
+  streams_.log.warn("lanes lost", {{"type", type_}, {"why", why}});
+  changed_();
+}
+
+void LaneLeases::follow(const transport::Message& message) {
+  const auto lane = table_.take(streams_.names.lease_name(message.subject), message, Clock::now());
+  if (!lane || table_.holder_of(*lane) == holder_) return;
+  const std::uint64_t ours = std::max(epochs_[*lane].load(), owned_before_[*lane].value);
+  if (table_.epoch_of(*lane).value > ours) lose(*lane);
+}
+
+void LaneLeases::lose(std::uint32_t lane) {
+  epochs_[lane] = 0;
+  owned_before_[lane] = Epoch();
+  if (!std::exchange(told_[lane], false)) return;
+  tell({lane, std::nullopt});
+  publish_changes();
+}
+
+void LaneLeases::lose_all() {
+  for (std::uint32_t lane = 0; lane < limits::lanes; ++lane) lose(lane);
+}
+
+/// Silence may be the reader's: only what the server knows makes a holder dead.
+void LaneLeases::ask_for_suspects(Clock::time_point now) {
+  for (const auto& [holder, beat] : table_.suspects(now)) {
+    if (holder.empty()) {
+      table_.confirm(holder, std::nullopt, now);
+      continue;
+    }
+    streams_.leases->last(
+        streams_.names.seat_subject(type_, holder),
+        [this, now, name = holder](const Result<std::optional<transport::Message>>& found) {
+          if (!found.ok()) return;
+          std::optional<Sequence> newest;
+          if (found.value()) newest = found.value()->sequence;
+          mailbox_.post([this, now, name, newest] { table_.confirm(name, newest, now); });
+        });
+  }
+}
+
+void LaneLeases::take_offers() {
+  std::size_t mine = 0;
+  for (std::uint32_t lane = 0; lane < limits::lanes; ++lane) mine += owns(lane) || taking_[lane];
+  for (const LaneTable::Offer& offer : table_.offers()) {
+    if (owns(offer.lane) || taking_[offer.lane]) continue;
+    // What lies there under our own name is taken in any case: nobody else may.
+    if (!offer.own && mine >= share()) continue;
+    ++mine;
+    take(offer);
+  }
+}
+
+void LaneLeases::take(const LaneTable::Offer& offer) {
+  taking_[offer.lane] = true;
+  streams_.leases->publish(
+      {.subject = streams_.names.lane_subject(type_, offer.lane, offer.epoch),
+       .payload = to_text({holder_}),
+       .expected_last = Sequence{},
+       .urgent = true},
+      timing_.ttl / 2, [this, offer, term = term_](const Result<Sequence>& result) {
+        mailbox_.post([this, offer, term, result] { taken(offer, term, result); });
+      });
+}
+
+void LaneLeases::taken(const LaneTable::Offer& offer, std::uint64_t term,
+                       const Result<Sequence>& result) {
+  if (term != term_) return;
+  taking_[offer.lane] = false;
+  // Unanswered, it counts as not taken: if it was, its record comes back under our name.
+  if (!result.ok()) {
+    if (nothing_asked()) publish_changes();
+    return;
+  }
+  table_.note_taken(offer.lane, offer.epoch, result.value());
+  epochs_[offer.lane].store(offer.epoch.value, std::memory_order_release);
+  const bool continued = offer.own && owned_before_[offer.lane] == offer.before;
+  if (!continued && told_[offer.lane]) tell({offer.lane, std::nullopt});
+  told_[offer.lane] = true;
+  const bool taken_over = !continued && !offer.settled && offer.epoch.value > 1;
+  if (!continued) unsettled_[offer.lane] = taken_over;
+  tell({offer.lane, Tenure{offer.epoch, continued, taken_over, {}}});
+  if (nothing_asked()) publish_changes();
+  if (offer.message) streams_.leases->erase(offer.message, [](const Result<bool>&) {});
+}
+
+bool LaneLeases::nothing_asked() const {
+  return std::ranges::none_of(taking_, [](bool taking) { return taking; });
+}
+
+void LaneLeases::clear_seats(Clock::time_point now) {
+  if (now < next_cleaning_) return;
+  next_cleaning_ = now + kCleaning;
+  for (const Sequence seat : table_.clear_seats(now)) {
+    streams_.leases->erase(seat, [](const Result<bool>&) {});
+  }
+}
+
+void LaneLeases::set_share(std::size_t share) {
+  if (share_.exchange(share) != share) changed_();
+}
+
+void LaneLeases::tell(LaneChange change) {
+  untold_.push_back(std::move(change));
+}
+
+/// Lanes that were asked for together are told together: their tokens are read in one go.
+void LaneLeases::publish_changes() {
+  {
+    const std::lock_guard lock(changes_mutex_);
+    std::ranges::move(untold_, std::back_inserter(changes_));
+  }
+  untold_.clear();
+  changed_();
+}
+
+void LaneLeases::leave() noexcept {
+  reader_.reset();
+  const bool counted_on = held();
+  valid_until_.store(0, std::memory_order_release);
+  std::vector<transport::Publication> words;
+  for (std::uint32_t lane = 0; counted_on && lane < limits::lanes; ++lane) {
+    if (!owns(lane)) continue;
+    words.push_back({.subject = streams_.names.lane_subject(type_, lane, Epoch{epochs_[lane]}),
+                     .payload = to_text({holder_, true, unsettled_[lane]}),
+                     .urgent = true});
+  }
+  // The seat is left last, when the lanes are free.
+  if (seat_) {
+    words.push_back({.subject = streams_.names.seat_subject(type_, holder_),
+                     .payload = to_text({holder_, true}),
+                     .urgent = true});
+  }
+  const auto answered = std::make_shared<std::latch>(static_cast<std::ptrdiff_t>(words.size()));
+  for (transport::Publication& word : words) {
+    streams_.leases->publish(std::move(word), timing_.ttl,
+                             [answered](const Result<Sequence>&) { answered->count_down(); });
+  }
+  answered->wait();
+  group_.release();
+  ++term_;
+  alive_ = false;
+  seat_ = Sequence();
+  read_ = false;
+  beating_ = false;
+  next_beat_ = {};
+  taking_ = {};
+  told_ = {};
+  untold_.clear();
+  owned_before_ = {};
+  for (auto& epoch : epochs_) epoch = 0;
+  table_.clear();
+}
+
+}  // namespace dmm::worker

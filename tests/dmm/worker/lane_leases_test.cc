@@ -1,0 +1,198 @@
+#include "dmm/worker/lane_leases.h"
+
+#include <fmt/format.h>
+#include <catch2/catch.hpp>
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "dmm/testing/wait_for.h"
+#include "tests/dmm/memory_stream.h"
+
+namespace dmm::worker {
+
+using namespace std::chrono_literals;
+using testing::wait_for;
+
+namespace {
+
+// Quick, so that tests need not wait long; still long against the pauses of a loaded machine.
+constexpr LeaseTiming kQuick{1200ms, 200ms, 200ms, 30ms};
+
+// One worker that owns lanes and has nothing to do.
+struct Member {
+  std::mutex mutex;
+  std::map<std::uint32_t, Epoch> owned;
+  std::atomic<std::size_t> count = 0;
+  std::atomic<int> takes = 0;
+  LaneLeases leases;
+
+  explicit Member(const internal::Streams& streams)
+      : leases(
+            streams, "player", [this] { look(); }, kQuick) {
+    leases.start();
+  }
+  void look() {
+    const std::lock_guard lock(mutex);
+    for (const LaneChange& change : leases.changes()) {
+      if (change.taken) {
+        owned[change.lane] = change.taken->epoch;
+        ++takes;
+      } else {
+        owned.erase(change.lane);
+      }
+    }
+    // As a worker with nothing to do, it gives at once what is too much.
+    while (leases.held() && owned.size() > leases.share()) {
+      leases.release(owned.begin()->first, owned.begin()->second);
+      owned.erase(owned.begin());
+    }
+    count = owned.size();
+  }
+};
+
+using Members = std::vector<std::unique_ptr<Member>>;
+
+std::size_t owned(const Members& members) {
+  std::size_t sum = 0;
+  for (const auto& member : members) sum += member->count;
+  return sum;
+}
+
+bool shared_fairly(const Members& members) {
+  return owned(members) == limits::lanes && std::ranges::all_of(members, [&](const auto& member) {
+           const std::size_t least = limits::lanes / members.size();
+           return member->count == least || member->count == least + 1;
+         });
+}
+
+}  // namespace
+
+TEST_CASE("lane leases: workers that come and go share all lanes fairly", "[lanes][unit]") {
+  testing::MemoryNamespace space;
+  Members members;
+  for (int i = 0; i < 5; ++i) {
+    members.push_back(std::make_unique<Member>(space.streams));
+    wait_for(fmt::format("{} workers to share", i + 1), [&] { return shared_fairly(members); });
+  }
+  while (members.size() > 1) {
+    members.erase(members.begin());
+    wait_for(fmt::format("{} workers to share", members.size()),
+             [&] { return shared_fairly(members); });
+  }
+}
+
+TEST_CASE("lane leases: only what is too many moves when a worker comes", "[lanes][unit]") {
+  testing::MemoryNamespace space;
+  Members members;
+  for (int i = 0; i < 3; ++i) members.push_back(std::make_unique<Member>(space.streams));
+  wait_for("three to share", [&] { return shared_fairly(members); });
+  std::map<const Member*, std::map<std::uint32_t, Epoch>> before;
+  for (const auto& member : members) before[member.get()] = member->owned;
+  members.push_back(std::make_unique<Member>(space.streams));
+  wait_for("four to share", [&] { return shared_fairly(members); });
+  std::size_t stayed = 0;
+  for (const auto& [member, lanes] : before) {
+    for (const auto& [lane, epoch] : member->owned) {
+      stayed += lanes.contains(lane) && lanes.at(lane) == epoch;
+    }
+  }
+  CHECK(stayed >= 46);  // 48 are those of three; one may change places where shares are uneven
+}
+
+TEST_CASE("lane leases: of 64 that contend each gets one and no epoch has two winners",
+          "[lanes][unit]") {
+  testing::MemoryNamespace space;
+  Members members;
+  for (std::size_t i = 0; i < limits::lanes; ++i) {
+    members.push_back(std::make_unique<Member>(space.streams));
+  }
+  wait_for(
+      "each to have one", [&] { return shared_fairly(members); }, 60s);
+  std::map<std::uint32_t, int> owners;
+  for (const auto& member : members) {
+    for (const auto& [lane, epoch] : member->owned) {
+      ++owners[lane];
+      CHECK(member->leases.held(lane, epoch));
+    }
+  }
+  CHECK(owners.size() == limits::lanes);
+}
+
+TEST_CASE("lane leases: workers of the form with one lease for all lanes are waited for",
+          "[lanes][unit]") {
+  testing::MemoryNamespace space;
+  std::atomic<bool> lost = false;
+  auto old_form = std::make_unique<Lease>(
+      space.streams, "work.player.all", [&] { lost = true; }, kQuick);
+  std::stop_source stop;
+  REQUIRE(old_form->acquire(stop.get_token()));
+  Member member(space.streams);
+  const auto until = std::chrono::steady_clock::now() + 2s;
+  wait_for("longer than a TTL", [&] {
+    REQUIRE(member.count == 0);
+    return std::chrono::steady_clock::now() > until;
+  });
+  CHECK_FALSE(lost);
+
+  old_form->release();
+  wait_for("all lanes", [&] { return member.count == limits::lanes; });
+  // Their epochs come after those that the old form used.
+  CHECK(std::ranges::all_of(member.owned, [](const auto& pair) { return pair.second.value == 2; }));
+
+  // And those of the old form wait for the lanes.
+  Lease again(
+      space.streams, "work.player.all", [] {}, kQuick);
+  std::atomic<bool> got = false;
+  std::jthread contender([&](const std::stop_token& end) { got = again.acquire(end).has_value(); });
+  const auto later = std::chrono::steady_clock::now() + 2s;
+  wait_for("longer than a TTL", [&] {
+    REQUIRE_FALSE(got);
+    return std::chrono::steady_clock::now() > later;
+  });
+  member.leases.stop();
+  wait_for("the old form to take over", [&] { return got.load(); });
+}
+
+TEST_CASE("lane leases: what someone else wrote on a lane is noticed at once", "[lanes][unit]") {
+  testing::MemoryNamespace space;
+  Member member(space.streams);
+  wait_for("all lanes", [&] { return member.count == limits::lanes; });
+  space.leases->put(space.streams.names.lane_subject("player", 7, Epoch{2}),
+                    R"({"holder":"someone-else"})");
+  wait_for("the loss", [&] { return member.count == limits::lanes - 1; });
+  CHECK_FALSE(member.leases.held(7, Epoch{1}));
+  // It never beats, so it does not keep the lane for long.
+  wait_for("the lane again", [&] { return member.count == limits::lanes; });
+  CHECK(member.owned.at(7) == Epoch{3});
+}
+
+TEST_CASE("lane leases: when the lease stream loses its history all lanes are taken anew",
+          "[lanes][unit]") {
+  testing::MemoryNamespace space;
+  Member member(space.streams);
+  wait_for("all lanes", [&] { return member.count == limits::lanes; });
+  space.leases->lose_history("2025-01-01T00:00:00Z");
+  wait_for("them to be taken again", [&] { return member.takes >= 2 * int(limits::lanes); });
+  CHECK(member.count == limits::lanes);
+}
+
+TEST_CASE("lane leases: after silence of the server nothing counts without a new epoch",
+          "[lanes][unit]") {
+  testing::MemoryNamespace space;
+  Member member(space.streams);
+  wait_for("all lanes", [&] { return member.count == limits::lanes; });
+  space.leases->hold(testing::MemoryStream::Call::publish);
+  wait_for("the lapse", [&] { return !member.leases.held(); });
+  CHECK_FALSE(member.leases.held(3, Epoch{1}));
+  space.leases->let_go(testing::MemoryStream::Call::publish);
+  wait_for("all lanes anew", [&] {
+    const std::lock_guard lock(member.mutex);
+    return member.count == limits::lanes && member.owned[3].value > 1;
+  });
+  CHECK(member.leases.held(3, member.owned[3]));
+}
+
+}  // namespace dmm::worker
