@@ -345,7 +345,7 @@ TEST_CASE("leases: name the worker that holds the type", "[cli][verbs][integrati
   json leases;
   testing::wait_for("a lease", [&] {
     leases = site.dmm({"leases", "-o", "json"}).document();
-    return !leases.empty();
+    return !leases.empty() && leases.at(0).value("lanes", 0) == 64;
   });
   CHECK(leases.at(0).at("name").get<std::string>().find("player") != std::string::npos);
   CHECK(leases.at(0).at("state") == "held");

@@ -19,6 +19,7 @@ namespace dmm {
 namespace {
 
 using std::chrono::system_clock;
+using namespace std::chrono_literals;
 using testing::MemoryNamespace;
 
 constexpr const char* kCreated = "2024-01-01T00:00:00Z";
@@ -303,6 +304,30 @@ TEST_CASE("inspector: a lease is that of its newest epoch", "[inspect][unit]") {
   CHECK(all[2].epoch == Epoch{10});
   CHECK(all[2].holder == "B");
   CHECK(all[2].last_beat == beat);
+}
+
+TEST_CASE("inspector: the lanes of a type are a lease for each worker", "[inspect][lanes][unit]") {
+  Fixture f;
+  const system_clock::time_point beat{std::chrono::seconds(12)};
+  const wire::Names& names = f.streams.names;
+  f.leases->put(names.lease_subject("work.player.all", Epoch{3}), R"({"holder":"lanes-player"})");
+  f.leases->put(names.lane_subject("player", 0, Epoch{1}), R"({"holder":"A"})", {}, beat);
+  f.leases->put(names.lane_subject("player", 1, Epoch{4}), R"({"holder":"A"})", {}, beat);
+  f.leases->put(names.lane_subject("player", 2, Epoch{2}), R"({"holder":"B","released":true})");
+  f.leases->put(names.seat_subject("player", "A"), R"({"holder":"A"})", {}, beat + 1s);
+  f.leases->put(names.seat_subject("player", "C"), R"({"holder":"C"})", {}, beat);
+  f.leases->put(names.seat_subject("player", "D"), R"({"holder":"D","released":true})", {}, beat);
+  const std::vector<LeaseInfo> all = f.inspector->leases();
+  REQUIRE(all.size() == 3);
+  for (const LeaseInfo& lease : all) CHECK(lease.name == "work.player");
+  CHECK(all[0].released);
+  CHECK(all[0].lanes == 1);
+  CHECK(all[1].holder == "A");
+  CHECK(all[1].lanes == 2);
+  CHECK(all[1].epoch == Epoch{4});
+  CHECK(all[1].last_beat == beat + 1s);
+  CHECK(all[2].holder == "C");  // it stands by
+  CHECK(all[2].lanes == 0);
 }
 
 TEST_CASE("inspector: a watch gives every change from now on until it is stopped",

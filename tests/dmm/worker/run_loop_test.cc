@@ -123,6 +123,60 @@ TEST_CASE("run loop: a result that is ready after the lease was lost is not stor
   CHECK(worker.work->look(worker.token_subject())->sequence == token);
 }
 
+TEST_CASE("run loop: the token of a lane that another worker owns is left alone",
+          "[run_loop][lanes][unit]") {
+  Worker worker;
+  const auto& names = worker.streams.names;
+  const std::string other = R"({"holder":"other"})";
+  worker.leases->put(names.seat_subject("player", "other"), other);
+  worker.leases->put(names.lane_subject("player", lane_of_key(key_of(kPlayer)), Epoch{1}), other);
+  const Sequence token = worker.put_token(R"({"song":"of the other"})");
+  worker.start();
+  wait_for("its share", [&] { return worker.loop->stats().lanes == 32; });
+  worker.wait_past(300ms);
+  CHECK(worker.runs() == 0);
+  CHECK(worker.work->look(worker.token_subject())->sequence == token);
+
+  worker.leases->put(names.seat_subject("player", "other"), R"({"holder":"other","released":true})");
+  wait_for("the run", [&] { return worker.done(); });
+  CHECK(worker.runs() == 1);
+  CHECK(worker.loop->stats().lanes == limits::lanes);
+}
+
+TEST_CASE("run loop: a lane that others should have goes when its run has ended",
+          "[run_loop][lanes][unit]") {
+  Worker worker;
+  const auto& names = worker.streams.names;
+  worker.start();
+  wait_for("all lanes", [&] { return worker.loop->stats().lanes == limits::lanes; });
+  worker.holding = true;
+  worker.put_token(R"({"song":"long"})");
+  wait_for("the run", [&] { return worker.runs() == 1; });
+  // So many come, and beat, that even the lane of the run has to go.
+  auto beaten = std::chrono::steady_clock::time_point();
+  const auto left = [&](std::size_t lanes) {
+    if (std::chrono::steady_clock::now() - beaten > 1s) {
+      beaten = std::chrono::steady_clock::now();
+      for (std::size_t i = 0; i < 2 * limits::lanes; ++i) {
+        const std::string holder = "0-" + std::to_string(i);
+        worker.leases->put(names.seat_subject("player", holder), to_text({holder}));
+      }
+    }
+    return worker.loop->stats().lanes == lanes;
+  };
+  wait_for("the others to go", [&] { return left(1); });
+  const Sequence newer = worker.put_token(R"({"song":"newer"})");
+  worker.release();
+  wait_for("the last one to go", [&] { return left(0); });
+  CHECK(worker.entry() == R"({"song":"long"})");
+  CHECK(worker.runs() == 1);
+  CHECK(worker.work->look(worker.token_subject())->sequence == newer);
+  const auto lane = worker.leases->look(
+      names.lane_subject("player", lane_of_key(key_of(kPlayer)), Epoch{1}));
+  REQUIRE(lane);
+  CHECK(read_lease_record(lane->payload).released);
+}
+
 TEST_CASE("run loop: a tombstone that asks for another run stays one", "[run_loop][unit]") {
   Worker worker;
   worker.cache->put(worker.entry_subject(), R"({"song":"last"})");
