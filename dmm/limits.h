@@ -92,6 +92,7 @@ inline constexpr auto command_timeout = 5s;      ///< for the answer of a device
 inline constexpr auto offline_retry = 5min;      ///< without a report of the device; with jitter
 inline constexpr auto report_reader_idle = 30s;  ///< until a reader that nobody needs is closed
 inline constexpr std::size_t commands_waiting_max = 64;  ///< of a device; more are refused
+inline constexpr std::size_t shadows_untold_max = 2'048;  ///< wait for the connection
 inline constexpr std::size_t device_concurrency = 8;     ///< handlers of a DeviceHost at a time
 
 }  // namespace dmm::limits

@@ -161,6 +161,7 @@ std::vector<Limit> limit_list() {
       {"offline_retry", ms(limits::offline_retry), "ms"},
       {"report_reader_idle", ms(limits::report_reader_idle), "ms"},
       {"commands_waiting_max", limits::commands_waiting_max, "commands"},
+      {"shadows_untold_max", limits::shadows_untold_max, "shadows"},
       {"device_concurrency", limits::device_concurrency, "handlers"},
       {"recreate_delay", ms(limits::recreate_delay), "ms"},
   };

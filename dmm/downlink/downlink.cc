@@ -78,7 +78,9 @@ Downlink::Downlink(const internal::Streams& streams)
       messenger_(streams.transport->messenger()),
       reports_(streams.reports),
       shadows_(streams.shadows),
-      caller_(wire::unique_id()) {}
+      caller_(wire::unique_id()) {
+  if (messenger_) reconnects_ = messenger_->on_reconnect([this] { tell_untold(); });
+}
 
 Calls& Downlink::calls() {
   require(messenger_ != nullptr, code::no_downlink, "this transport has no messenger");
@@ -189,17 +191,36 @@ bool Downlink::replace(std::string_view kind, std::string_view device, const std
 }
 
 /// A device that does not hear it asks when it comes online, so a failure is not one of the caller.
+/// But it may be online, and only this side has lost its server: then it is told when that is back.
 void Downlink::tell(std::string_view kind, std::string_view device, const std::string& text,
                     Sequence revision) {
   if (!messenger_) return;
+  transport::Note note{.subject = names_.desired_subject(kind, device),
+                       .headers = {{std::string(wire::kRevision), std::to_string(revision.value)}},
+                       .payload = text};
+  {
+    const std::lock_guard lock(untold_mutex_);
+    if (untold_.size() >= limits::shadows_untold_max && !untold_.contains(note.subject)) {
+      log_.warn("a shadow is stored and is not told: too many wait",
+                {{"kind", std::string(kind)}, {"device", std::string(device)}});
+      return;
+    }
+    std::string subject = note.subject;
+    untold_.insert_or_assign(std::move(subject), std::move(note));
+  }
+  tell_untold();
+}
+
+void Downlink::tell_untold() noexcept {
+  const std::lock_guard lock(untold_mutex_);
   try {
-    messenger_->send({.subject = names_.desired_subject(kind, device),
-                      .headers = {{std::string(wire::kRevision), std::to_string(revision.value)}},
-                      .payload = text});
+    while (!untold_.empty()) {
+      messenger_->send(untold_.begin()->second);
+      untold_.erase(untold_.begin());
+    }
   } catch (const Error& error) {
-    log_.warn(
-        "a shadow is stored and could not be told",
-        {{"kind", std::string(kind)}, {"device", std::string(device)}, {"error", error.what()}});
+    if (error.kind() == Kind::invalid) untold_.erase(untold_.begin());  // it will never pass
+    log_.warn("a shadow is stored and could not be told yet", {{"error", error.what()}});
   }
 }
 

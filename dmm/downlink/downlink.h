@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -58,6 +59,7 @@ class Downlink final {
                const Sender& sender);
   void tell(std::string_view kind, std::string_view device, const std::string& text,
             Sequence revision);
+  void tell_untold() noexcept;
 
   const wire::Names names_;
   const Logger log_;
@@ -68,6 +70,9 @@ class Downlink final {
   std::atomic<std::uint64_t> number_{0};
   std::mutex mutex_;              ///< guards calls_
   std::unique_ptr<Calls> calls_;  ///< made when it is first needed
+  std::mutex untold_mutex_;
+  std::map<std::string, transport::Note> untold_;  ///< by subject; guarded by untold_mutex_
+  std::shared_ptr<void> reconnects_;               ///< last: no call comes after it
 };
 
 }  // namespace dmm::downlink

@@ -91,7 +91,7 @@ class LaneTable final {
     bool dead = false;
   };
   bool live(const Seat& seat, Clock::time_point now) const {
-    return !seat.left && !seat.dead && now - seat.heard < ttl_;
+    return seat.beat && !seat.left && !seat.dead && now - seat.heard < ttl_;
   }
 
   const std::string type_;

@@ -145,6 +145,7 @@ void RunLoop::enqueue(const ItemPtr& item) {
   report_waits_.forget(item->key);
   cancel(item->timer);
   if (lanes_[item->lane].leaving) {
+    item->state = State::fresh;
     items_.erase(item->key);
     return;
   }

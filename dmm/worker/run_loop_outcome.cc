@@ -213,10 +213,8 @@ void RunLoop::leave(const ItemPtr& item) {
   item->current = Token();
   item->entry = Entry();
   item->result.reset();
-  if (item->token) {
-    item->state = State::fresh;
-    return restore(item);
-  }
+  item->state = State::fresh;
+  if (item->token) return restore(item);
   items_.erase(item->key);
 }
 

@@ -81,6 +81,8 @@ class MemoryStream::MemoryReader final : public transport::Reader {
   /// Under the stream's mutex.
   void lose_history(std::string reason) {
     cursor_ = 0;
+    caught_up_ = false;
+    caught_up_at_ = 0;
     lost_ = std::move(reason);
   }
 

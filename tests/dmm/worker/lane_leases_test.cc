@@ -6,6 +6,7 @@
 #include <atomic>
 #include <map>
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "dmm/testing/wait_for.h"
@@ -21,16 +22,36 @@ namespace {
 // Quick, so that tests need not wait long; still long against the pauses of a loaded machine.
 constexpr LeaseTiming kQuick{1200ms, 200ms, 200ms, 30ms};
 
+// Which epochs of which lanes were ever taken. Thread-safe.
+class Winners final {
+ public:
+  void add(std::uint32_t lane, Epoch epoch) {
+    const std::lock_guard lock(mutex_);
+    if (++takes_[{lane, epoch.value}] > 1) ++twice_;
+  }
+  int twice() const {
+    const std::lock_guard lock(mutex_);
+    return twice_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::map<std::pair<std::uint32_t, std::uint64_t>, int> takes_;
+  int twice_ = 0;
+};
+
 // One worker that owns lanes and has nothing to do.
 struct Member {
   std::mutex mutex;
   std::map<std::uint32_t, Epoch> owned;
   std::atomic<std::size_t> count = 0;
   std::atomic<int> takes = 0;
+  Winners* winners;
   LaneLeases leases;
 
-  explicit Member(const internal::Streams& streams)
-      : leases(
+  explicit Member(const internal::Streams& streams, Winners* winners_of_all = nullptr)
+      : winners(winners_of_all),
+        leases(
             streams, "player", [this] { look(); }, kQuick) {
     leases.start();
   }
@@ -39,6 +60,7 @@ struct Member {
     for (const LaneChange& change : leases.changes()) {
       if (change.taken) {
         owned[change.lane] = change.taken->epoch;
+        if (winners != nullptr) winners->add(change.lane, change.taken->epoch);
         ++takes;
       } else {
         owned.erase(change.lane);
@@ -62,7 +84,15 @@ std::size_t owned(const Members& members) {
 }
 
 bool shared_fairly(const Members& members) {
-  return owned(members) == limits::lanes && std::ranges::all_of(members, [&](const auto& member) {
+  std::set<std::uint32_t> lanes;
+  for (const auto& member : members) {
+    const std::lock_guard lock(member->mutex);
+    for (const auto& [lane, epoch] : member->owned) {
+      if (member->leases.held(lane, epoch)) lanes.insert(lane);
+    }
+  }
+  return lanes.size() == limits::lanes && owned(members) == limits::lanes &&
+         std::ranges::all_of(members, [&](const auto& member) {
            const std::size_t least = limits::lanes / members.size();
            return member->count == least || member->count == least + 1;
          });
@@ -105,20 +135,17 @@ TEST_CASE("lane leases: only what is too many moves when a worker comes", "[lane
 TEST_CASE("lane leases: of 64 that contend each gets one and no epoch has two winners",
           "[lanes][unit]") {
   testing::MemoryNamespace space;
+  Winners winners;
   Members members;
   for (std::size_t i = 0; i < limits::lanes; ++i) {
-    members.push_back(std::make_unique<Member>(space.streams));
+    members.push_back(std::make_unique<Member>(space.streams, &winners));
   }
   wait_for(
       "each to have one", [&] { return shared_fairly(members); }, 60s);
-  std::map<std::uint32_t, int> owners;
-  for (const auto& member : members) {
-    for (const auto& [lane, epoch] : member->owned) {
-      ++owners[lane];
-      CHECK(member->leases.held(lane, epoch));
-    }
-  }
-  CHECK(owners.size() == limits::lanes);
+  while (members.size() > 1) members.pop_back();
+  wait_for(
+      "the last one to have all", [&] { return shared_fairly(members); }, 60s);
+  CHECK(winners.twice() == 0);
 }
 
 TEST_CASE("lane leases: workers of the form with one lease for all lanes are waited for",
