@@ -85,7 +85,7 @@ void LaneLeases::on_message(transport::Message message) noexcept {
   mailbox_.post([this, message = std::move(message)] { follow(message); });
 }
 
-void LaneLeases::on_caught_up() noexcept {
+void LaneLeases::on_complete() noexcept {
   mailbox_.post([this] { read_ = true; });
 }
 
@@ -201,6 +201,7 @@ void LaneLeases::lapse(std::string_view why) {
   ++term_;
   valid_until_.store(0, std::memory_order_release);
   taking_ = {};
+  won_.clear();
   for (std::uint32_t lane = 0; lane < limits::lanes; ++lane) {
     const Epoch epoch{epochs_[lane].exchange(0)};
     if (epoch.value > 0) owned_before_[lane] = epoch;
@@ -275,19 +276,48 @@ void LaneLeases::taken(const LaneTable::Offer& offer, std::uint64_t term,
   if (term != term_) return;
   taking_[offer.lane] = false;
   // Unanswered, it counts as not taken: if it was, its record comes back under our name.
-  if (!result.ok()) {
-    if (nothing_asked()) publish_changes();
-    return;
+  if (result.ok()) won_.emplace_back(offer, result.value());
+  if (nothing_asked()) look_at_won();
+}
+
+/// To be first on an epoch is to have it, unless what was first there has been cleared away
+/// already, and we knew too little. Then a later epoch is in the stream: the newest is never
+/// cleared away.
+void LaneLeases::look_at_won() {
+  const auto won = std::exchange(won_, {});
+  std::array<Epoch, limits::lanes> newest{};
+  try {
+    const std::string filter = streams_.names.lease_filter(fmt::format("work.{}.*", type_));
+    if (!won.empty()) {
+      for (const std::string& subject : streams_.leases->subjects(filter)) {
+        const auto found = lane_in(streams_.names.lease_name(subject), type_);
+        if (found) newest[found->first] = std::max(newest[found->first], found->second);
+      }
+    }
+  } catch (const Error& error) {
+    streams_.log.debug("the lanes that were taken could not be looked at",
+                       {{"type", type_}, {"error", error.what()}});
   }
-  table_.note_taken(offer.lane, offer.epoch, result.value());
+  if (alive_ && nanoseconds_of(Clock::now()) >= valid_until_) lapse("no beat was answered in time");
+  for (const auto& [offer, message] : won) {
+    if (newest[offer.lane] == offer.epoch && alive_) {
+      own(offer, message);
+    } else if (newest[offer.lane] > offer.epoch) {
+      streams_.leases->erase(message, [](const Result<bool>&) {});
+    }
+  }
+  publish_changes();
+}
+
+void LaneLeases::own(const LaneTable::Offer& offer, Sequence message) {
+  table_.note_taken(offer.lane, offer.epoch, message);
   epochs_[offer.lane].store(offer.epoch.value, std::memory_order_release);
   const bool continued = offer.own && owned_before_[offer.lane] == offer.before;
-  if (!continued && told_[offer.lane]) tell({offer.lane, std::nullopt});
-  told_[offer.lane] = true;
   const bool taken_over = !continued && !offer.settled && offer.epoch.value > 1;
   if (!continued) unsettled_[offer.lane] = taken_over;
+  if (!continued && told_[offer.lane]) tell({offer.lane, std::nullopt});
+  told_[offer.lane] = true;
   tell({offer.lane, Tenure{offer.epoch, continued, taken_over, {}}});
-  if (nothing_asked()) publish_changes();
   if (offer.message) streams_.leases->erase(offer.message, [](const Result<bool>&) {});
 }
 
@@ -352,6 +382,7 @@ void LaneLeases::leave() noexcept {
   beating_ = false;
   next_beat_ = {};
   taking_ = {};
+  won_.clear();
   told_ = {};
   untold_.clear();
   owned_before_ = {};

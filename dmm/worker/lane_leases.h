@@ -77,7 +77,8 @@ class LaneLeases final : private transport::ReaderSink {
 
   // ReaderSink
   void on_message(transport::Message message) noexcept override;
-  void on_caught_up() noexcept override;
+  void on_caught_up() noexcept override {}
+  void on_complete() noexcept override;
   void on_history_lost(std::string reason) noexcept override;
 
   // The thread.
@@ -94,6 +95,8 @@ class LaneLeases final : private transport::ReaderSink {
   void take_offers();
   void take(const LaneTable::Offer& offer);
   void taken(const LaneTable::Offer& offer, std::uint64_t term, const Result<Sequence>& result);
+  void look_at_won();
+  void own(const LaneTable::Offer& offer, Sequence message);
   void clear_seats(Clock::time_point now);
   void set_share(std::size_t share);
   void tell(LaneChange change);
@@ -125,6 +128,7 @@ class LaneLeases final : private transport::ReaderSink {
   bool alive_ = false;
   std::array<Epoch, limits::lanes> owned_before_{};  ///< the epoch that a lapse ended
   std::array<bool, limits::lanes> taking_{};
+  std::vector<std::pair<LaneTable::Offer, Sequence>> won_;  ///< written first; to be looked at
   std::array<bool, limits::lanes> told_{};  ///< the owner of the work believes it has it
 
   std::array<std::atomic<std::uint64_t>, limits::lanes> epochs_{};  ///< 0: not owned

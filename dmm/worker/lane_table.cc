@@ -25,6 +25,17 @@ std::optional<std::uint64_t> number_of(std::string_view text) {
 
 }  // namespace
 
+std::optional<std::pair<std::uint32_t, Epoch>> lane_in(std::string_view name,
+                                                       std::string_view type) {
+  const std::string work = fmt::format("work.{}.", type);
+  const std::size_t dot = name.rfind('.');
+  if (!name.starts_with(work) || dot < work.size()) return std::nullopt;
+  const auto lane = number_of(name.substr(work.size(), dot - work.size()));
+  const auto epoch = number_of(name.substr(dot + 1));
+  if (!lane || !epoch || *lane >= limits::lanes) return std::nullopt;
+  return std::pair(static_cast<std::uint32_t>(*lane), Epoch{*epoch});
+}
+
 LaneTable::LaneTable(std::string type, std::string holder, Clock::duration ttl)
     : type_(std::move(type)), holder_(std::move(holder)), ttl_(ttl) {
   std::iota(order_.begin(), order_.end(), 0);
@@ -44,17 +55,14 @@ std::optional<std::uint32_t> LaneTable::take(std::string_view name,
     }
     return std::nullopt;
   }
-  const std::string work = fmt::format("work.{}.", type_);
-  const std::size_t dot = name.rfind('.');
-  if (!name.starts_with(work) || dot < work.size()) return std::nullopt;
-  const auto lane = number_of(name.substr(work.size(), dot - work.size()));
-  const auto epoch = number_of(name.substr(dot + 1));
-  if (!lane || !epoch || *lane >= limits::lanes) return std::nullopt;
-  Record& record = records_[*lane];
-  if (Epoch{*epoch} < record.epoch || message.sequence < record.message) return std::nullopt;
+  const auto found = lane_in(name, type_);
+  if (!found) return std::nullopt;
+  const auto [lane, epoch] = *found;
+  Record& record = records_[lane];
+  if (epoch < record.epoch || message.sequence < record.message) return std::nullopt;
   if (!said.released) seats_.try_emplace(said.holder, Seat{{}, now, false, false});
-  record = Record{Epoch{*epoch}, std::move(said), message.sequence};
-  return static_cast<std::uint32_t>(*lane);
+  record = Record{epoch, std::move(said), message.sequence};
+  return lane;
 }
 
 void LaneTable::clear() {

@@ -16,6 +16,10 @@
 
 namespace dmm::worker {
 
+/// A lane and its epoch, of "work.<type>.<lane>.<epoch>"; nothing if the name is another one.
+std::optional<std::pair<std::uint32_t, Epoch>> lane_in(std::string_view name,
+                                                       std::string_view type);
+
 /// What the lease stream says of the lanes of one type, and what follows from it for one worker:
 /// which lanes it may take, and how many are its share. Decides, but asks and writes nothing.
 ///

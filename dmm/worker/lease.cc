@@ -111,7 +111,7 @@ std::optional<Tenure> Lease::acquire(const std::stop_token& stop) {
       if (free && found && !found->released && !ours) seized = true;
       const Epoch before_group = !found ? Epoch() : ours ? found->before_group : found->epoch;
       const auto asked_at = steady_clock::now();
-      if (free && take(next, record(before_group))) {
+      if (free && take(next, record(before_group)) && is_newest(next)) {
         const Tenure tenure{next, ours && found->epoch == epoch(), seized, before_group};
         epoch_.store(next.value, std::memory_order_relaxed);
         valid_until_.store(nanoseconds_of(asked_at + timing_.ttl - timing_.margin),
@@ -183,6 +183,13 @@ Sequence Lease::last_beat_of(const std::string& holder) {
   if (holder.empty()) return {};
   const auto message = transport::last(*streams_.leases, streams_.names.beat_subject(holder));
   return message ? message->sequence : Sequence{};
+}
+
+/// Who slept since it looked may be first on an epoch whose message was cleared away meanwhile.
+/// Then a later one is there: the newest is never cleared away.
+bool Lease::is_newest(Epoch epoch) {
+  const std::optional<Record> found = newest();
+  return found && found->epoch == epoch;
 }
 
 std::string Lease::record(Epoch before_group) const {

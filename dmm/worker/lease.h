@@ -94,6 +94,7 @@ class Lease {
   std::optional<Record> newest();
   Sequence last_beat_of(const std::string& holder);
   bool take(Epoch epoch, const std::string& record);
+  bool is_newest(Epoch epoch);
   void say_alive(std::chrono::milliseconds deadline);
   bool wait(const std::stop_token& stop, std::chrono::milliseconds time);
   void start_beating();
