@@ -92,7 +92,7 @@ std::string ViewLoop::begin_with_snapshot(bool stood) {
   computation_->rows().reserve(std::min<std::size_t>(head.rows, bytes->size()));
   std::vector<LeftOut> left_out;
   try {
-    if (!computation_->restore(reader, left_out)) return "it is not of the inputs of the view";
+    if (std::string why = computation_->restore(reader, left_out); !why.empty()) return why;
   } catch (const Error& error) {
     if (&error.code() != &code::step_failed) throw;
     return error.message();
