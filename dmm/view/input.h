@@ -102,6 +102,7 @@ class Input final : public SourceSink {
     return source_->can_resume(mark) == Resume::lost ||
            (!baseline.is_null() && source_->can_resume({{}, baseline}) == Resume::lost);
   }
+  std::string decoded_fields() const { return decoded(fields_).text(); }
   SourceMark mark() const { return {position_, reading_->baseline()}; }
   bool sound() const {
     const std::lock_guard lock(mutex_);

@@ -54,6 +54,12 @@ std::vector<SourceMark> Inputs::marks() const {
   return marks;
 }
 
+std::vector<std::string> Inputs::fields() const {
+  std::vector<std::string> fields;
+  for (const auto& input : inputs_) fields.push_back(input->decoded_fields());
+  return fields;
+}
+
 bool Inputs::sound() const {
   return std::ranges::all_of(inputs_, [](const auto& input) { return input->sound(); });
 }

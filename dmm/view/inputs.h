@@ -73,6 +73,8 @@ class Inputs {
   std::string lost(const nlohmann::json& baselines, const std::vector<SourceMark>& marks) const;
   /// Up to where each input was taken. Asks the sources as infos() does.
   std::vector<SourceMark> marks() const;
+  /// What the documents of each are reduced to, as text.
+  std::vector<std::string> fields() const;
   /// False if a source told that rows may be missing, and this was not taken yet.
   bool sound() const;
 

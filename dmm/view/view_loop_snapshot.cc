@@ -35,6 +35,8 @@ SnapshotHead ViewLoop::wanted_snapshot() const {
   head.view = name();
   head.release = release_.hash;
   head.history = history_;
+  head.decoder = engine::kDecoderVersion;
+  head.fields = computation_->inputs().fields();
   head.saved_at = system_clock::now();
   return head;
 }

@@ -27,6 +27,8 @@ SnapshotHead head_now() {
   head.history = 3;
   head.digest = ~std::uint64_t{5};
   head.rows = 70'000;
+  head.decoder = 1;
+  head.fields = {"device, volume", "*"};
   head.inputs = {{"17", json{{"created", "then"}, {"last", 17}, {"messages", 9}}}, {"", nullptr}};
   KnownEntries& entries = head.entries.emplace();
   entries.mark.work = json{{"created", "a"}, {"last", 1}};
@@ -78,6 +80,7 @@ TEST_CASE("snapshot: what was written is read back", "[view][snapshot][unit]") {
   CHECK(head.inputs[0].position == "17");
   CHECK(head.inputs[0].baseline == written.inputs[0].baseline);
   CHECK(head.inputs[1].baseline.is_null());
+  CHECK(head.fields == written.fields);
   REQUIRE(head.entries);
   CHECK(head.entries->open == written.entries->open);
   CHECK(head.entries->mark.cache == written.entries->mark.cache);
@@ -155,6 +158,9 @@ TEST_CASE("snapshot: one of another view or time is not used", "[view][snapshot]
   CHECK_FALSE(why([](SnapshotHead& head) { head.view = "other"; }).empty());
   CHECK_FALSE(why([](SnapshotHead& head) { head.release = "other"; }).empty());
   CHECK_FALSE(why([](SnapshotHead& head) { head.history = 2; }).empty());
+  // Another version of the engine may read more fields for the same pipeline.
+  CHECK_FALSE(why([](SnapshotHead& head) { head.fields[0] = "device"; }).empty());
+  CHECK_FALSE(why([](SnapshotHead& head) { head.decoder = 2; }).empty());
   CHECK_FALSE(why([](SnapshotHead& head) { head.saved_at -= hours(25); }).empty());
   CHECK_FALSE(why([](SnapshotHead& head) { head.saved_at += hours(1); }).empty());
 }
