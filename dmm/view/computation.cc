@@ -71,6 +71,7 @@ std::string Computation::restore(SnapshotReader& reader, std::vector<LeftOut>& l
   if (!inputs_.restore(reader, input_, take, unreadable)) {
     return "it is not of the inputs of the view";
   }
+  rows_.drop_empty();  // of inputs that were there before others
   return inputs_.vanished(unreadable);
 }
 
