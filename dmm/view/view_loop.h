@@ -97,6 +97,7 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   std::string begin_with_snapshot(bool stood);
   void take_known(SnapshotHead head);
   void compare();
+  void know(KnownEntries found);
   void note_removed(const std::string& id);
   void void_snapshots();
   void save_snapshot(bool last);
@@ -135,7 +136,8 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   std::optional<KnownEntries> restored_;  ///< what a snapshot says of them, until they are compared
   std::optional<CacheMark>
       known_;  ///< entries up to here are what Slot::proven speaks of; none: no
-  std::unordered_set<std::string> removed_;  ///< told as removed, and their entry was there since
+  /// Told as removed, by this owner or one before, and their entry was there since.
+  std::unordered_set<std::string> removed_;
   std::uint64_t history_ = 0;
   std::int64_t snapshot_at_ = 0;
   std::string cold_because_;

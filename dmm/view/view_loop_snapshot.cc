@@ -129,8 +129,8 @@ void ViewLoop::take_known(SnapshotHead head) {
 void ViewLoop::compare() {
   Rows& rows = computation_->rows();
   if (const auto restored = std::exchange(restored_, std::nullopt)) {
-    known_ = compare_behind(streams_, name(), view_.type, rows, *restored);
-    if (known_) return;
+    auto known = compare_behind(streams_, name(), view_.type, rows, *restored);
+    if (known) return know(std::move(*known));
     streams_.log.info("all entries are read, because too much of them is not known",
                       {{"view", name()}});
     rows.each([](const std::string&, Rows::Slot& slot) {
@@ -139,7 +139,12 @@ void ViewLoop::compare() {
       slot.foreign = false;
     });
   }
-  known_ = compare_with_cache(streams_, name(), view_.type, rows);
+  know(compare_with_cache(streams_, name(), view_.type, rows));
+}
+
+void ViewLoop::know(KnownEntries found) {
+  known_ = std::move(found.mark);
+  for (const std::string& id : found.open) note_removed(id);
 }
 
 // ---- keeping it
