@@ -40,22 +40,39 @@ void sync(const std::filesystem::path& path, int flags) {
   if (!file.open() || ::fsync(file.number()) != 0) fail("syncing", path);
 }
 
+std::filesystem::path next_to(const std::filesystem::path& path) {
+  return path.string() + ".new";
+}
+
+/// What cannot be removed is void all the same.
+void discard(const std::filesystem::path& path) noexcept {
+  std::error_code ignored;
+  std::filesystem::remove(path, ignored);
+}
+
+void write_whole(const std::filesystem::path& next, const std::string& bytes) {
+  const Descriptor file(next, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW);
+  if (!file.open()) fail("creating", next);
+  for (std::size_t done = 0; done < bytes.size();) {
+    const ssize_t some = ::write(file.number(), bytes.data() + done, bytes.size() - done);
+    if (some < 0 && errno == EINTR) continue;
+    if (some < 0) fail("writing", next);
+    done += static_cast<std::size_t>(some);
+  }
+  if (::fsync(file.number()) != 0) fail("syncing", next);
+}
+
 void replace(const std::filesystem::path& path, const std::string& bytes) {
   std::filesystem::create_directories(path.parent_path());
-  const std::filesystem::path next = path.string() + ".new";
+  const std::filesystem::path next = next_to(path);
   std::filesystem::remove(next);
-  {
-    const Descriptor file(next, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW);
-    if (!file.open()) fail("creating", next);
-    for (std::size_t done = 0; done < bytes.size();) {
-      const ssize_t some = ::write(file.number(), bytes.data() + done, bytes.size() - done);
-      if (some < 0 && errno == EINTR) continue;
-      if (some < 0) fail("writing", next);
-      done += static_cast<std::size_t>(some);
-    }
-    if (::fsync(file.number()) != 0) fail("syncing", next);
+  try {
+    write_whole(next, bytes);
+    std::filesystem::rename(next, path);
+  } catch (...) {
+    discard(next);  // the disk may be full of it
+    throw;
   }
-  std::filesystem::rename(next, path);
   sync(path.parent_path(), O_RDONLY | O_DIRECTORY);
 }
 
@@ -110,8 +127,8 @@ void SnapshotFile::wait() {
 void SnapshotFile::remove() {
   if (!kept()) return;
   wait();
-  std::error_code ignored;  // what could not be removed is void all the same
-  std::filesystem::remove(path_, ignored);
+  discard(path_);
+  discard(next_to(path_));
 }
 
 }  // namespace dmm::view

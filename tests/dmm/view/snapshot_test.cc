@@ -186,8 +186,10 @@ TEST_CASE("snapshot: its file is replaced as a whole and readable by its owner o
   testing::write_file(file.path().string() + ".new", "half");
   file.write("second", note);
   CHECK(file.read() == "second");
+  testing::write_file(file.path().string() + ".new", "half");
   file.remove();
   CHECK_FALSE(file.read());
+  CHECK(std::filesystem::is_empty(place));
 
   CHECK_FALSE(SnapshotFile("", "test", "players").kept());
   testing::write_file(directory / "plain", "");
@@ -195,8 +197,13 @@ TEST_CASE("snapshot: its file is replaced as a whole and readable by its owner o
   nowhere.write("text", note);
   nowhere.wait();
   CHECK_FALSE(failure.empty());
+  // What could not become the file does not stay beside it: the disk may be full.
   std::filesystem::create_directory(file.path());
   CHECK_THROWS(file.read());
+  file.write("third", note);
+  file.wait();
+  CHECK_FALSE(failure.empty());
+  CHECK_FALSE(std::filesystem::exists(file.path().string() + ".new"));
 }
 
 }  // namespace dmm::view
