@@ -82,6 +82,7 @@ inline constexpr auto view_state_interval = 1s;  ///< how often a view says wher
 inline constexpr auto view_snapshot_interval = 5min;  ///< between two, while something changes
 inline constexpr int view_snapshot_share = 100;       ///< and so many times what making one took
 inline constexpr auto view_snapshot_age_max = 24h;    ///< an older one is not used
+inline constexpr std::size_t view_snapshot_bytes_max = std::size_t{4} << 30;  ///< of a file
 /// Entries that are compared one by one; with more, all are read.
 inline constexpr std::size_t view_snapshot_open_max = 5'000;
 /// Entries that an owner reads between two snapshots; more are left to the end of its work.

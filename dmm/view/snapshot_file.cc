@@ -9,12 +9,14 @@
 #include <system_error>
 #include <utility>
 
+#include "dmm/limits.h"
+
 namespace dmm::view {
 
 namespace {
 
-[[noreturn]] void fail(const char* what, const std::filesystem::path& path) {
-  throw std::system_error(errno, std::generic_category(),
+[[noreturn]] void fail(const char* what, const std::filesystem::path& path, int error = errno) {
+  throw std::system_error(error, std::generic_category(),
                           fmt::format("{} {}", what, path.string()));
 }
 
@@ -63,6 +65,7 @@ void write_whole(const std::filesystem::path& next, const std::string& bytes) {
 }
 
 void replace(const std::filesystem::path& path, const std::string& bytes) {
+  if (bytes.size() > limits::view_snapshot_bytes_max) fail("writing", path, EFBIG);
   std::filesystem::create_directories(path.parent_path());
   const std::filesystem::path next = next_to(path);
   std::filesystem::remove(next);
@@ -92,11 +95,14 @@ std::optional<std::string> SnapshotFile::read() {
   if (!file.open() && errno == ENOENT) return std::nullopt;
   struct stat about {};
   if (!file.open() || ::fstat(file.number(), &about) != 0) fail("opening", path_);
-  if (!S_ISREG(about.st_mode)) {
-    errno = EINVAL;
-    fail("this is no file:", path_);
+  if (!S_ISREG(about.st_mode)) fail("this is no file:", path_, EINVAL);
+  // Its checksum speaks against mistakes, not against other users.
+  if (about.st_uid != ::geteuid() || (about.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
+    fail("others may have written", path_, EPERM);
   }
-  std::string bytes(static_cast<std::size_t>(about.st_size), '\0');
+  const auto size = static_cast<std::size_t>(about.st_size);
+  if (size > limits::view_snapshot_bytes_max) fail("reading", path_, EFBIG);
+  std::string bytes(size, '\0');
   for (std::size_t done = 0; done < bytes.size();) {
     const ssize_t some = ::read(file.number(), bytes.data() + done, bytes.size() - done);
     if (some < 0 && errno == EINTR) continue;

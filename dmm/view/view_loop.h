@@ -61,6 +61,8 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   void on_caught_up() noexcept override {}
   void on_history_lost(std::string reason) noexcept override;
 
+  /// What may be otherwise at the next attempt.
+  static bool may_heal(const Error& error);
   bool try_tenure();
   void begin_tenure();
   void end_tenure();

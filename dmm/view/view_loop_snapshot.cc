@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <system_error>
 #include <utility>
 
 #include "dmm/json.h"
@@ -51,7 +50,14 @@ void ViewLoop::open_inputs(bool stood) {
   cold_because_.clear();
   if (!snapshot_file_.kept()) return computation_->open(baselines_);
   const auto begun = Clock::now();
-  cold_because_ = begin_with_snapshot(stood);
+  try {
+    cold_because_ = begin_with_snapshot(stood);
+  } catch (const Error& error) {
+    if (may_heal(error)) throw;
+    cold_because_ = error.what();
+  } catch (const std::exception& error) {
+    cold_because_ = error.what();  // memory too small for what it names, for example
+  }
   if (cold_because_.empty()) {
     streams_.log.info(
         "the view begins with a snapshot",
@@ -69,15 +75,10 @@ void ViewLoop::open_inputs(bool stood) {
   computation_->open(baselines_);
 }
 
-/// Why there is none that can be used; empty if the view was computed from one. Throws
-/// Error{retry} if a source cannot be reached.
+/// Why there is none that can be used; empty if the view was computed from one. What it throws and
+/// may heal is of a source that cannot be reached; all else is of the snapshot.
 std::string ViewLoop::begin_with_snapshot(bool stood) {
-  std::optional<std::string> bytes;
-  try {
-    bytes = snapshot_file_.read();
-  } catch (const std::system_error& error) {
-    return error.what();
-  }
+  const std::optional<std::string> bytes = snapshot_file_.read();
   if (!bytes) return "there is no snapshot";
   if (!stood) return "where the view stood is not known";
   SnapshotReader reader(*bytes);
@@ -93,12 +94,7 @@ std::string ViewLoop::begin_with_snapshot(bool stood) {
   computation_->open(baselines_, head.inputs);
   computation_->rows().reserve(std::min<std::size_t>(head.rows, bytes->size()));
   std::vector<LeftOut> left_out;
-  try {
-    if (std::string why = computation_->restore(reader, left_out); !why.empty()) return why;
-  } catch (const Error& error) {
-    if (&error.code() != &code::step_failed) throw;
-    return error.message();
-  }
+  if (std::string why = computation_->restore(reader, left_out); !why.empty()) return why;
   for (const LeftOut& one : left_out) {
     one.error ? refuse(one.place, *one.error) : accept(one.place);
   }
@@ -174,7 +170,7 @@ void ViewLoop::save_snapshot(bool last) {
   std::string bytes;
   try {
     bytes = snapshot(last);
-  } catch (const Error& error) {
+  } catch (const std::exception& error) {
     streams_.log.warn("a snapshot could not be made", {{"view", name()}, {"error", error.what()}});
   }
   const auto took = Clock::now() - begun;

@@ -6,6 +6,7 @@
 
 #include <sys/stat.h>
 
+#include "dmm/limits.h"
 #include "dmm/testing/temporary_directory.h"
 #include "dmm/view/snapshot_file.h"
 
@@ -190,6 +191,19 @@ TEST_CASE("snapshot: its file is replaced as a whole and readable by its owner o
   file.remove();
   CHECK_FALSE(file.read());
   CHECK(std::filesystem::is_empty(place));
+
+  // Nor is one read that others may have written, or that is larger than any.
+  file.write("third", note);
+  file.wait();
+  REQUIRE(::chmod(file.path().c_str(), 0620) == 0);
+  CHECK_THROWS(file.read());
+  REQUIRE(::chmod(file.path().c_str(), 0602) == 0);
+  CHECK_THROWS(file.read());
+  REQUIRE(::chmod(file.path().c_str(), 0644) == 0);
+  CHECK(file.read() == "third");
+  std::filesystem::resize_file(file.path(), limits::view_snapshot_bytes_max + 1);  // takes no room
+  CHECK_THROWS_WITH(file.read(), Catch::Contains("too large"));
+  file.remove();
 
   CHECK_FALSE(SnapshotFile("", "test", "players").kept());
   testing::write_file(directory / "plain", "");
