@@ -268,6 +268,32 @@ TEST_CASE("steering: a type that fails too often pauses itself until someone res
   CHECK(worker.control->pauses().empty());
 }
 
+TEST_CASE("resync: an identity that was removed since the keys were read is not run",
+          "[steering][unit]") {
+  testing::MemoryNamespace ns;
+  Mailbox mailbox;
+  const auto entry = [&](const char* id) {
+    return ns.streams.names.entry_subject(key_of({"player", id}));
+  };
+  const auto token = [&](const char* id) {
+    return ns.work->look(ns.streams.names.token_subject({"player", id})).has_value();
+  };
+  for (const char* id : {"a-gone", "b-removed", "c-kept"}) ns.cache->put(entry(id), "{}");
+  Resync resync(ns.streams, mailbox, "player");
+  resync.set(1ms);  // so that all are due at once, in their order
+  resync.turn(Resync::Clock::now());
+  mailbox.run_until(Resync::Clock::now());
+  resync.attend();
+  mailbox.run_until(Resync::Clock::now() + 10s);  // the keys
+  transport::erase(*ns.cache, ns.cache->look(entry("a-gone"))->sequence);
+  ns.cache->put(entry("b-removed"), "", {{std::string(wire::kKvOperation), "DEL"}});
+  resync.turn(Resync::Clock::now());
+  wait_for("the token", [&] { return token("c-kept"); });
+  CHECK_FALSE(token("a-gone"));
+  CHECK_FALSE(token("b-removed"));
+  CHECK(resync.told() == 1);
+}
+
 TEST_CASE("steering: resync runs every identity once in each interval", "[steering][unit]") {
   Steered worker;
   for (int i = 0; i < 20; ++i) {
