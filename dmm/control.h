@@ -47,7 +47,7 @@ struct Pause {
 struct TypeControl {
   std::string type;
   Policy set;           ///< in the namespace
-  std::string unsound;  ///< not empty: what is set cannot be used, and why
+  std::string unsound;  ///< not empty: what is set cannot be used, says its worker, or is none
   Policy in_force;      ///< as its worker last said; empty if none has been there
 };
 

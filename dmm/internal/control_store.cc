@@ -54,13 +54,18 @@ class StoredControl final : public Control {
 
   std::vector<TypeControl> types() override {
     std::map<std::string, TypeControl> types;
+    std::map<std::string, std::string> not_used;  // by a worker, and why
     scan([&](std::string_view key, const transport::Message& message) {
       if (const auto type = type_behind(key, kPolicy)) read_set(message, types[*type]);
-      if (const auto type = type_behind(key, kState)) read_state(message, types[*type]);
+      if (const auto type = type_behind(key, kState)) {
+        not_used[*type] = read_state(message, types[*type]);
+      }
     });
     std::vector<TypeControl> list;
     for (auto& [type, control] : types) {
       control.type = type;
+      // A worker may be older than what is set; what it said of another policy is of the past.
+      if (!control.set.empty() && control.unsound.empty()) control.unsound = not_used[type];
       list.push_back(std::move(control));
     }
     return list;
@@ -125,15 +130,17 @@ class StoredControl final : public Control {
     }
   }
 
-  static void read_state(const transport::Message& message, TypeControl& control) {
+  /// Returns why the worker does not use what is set; empty if it does.
+  static std::string read_state(const transport::Message& message, TypeControl& control) {
     const auto state = parse_json(message.payload);
-    if (!state.ok() || !state.value().is_object()) return;
+    if (!state.ok() || !state.value().is_object()) return {};
     try {
       control.in_force = parse_policy(state.value().value("in_force", json::object()).dump());
+      return state.value().value("unsound", "");
     } catch (const Error&) {
-      return;  // rubbish counts as absent
+      return {};  // rubbish counts as absent
     } catch (const json::exception&) {
-      return;
+      return {};
     }
   }
 
@@ -198,8 +205,10 @@ Pause parse_pause(PauseScope scope, const transport::Message& message) {
   return pause;
 }
 
-std::string work_state_text(const Policy& in_force) {
-  return dump_json({{"in_force", in_force}, {"at", unix_ms(system_clock::now())}});
+std::string work_state_text(const Policy& in_force, std::string_view unsound) {
+  nlohmann::json state{{"in_force", in_force}, {"at", unix_ms(system_clock::now())}};
+  if (!unsound.empty()) state["unsound"] = printable(unsound, limits::error_text_bytes_max);
+  return dump_json(state);
 }
 
 std::unique_ptr<Control> make_control(const Streams& streams) {

@@ -2,9 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "dmm/error.h"
+#include "dmm/internal/control_store.h"
 #include "dmm/json.h"
 
 namespace dmm::internal {
@@ -98,8 +100,18 @@ void check(const Policy& policy) {
 WorkOptions lay_over(const Policy& policy, WorkOptions options) {
   check(policy);
   for (const auto& [name, value] : policy) place_of(name).put(options, value);
+  options.backoff_first = std::min(options.backoff_first, options.backoff_max);
   check(options);
   return options;
+}
+
+InForce in_force(std::string_view text, const WorkOptions& declared, const WorkOptions& last) {
+  if (text.empty()) return {declared, {}};
+  try {
+    return {lay_over(parse_policy(text), declared), {}};
+  } catch (const Error& error) {
+    return {last, error.what()};
+  }
 }
 
 Policy policy_of(const WorkOptions& options) {

@@ -44,7 +44,6 @@ TEST_CASE("policy: names ranges and combinations are checked", "[steering][unit]
            {{"rate", std::nan("")}},
            {{"resync_s", HUGE_VAL}},
            {{"pause_at_failing_percent", 101}},
-           {{"backoff_first_s", 10}, {"backoff_max_s", 1}},
        }) {
     INFO(wrong.begin()->first);
     CHECK_THROWS_AS(internal::lay_over(wrong, options), Error);
@@ -53,6 +52,45 @@ TEST_CASE("policy: names ranges and combinations are checked", "[steering][unit]
   const Policy all = internal::policy_of(set);
   CHECK(all.size() == policy_settings().size());
   CHECK(internal::policy_of(internal::lay_over(all, options)) == all);
+}
+
+TEST_CASE("policy: a longest wait that is set shortens the first one and drops no other setting",
+          "[steering][unit]") {
+  const WorkOptions declared;
+  const Policy policy{{"rate", 5}, {"backoff_max_s", 0.1}, {"pause_at_failing_percent", 30}};
+  const WorkOptions set = internal::lay_over(policy, declared);
+  CHECK(set.rate == 5);
+  CHECK(set.pause_at_failing == 30);
+  CHECK(set.backoff_max == 100ms);
+  CHECK(set.backoff_first == 100ms);
+  const auto both = internal::lay_over({{"backoff_first_s", 10}, {"backoff_max_s", 1}}, declared);
+  CHECK(both.backoff_first == 1s);
+}
+
+TEST_CASE("policy: one that cannot be used leaves the last sound one in force",
+          "[steering][unit]") {
+  const WorkOptions declared;
+  const internal::InForce first = internal::in_force(R"({"rate":5})", declared, declared);
+  CHECK(first.options.rate == 5);
+  CHECK(first.unsound == "");
+  for (const char* wrong : {"{", R"({"rate":6,"speed":1})", R"({"rate":-1})"}) {
+    const internal::InForce next = internal::in_force(wrong, declared, first.options);
+    CHECK(next.options.rate == 5);
+    CHECK(next.unsound != "");
+  }
+  CHECK(internal::in_force("", declared, first.options).options.rate == 0);
+}
+
+TEST_CASE("policy: a worker that cannot use what is set is believed", "[steering][unit]") {
+  testing::MemoryNamespace ns;
+  const auto control = internal::make_control(ns.streams);
+  control->set_policy("player", {{"rate", 5}});
+  ns.status->put(ns.streams.names.status_subject("work.state.player"),
+                 internal::work_state_text({{"rate", 2}}, "of a newer dmm"));
+  CHECK(control->types().at(0).unsound == "of a newer dmm");
+  CHECK(control->types().at(0).in_force.at("rate") == 2);
+  control->set_policy("player", {});
+  CHECK(control->types().at(0).unsound == "");
 }
 
 TEST_CASE("policy: the reference tells every setting", "[steering][unit]") {
