@@ -279,6 +279,75 @@ TEST_CASE("steering: one identity keeps its distance", "[steering][unit]") {
   CHECK(worker.runs() == 3);
 }
 
+namespace {
+
+// A stream that has a publish under way until the test lets it fail.
+class LostPublish final : public transport::Stream {
+ public:
+  explicit LostPublish(std::shared_ptr<transport::Stream> stream) : stream_(std::move(stream)) {}
+  void fail() { done_(Error(code::in_doubt, "nobody answered")); }
+
+  void publish(transport::Publication, std::chrono::milliseconds,
+               transport::Completion<Sequence> done) override {
+    done_ = std::move(done);
+  }
+  void last(std::string subject,
+            transport::Completion<std::optional<transport::Message>> done) override {
+    stream_->last(std::move(subject), std::move(done));
+  }
+  void erase(Sequence sequence, transport::Completion<bool> done) override {
+    stream_->erase(sequence, std::move(done));
+  }
+  std::unique_ptr<transport::Reader> read(transport::ReadOptions options,
+                                          transport::ReaderSink& sink) override {
+    return stream_->read(std::move(options), sink);
+  }
+  transport::StreamState state() override { return stream_->state(); }
+  std::vector<std::string> subjects(std::string_view filter) override {
+    return stream_->subjects(filter);
+  }
+  std::string created() const override { return stream_->created(); }
+
+ private:
+  const std::shared_ptr<transport::Stream> stream_;
+  transport::Completion<Sequence> done_;
+};
+
+}  // namespace
+
+TEST_CASE("steering: a pause that came meanwhile survives the failure of its own",
+          "[steering][unit]") {
+  testing::MemoryNamespace ns;
+  const auto lost = std::make_shared<LostPublish>(ns.status);
+  internal::Streams streams = ns.streams;
+  streams.status = lost;
+  Mailbox mailbox;
+  Steering steering(streams, mailbox, "player", [] {});
+  const auto run_until = [&](const auto& holds) {
+    wait_for("the mailbox", [&] {
+      mailbox.run_until(Mailbox::Clock::now());
+      return holds();
+    });
+  };
+  steering.start();
+  run_until([&] { return steering.known(); });
+  steering.pause("too many fail");
+  REQUIRE(steering.paused() != nullptr);
+  SECTION("nobody else paused it") {
+    lost->fail();
+    run_until([&] { return steering.paused() == nullptr; });
+  }
+  SECTION("a person did") {
+    internal::make_control(ns.streams)->pause({"player", {}}, "maintenance", "me");
+    run_until([&] { return steering.paused() && steering.paused()->by == "me"; });
+    lost->fail();
+    mailbox.run_until(Mailbox::Clock::now());
+    REQUIRE(steering.paused() != nullptr);
+    CHECK(steering.paused()->reason == "maintenance");
+  }
+  steering.stop();
+}
+
 TEST_CASE("steering: a type that fails too often pauses itself until someone resumes it",
           "[steering][unit]") {
   Steered worker;
