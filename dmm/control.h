@@ -23,6 +23,7 @@ struct PolicySetting {
   double most = 0;
   bool whole = false;  ///< only whole numbers
   std::string help;
+  double above_zero = 0;  ///< nothing between 0, which means none, and this
 };
 const std::vector<PolicySetting>& policy_settings();
 

@@ -53,6 +53,8 @@ inline constexpr std::size_t entries_held_bytes_max = 64u << 20;  ///< cache ent
 inline constexpr auto run_timeout = 15min;
 inline constexpr int crashes_max = 5;     ///< workers that may end in a run before it is parked
 inline constexpr int crashes_shared = 1;  ///< with more crashes behind it, an identity runs alone
+inline constexpr double rate_least = 0.001;  ///< runs a second; 0 means no limit
+inline constexpr auto pace_wait_max = 1h;    ///< until it is looked again whether a run may begin
 inline constexpr auto backoff_first = 500ms;
 inline constexpr auto backoff_max = 5min;
 

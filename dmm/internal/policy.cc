@@ -8,6 +8,7 @@
 #include "dmm/error.h"
 #include "dmm/internal/control_store.h"
 #include "dmm/json.h"
+#include "dmm/limits.h"
 
 namespace dmm::internal {
 
@@ -37,9 +38,9 @@ Place seconds(std::string name, double least, std::string help) {
 }
 
 template <auto member>
-Place number(std::string name, double least, double most, std::string help) {
+Place number(std::string name, double least, double most, std::string help, double above_zero = 0) {
   using Number = std::remove_cvref_t<decltype(std::declval<WorkOptions>().*member)>;
-  return {{std::move(name), least, most, std::is_integral_v<Number>, std::move(help)},
+  return {{std::move(name), least, most, std::is_integral_v<Number>, std::move(help), above_zero},
           [](const WorkOptions& options) { return static_cast<double>(options.*member); },
           [](WorkOptions& options, double value) { options.*member = static_cast<Number>(value); }};
 }
@@ -55,7 +56,8 @@ const std::vector<Place>& places() {
                                "failed attempts before parking; 0: never"),
       seconds<&O::offline_retry>("offline_retry_s", 0.001,
                                  "longest wait for the report of a device"),
-      number<&O::rate>("rate", 0, 1'000'000, "runs begun a second; 0: no limit"),
+      number<&O::rate>("rate", 0, 1'000'000, "runs begun a second; 0: no limit",
+                       limits::rate_least),
       seconds<&O::identity_interval>("identity_interval_s", 0,
                                      "least time between two runs of an identity"),
       seconds<&O::resync>("resync_s", 0, "every identity is run again this often; 0: never"),
@@ -88,6 +90,10 @@ void check(const PolicySetting& setting, double value) {
     throw Error(code::bad_option, fmt::format("{} is {}, not a {} from {} to {}", setting.name,
                                               value, setting.whole ? "whole number" : "number",
                                               setting.least, setting.most));
+  }
+  if (value > 0 && value < setting.above_zero) {
+    throw Error(code::bad_option, fmt::format("{} is {}, neither 0 nor at least {}", setting.name,
+                                              value, setting.above_zero));
   }
 }
 

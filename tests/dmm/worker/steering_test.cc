@@ -42,6 +42,8 @@ TEST_CASE("policy: names ranges and combinations are checked", "[steering][unit]
            {{"timeout_s", 0}},
            {{"rate", -1}},
            {{"rate", std::nan("")}},
+           {{"rate", limits::rate_least / 2}},
+           {{"rate", 1e-300}},
            {{"resync_s", HUGE_VAL}},
            {{"pause_at_failing_percent", 101}},
        }) {
@@ -141,6 +143,18 @@ TEST_CASE("pace: a rate allows a second's worth and then one at a time", "[steer
   CHECK(pace.wait(now).count() > 0);
   pace.set(0, {});
   CHECK(pace.wait(now).count() == 0);
+}
+
+TEST_CASE("pace: the least rate is one that a clock can count", "[steering][unit]") {
+  for (const double rate : {limits::rate_least, 1e-9, 1e-300, 5e-324}) {
+    Pace pace;
+    pace.set(rate, {});
+    const auto now = Pace::Clock::now();
+    CHECK(pace.wait(now).count() == 0);
+    pace.begin("a", now);
+    CHECK(pace.wait(now) > 15min);
+    CHECK(pace.wait(now) <= limits::pace_wait_max);
+  }
 }
 
 TEST_CASE("pace: an identity waits for its interval and no other does", "[steering][unit]") {
