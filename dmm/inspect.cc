@@ -416,7 +416,9 @@ bool StreamInspector::drop(const Identity& identity) {
   // News that came since are not given up with the old ones.
   const bool parked = found.status && found.status->phase == "parked" && found.token &&
                       found.token->sequence.value == found.status->token;
-  if (!parked) return false;
+  // A stream that was made anew counts from one again. It is asked, because it may be so since its
+  // time was last seen.
+  if (!parked || found.status->created != streams_.work->state().created) return false;
   const bool gone = transport::erase(*streams_.work, found.token->sequence);
   transport::erase(*streams_.status, found.status_sequence);
   return gone;

@@ -75,6 +75,15 @@ TEST_CASE("inspector: parked news are given up and newer ones are not", "[inspec
   CHECK_FALSE(f.inspector->drop(kPlayer));
 }
 
+TEST_CASE("inspector: the status of a stream that is gone gives up nothing of the one there is",
+          "[inspect][unit]") {
+  Fixture f;
+  const Sequence token = f.put_token(kPlayer, R"({"song":"live"})");
+  f.put_status(kPlayer, "parked", token, "2023-01-01T00:00:00Z");
+  CHECK_FALSE(f.inspector->drop(kPlayer));
+  CHECK(f.work->look(f.streams.names.token_subject(kPlayer)));
+}
+
 TEST_CASE("inspector: what was refused is forgotten with its token and with no other",
           "[inspect][unit]") {
   Fixture f;
