@@ -23,6 +23,8 @@ constexpr std::string_view kPauseAll = "work.pause.all";
 constexpr std::string_view kPauseType = "work.pause.type.";
 constexpr std::string_view kPauseId = "work.pause.id.";
 
+constexpr int kChangeAttempts = 20;  ///< people and scripts are few
+
 std::int64_t unix_ms(system_clock::time_point time) {
   return std::chrono::duration_cast<milliseconds>(time.time_since_epoch()).count();
 }
@@ -77,6 +79,25 @@ class StoredControl final : public Control {
     put(policy_key(type), policy.empty() ? std::string() : policy_text(policy));
   }
 
+  Policy change_policy(std::string_view type, const std::function<void(Policy&)>& change) override {
+    check_name(type, "type");
+    const std::string key = policy_key(type);
+    for (int left = kChangeAttempts;; --left) {
+      const auto present = transport::last(*streams_.status, streams_.names.status_subject(key));
+      TypeControl control;
+      if (present && !wire::is_removed(*present)) read_set(*present, control);
+      change(control.set);
+      internal::check(control.set);
+      try {
+        put(key, control.set.empty() ? std::string() : policy_text(control.set),
+            present ? present->sequence : Sequence{});
+        return control.set;
+      } catch (const Error& error) {
+        if (error.kind() != Kind::conflict || left == 0) throw;
+      }
+    }
+  }
+
   std::vector<Pause> pauses() override {
     std::vector<Pause> pauses;
     scan([&](std::string_view key, const transport::Message& message) {
@@ -113,11 +134,13 @@ class StoredControl final : public Control {
                     });
   }
 
-  /// text   empty: the key is removed.
-  void put(const std::string& key, std::string text) {
+  /// text       empty: the key is removed.
+  /// expected   of the last message of the key; nothing: whatever it is.
+  void put(const std::string& key, std::string text, std::optional<Sequence> expected = {}) {
     transport::Publication publication{.subject = streams_.names.status_subject(key)};
     if (text.empty()) publication.headers = {{std::string(wire::kKvOperation), "DEL"}};
     publication.payload = std::move(text);
+    publication.expected_last = expected;
     transport::publish(*streams_.status, std::move(publication), limits::publish_deadline);
   }
 

@@ -95,6 +95,32 @@ TEST_CASE("policy: a worker that cannot use what is set is believed", "[steering
   CHECK(control->types().at(0).unsound == "");
 }
 
+TEST_CASE("policy: of two changes at once none is lost", "[steering][unit]") {
+  testing::MemoryNamespace ns;
+  const auto mine = internal::make_control(ns.streams);
+  const auto theirs = internal::make_control(ns.streams);
+  int calls = 0;
+  const Policy set = mine->change_policy("player", [&](Policy& policy) {
+    if (++calls == 1) theirs->change_policy("player", [](Policy& other) { other["rate"] = 5; });
+    if (calls == 2) theirs->set_policy("player", {{"timeout_s", 1}});
+    if (calls == 3) theirs->set_policy("player", {});
+    policy["concurrency"] = calls;
+  });
+  CHECK(calls == 4);
+  CHECK(set == Policy{{"concurrency", 4}});
+  const auto add = [](Policy& policy) { policy["rate"] = 5; };
+  CHECK(mine->change_policy("player", add) == Policy{{"concurrency", 4}, {"rate", 5}});
+  CHECK(mine->types().at(0).set == Policy{{"concurrency", 4}, {"rate", 5}});
+  CHECK_THROWS_AS(mine->change_policy("player", [](Policy& policy) { policy["speed"] = 1; }),
+                  Error);
+  const auto meddle = [&](Policy& policy) {
+    theirs->set_policy("player", {{"rate", 1}});
+    policy["rate"] = 2;
+  };
+  CHECK_THROWS_AS(mine->change_policy("player", meddle), Error);
+  CHECK(mine->types().at(0).set == Policy{{"rate", 1}});
+}
+
 TEST_CASE("policy: the reference tells every setting", "[steering][unit]") {
   std::ifstream file(std::string(DMM_DOCS_DIR) + "/reference/policies.md");
   const std::string page{std::istreambuf_iterator<char>(file), {}};
