@@ -26,8 +26,8 @@ struct CacheMark {
 /// What an owner knows of the entries.
 struct KnownEntries {
   CacheMark mark;  ///< up to here
-  std::vector<std::string>
-      open;  ///< ids of which it does not know whether their entry says the row
+  /// Ids of which it does not know whether their entry says the row.
+  std::vector<std::string> open;
 };
 
 /// Compares the rows with the effective caches of their type: `told` of each slot becomes the row
