@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <charconv>
 #include <initializer_list>
 #include <string_view>
 
@@ -32,6 +33,25 @@ std::string_view behind_namespace(std::string_view subject) noexcept {
   if (!subject.starts_with("dmm.")) return subject;
   const std::size_t dot = subject.find('.', 4);
   return dot == std::string_view::npos ? subject : subject.substr(dot + 1);
+}
+
+/// What encode_id() was given, of whatever length: it need not be an id.
+std::optional<std::string> decode_part(std::string_view part) {
+  std::string out;
+  if (part == "=") return out;
+  for (std::size_t i = 0; i < part.size(); ++i) {
+    if (part[i] != '=') {
+      out += part[i];
+      continue;
+    }
+    if (i + 2 >= part.size()) return std::nullopt;
+    unsigned byte = 0;
+    const char* end = part.data() + i + 3;
+    if (std::from_chars(part.data() + i + 1, end, byte, 16).ptr != end) return std::nullopt;
+    out += static_cast<char>(byte);
+    i += 2;
+  }
+  return out;
 }
 
 constexpr std::uint64_t kInt32Max = 0x7FFF'FFFF;
@@ -95,7 +115,7 @@ std::optional<std::string> refused_subject(std::string_view key, std::string_vie
   std::string_view rest = key.substr(what_ends + 1);
   for (bool more = true; more;) {
     const std::size_t dot = rest.find('.');
-    const auto part = decode_id(rest.substr(0, dot));
+    const auto part = decode_part(rest.substr(0, dot));
     if (!part) return std::nullopt;  // the hash of a long one
     subject += '.';
     subject += *part;
