@@ -4,6 +4,7 @@
 // in the namespace and followed by every worker at once; no program is restarted.
 
 #include <chrono>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -23,6 +24,7 @@ struct PolicySetting {
   double most = 0;
   bool whole = false;  ///< only whole numbers
   std::string help;
+  double above_zero = 0;  ///< nothing between 0, which means none, and this
 };
 const std::vector<PolicySetting>& policy_settings();
 
@@ -47,7 +49,7 @@ struct Pause {
 struct TypeControl {
   std::string type;
   Policy set;           ///< in the namespace
-  std::string unsound;  ///< not empty: what is set cannot be used, and why
+  std::string unsound;  ///< not empty: what is set cannot be used, says its worker, or is none
   Policy in_force;      ///< as its worker last said; empty if none has been there
 };
 
@@ -61,6 +63,12 @@ class Control {
   /// Replaces the policy of a type; an empty one removes it. Throws Error{invalid} DMM-0404 that
   /// names the setting, DMM-0201 for a bad type.
   virtual void set_policy(std::string_view type, const Policy& policy) = 0;
+  /// Has `change` alter what is set for a type, and sets that; once more, from what is then set, if
+  /// somebody else set it meanwhile. A policy that cannot be read counts as empty. Returns what is
+  /// set now. Throws as set_policy(), what `change` throws, and Error{conflict} DMM-0306 if others
+  /// never cease.
+  virtual Policy change_policy(std::string_view type,
+                               const std::function<void(Policy&)>& change) = 0;
 
   virtual std::vector<Pause> pauses() = 0;
   /// Replaces a pause of the same scope. by   who does it, for people.

@@ -15,6 +15,7 @@
 #include "dmm/json.h"
 #include "dmm/limits.h"
 #include "dmm/wire.h"
+#include "dmm/worker/token.h"
 
 namespace dmm {
 
@@ -112,6 +113,12 @@ std::string damage_of(const Effective& effective, bool values) {
   }
   if (effective.entry) return damage_of(*effective.entry, "entry", values);
   return {};
+}
+
+// False for a token that no worker takes.
+bool is_readable(const Message& token) {
+  return worker::read_token(token).ok() &&
+         damage_of(token, "token", !token.payload.empty()).empty();
 }
 
 // Values that cannot be merged are shown as they are.
@@ -385,7 +392,8 @@ std::vector<Refused> StreamInspector::refused() {
     const std::optional<Refusal> refusal = parse_status<Refusal>(message);
     if (!refusal) return;
     all.push_back({refusal->what, refusal->subject, Sequence{refusal->sequence},
-                   refusal->error_code, refusal->error, from_unix_ms(refusal->at)});
+                   refusal->error_code, refusal->error, from_unix_ms(refusal->at),
+                   std::string(streams_.names.status_key(message.subject))});
   });
   return all;
 }
@@ -478,7 +486,9 @@ bool StreamInspector::drop(const Identity& identity) {
   // News that came since are not given up with the old ones.
   const bool parked = found.status && found.status->phase == "parked" && found.token &&
                       found.token->sequence.value == found.status->token;
-  if (!parked) return false;
+  // A stream that was made anew counts from one again. It is asked, because it may be so since its
+  // time was last seen.
+  if (!parked || found.status->created != streams_.work->state().created) return false;
   const bool gone = transport::erase(*streams_.work, found.token->sequence);
   transport::erase(*streams_.status, found.status_sequence);
   return gone;
@@ -486,16 +496,19 @@ bool StreamInspector::drop(const Identity& identity) {
 
 bool StreamInspector::drop(const Refused& refused) {
   if (refused.what == "view") return false;
+  const std::string key = refused.key.starts_with("refused.")
+                              ? refused.key
+                              : refusal_key(refused.what, refused.subject);
   if (refused.what == "token") {
-    // The sequence is what somebody wrote into the bucket: nothing else may go on its word.
-    const auto token = transport::last(*streams_.work, refused.subject);
-    if (token && token->sequence == refused.sequence) {
+    // The sequence is what somebody wrote into the bucket: nothing else may go on its word, and no
+    // news that can be read.
+    const auto token = transport::last(
+        *streams_.work, refused_subject(key, streams_.names.ns()).value_or(refused.subject));
+    if (token && token->sequence == refused.sequence && !is_readable(*token)) {
       transport::erase(*streams_.work, refused.sequence);
     }
   }
-  const auto lies = transport::last(
-      *streams_.status,
-      streams_.names.status_subject(internal::refusal_key(refused.what, refused.subject)));
+  const auto lies = transport::last(*streams_.status, streams_.names.status_subject(key));
   return lies && transport::erase(*streams_.status, lies->sequence);
 }
 

@@ -56,11 +56,14 @@ struct Matter {
 /// A report or token that could not be read.
 struct Refused {
   std::string what;     ///< "report", "token" or "view"
-  std::string subject;  ///< where it was published
+  std::string subject;  ///< where it was published, for people
   Sequence sequence;
   std::string error_code;
   std::string error;
   std::chrono::system_clock::time_point at;
+  /// Of the status bucket, where this is kept. `subject` is made fit for people, and a long one
+  /// cut.
+  std::string key = {};
 };
 
 /// The last report of a device.
@@ -139,8 +142,8 @@ class Inspector {
   /// Gives up the news of a parked identity: token and status go, the entry of its last success
   /// stays. False if it is not parked (any more).
   virtual bool drop(const Identity& identity) = 0;
-  /// Forgets a report or token that could not be read; the token goes. False for what a view left
-  /// out: its owner tells that again.
+  /// Forgets a report or token that could not be read; the token goes, unless it can be read now.
+  /// False for what a view left out: its owner tells that again.
   virtual bool drop(const Refused& refused) = 0;
 
   /// Looks at server and streams; says what an acknowledgement is worth here.

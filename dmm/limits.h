@@ -53,6 +53,8 @@ inline constexpr std::size_t entries_held_bytes_max = 64u << 20;  ///< cache ent
 inline constexpr auto run_timeout = 15min;
 inline constexpr int crashes_max = 5;     ///< workers that may end in a run before it is parked
 inline constexpr int crashes_shared = 1;  ///< with more crashes behind it, an identity runs alone
+inline constexpr double rate_least = 0.001;  ///< runs a second; 0 means no limit
+inline constexpr auto pace_wait_max = 1h;    ///< until it is looked again whether a run may begin
 inline constexpr auto backoff_first = 500ms;
 inline constexpr auto backoff_max = 5min;
 
@@ -82,6 +84,7 @@ inline constexpr auto view_state_interval = 1s;  ///< how often a view says wher
 inline constexpr auto view_snapshot_interval = 5min;  ///< between two, while something changes
 inline constexpr int view_snapshot_share = 100;       ///< and so many times what making one took
 inline constexpr auto view_snapshot_age_max = 24h;    ///< an older one is not used
+inline constexpr std::size_t view_snapshot_bytes_max = std::size_t{4} << 30;  ///< of a file
 /// Entries that are compared one by one; with more, all are read.
 inline constexpr std::size_t view_snapshot_open_max = 5'000;
 /// Entries that an owner reads between two snapshots; more are left to the end of its work.

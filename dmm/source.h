@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
@@ -69,7 +70,7 @@ struct SourceMark {
 /// What a source can do for a reader that has kept all rows up to a mark.
 enum class Resume : std::uint8_t {
   whole,   ///< tell every row again
-  behind,  ///< tell what changed behind the mark, deletions included
+  behind,  ///< tell what changed behind the mark, deletions included; then it can list its keys
   lost     ///< it lost what it would have to tell: what the reader kept is void
 };
 
@@ -102,6 +103,17 @@ class Source {
   virtual Resume can_resume(const SourceMark& mark) {
     static_cast<void>(mark);
     return Resume::whole;
+  }
+  /// The keys of all rows that are there, in any order and perhaps repeated; a deleted one may be
+  /// among them as long as its deletion is still told. A row that a reader has kept up to a mark
+  /// and that is neither listed nor told as deleted went without a word, so what was kept is void.
+  /// For sources that resume `behind`. Any thread, beside the other calls. Blocks. Throws
+  /// Error{retry}.
+  virtual std::vector<std::string> keys() { return {}; }
+  /// True if keys() would list this one now. As keys().
+  virtual bool holds(const std::string& key) {
+    static_cast<void>(key);
+    return false;
   }
   /// Begins to read behind `mark`, after can_resume() said so. If the source finds by then that it
   /// lost something, it tells a restart.

@@ -1,6 +1,7 @@
 /// Decoding JSON bytes into values: the one place where documents enter the engine.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -10,6 +11,10 @@
 #include "engine/value.h"
 
 namespace dmm::engine {
+
+/// Of what decode() makes of a text. Raised when a document would become another value than before,
+/// because values that were decoded are kept in files.
+inline constexpr std::uint32_t kDecoderVersion = 1;
 
 struct DecodeLimits {
   std::size_t depth_max = limits::kDepthMax;

@@ -230,11 +230,7 @@ std::string setting_name(const std::string& name) {
 int change(Session& session, const PolicyOptions& options, const std::function<void(Policy&)>& by) {
   check_name(options.type, "type");
   Bucket bucket = session.open();
-  const auto types = bucket.control().types();
-  const TypeControl* control = find(types, options.type);
-  Policy policy = control == nullptr ? Policy() : control->set;
-  by(policy);
-  bucket.control().set_policy(options.type, policy);
+  const Policy policy = bucket.control().change_policy(options.type, by);
   if (session.json()) {
     session.show({{"type", options.type}, {"set", nlohmann::json(policy)}});
     return exit_code::ok;

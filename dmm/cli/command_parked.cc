@@ -14,6 +14,7 @@
 #include "dmm/cli/program.h"
 #include "dmm/cli/table.h"
 #include "dmm/json.h"
+#include "dmm/limits.h"
 
 namespace dmm::cli {
 
@@ -53,8 +54,7 @@ class Filter {
   }
   bool takes(const Refused& refused) const {
     return selection_.id.empty() &&
-           (selection_.type.empty() ||
-            refused.subject.find('.' + selection_.type + '.') != std::string::npos) &&
+           (selection_.type.empty() || name_in(refused) == selection_.type) &&
            takes(refused.error_code, refused.error, refused.at);
   }
 
@@ -64,7 +64,14 @@ class Filter {
     const std::chrono::duration<double> age(selection_.older_than_s);
     return (selection_.code.empty() || selection_.code == error_code) &&
            (selection_.older_than_s == 0 || (at && std::chrono::system_clock::now() - *at > age)) &&
-           (selection_.error.empty() || std::regex_search(error, pattern_));
+           (selection_.error.empty() || matches(error));
+  }
+
+  // A search takes stack for each byte that it looks at, and anyone may have written the text.
+  bool matches(const std::string& error) const {
+    const auto end = error.begin() + static_cast<std::ptrdiff_t>(
+                                         std::min(error.size(), limits::error_text_bytes_max));
+    return std::regex_search(error.begin(), end, pattern_);
   }
 
   const Selection& selection_;
@@ -133,10 +140,11 @@ int list(Session& session, const Selection& selection) {
   return exit_code::ok;
 }
 
-// Asks, then does `one` to each. what: "Retry", done: "notified".
+// Asks, then does `one` or `other` to each, which say whether it was there. what: "Retry", done:
+// "notified".
 int do_to_parked(Session& session, const Selection& selection, Parked parked,
                  const std::string& what, const std::string& done,
-                 const std::function<void(const Matter&)>& one,
+                 const std::function<bool(const Matter&)>& one,
                  const std::function<bool(const Refused&)>& other) {
   if (selection.dry_run) {
     show(session, parked);
@@ -148,7 +156,9 @@ int do_to_parked(Session& session, const Selection& selection, Parked parked,
     session.warn(fmt::format("nothing was {}", done));
     return exit_code::failed;
   }
-  std::size_t failed = do_to_all(session, done, parked.matters, one);
+  std::size_t failed = do_to_all(session, done, parked.matters, [&](const Matter& matter) {
+    if (!one(matter)) throw Error(code::not_found, "it is not parked any more");
+  });
   for (const Refused& refused : parked.refused) {
     try {
       if (other(refused)) continue;
@@ -174,7 +184,11 @@ int retry(Session& session, const Selection& selection) {
   Parked parked = find(bucket, selection);
   parked.refused.clear();  // what cannot be read once cannot be read twice
   return do_to_parked(session, selection, std::move(parked), "Retry", "notified",
-                      [&](const Matter& matter) { bucket.poke(matter.identity); }, {});
+                      [&](const Matter& matter) {
+                        bucket.poke(matter.identity);
+                        return true;
+                      },
+                      {});
 }
 
 int drop(Session& session, const Selection& selection) {
@@ -188,7 +202,7 @@ int drop(Session& session, const Selection& selection) {
   }
   return do_to_parked(
       session, selection, std::move(parked), "Give up for good", "dropped",
-      [&](const Matter& matter) { bucket.inspect().drop(matter.identity); },
+      [&](const Matter& matter) { return bucket.inspect().drop(matter.identity); },
       [&](const Refused& refused) { return bucket.inspect().drop(refused); });
 }
 

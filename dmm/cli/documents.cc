@@ -61,6 +61,18 @@ nlohmann::json document_of(const Refused& refused) {
           {"at", rfc3339(refused.at)}};
 }
 
+std::string_view name_in(const Refused& refused) {
+  // dmm.<ns>.work.<type>.<lane>.<id>, dmm.<ns>.report.<kind>.<device>, view.<view>.<place>. The
+  // subject may be cut at its end.
+  std::string_view rest = refused.subject;
+  for (int parts = refused.what == "view" ? 1 : 3; parts > 0; --parts) {
+    const std::size_t dot = rest.find('.');
+    if (dot == std::string_view::npos) return {};
+    rest.remove_prefix(dot + 1);
+  }
+  return rest.substr(0, rest.find('.'));
+}
+
 nlohmann::json documents_of(const std::vector<ViewInputInfo>& inputs) {
   auto documents = nlohmann::json::array();
   for (const ViewInputInfo& input : inputs) {

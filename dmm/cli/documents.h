@@ -25,6 +25,10 @@ nlohmann::json document_of(const Finding& finding);
 nlohmann::json document_of(const transport::StreamState& stream);
 nlohmann::json document_of(const transport::ServerFacts& server);
 
+/// What a refused message is of: the type of a token, the kind of a report, the view that left a
+/// row or a document out; empty if its subject names none.
+std::string_view name_in(const Refused& refused);
+
 /// The id or device as its owner spells it, behind its spelling on the wire; the spelling itself if
 /// it is none.
 std::string spelled_id(std::string_view token);

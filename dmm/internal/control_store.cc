@@ -23,6 +23,8 @@ constexpr std::string_view kPauseAll = "work.pause.all";
 constexpr std::string_view kPauseType = "work.pause.type.";
 constexpr std::string_view kPauseId = "work.pause.id.";
 
+constexpr int kChangeAttempts = 20;  ///< people and scripts are few
+
 std::int64_t unix_ms(system_clock::time_point time) {
   return std::chrono::duration_cast<milliseconds>(time.time_since_epoch()).count();
 }
@@ -54,13 +56,18 @@ class StoredControl final : public Control {
 
   std::vector<TypeControl> types() override {
     std::map<std::string, TypeControl> types;
+    std::map<std::string, std::string> not_used;  // by a worker, and why
     scan([&](std::string_view key, const transport::Message& message) {
       if (const auto type = type_behind(key, kPolicy)) read_set(message, types[*type]);
-      if (const auto type = type_behind(key, kState)) read_state(message, types[*type]);
+      if (const auto type = type_behind(key, kState)) {
+        not_used[*type] = read_state(message, types[*type]);
+      }
     });
     std::vector<TypeControl> list;
     for (auto& [type, control] : types) {
       control.type = type;
+      // A worker may be older than what is set; what it said of another policy is of the past.
+      if (!control.set.empty() && control.unsound.empty()) control.unsound = not_used[type];
       list.push_back(std::move(control));
     }
     return list;
@@ -70,6 +77,25 @@ class StoredControl final : public Control {
     check_name(type, "type");
     internal::check(policy);
     put(policy_key(type), policy.empty() ? std::string() : policy_text(policy));
+  }
+
+  Policy change_policy(std::string_view type, const std::function<void(Policy&)>& change) override {
+    check_name(type, "type");
+    const std::string key = policy_key(type);
+    for (int left = kChangeAttempts;; --left) {
+      const auto present = transport::last(*streams_.status, streams_.names.status_subject(key));
+      TypeControl control;
+      if (present && !wire::is_removed(*present)) read_set(*present, control);
+      change(control.set);
+      internal::check(control.set);
+      try {
+        put(key, control.set.empty() ? std::string() : policy_text(control.set),
+            present ? present->sequence : Sequence{});
+        return control.set;
+      } catch (const Error& error) {
+        if (error.kind() != Kind::conflict || left == 0) throw;
+      }
+    }
   }
 
   std::vector<Pause> pauses() override {
@@ -108,11 +134,13 @@ class StoredControl final : public Control {
                     });
   }
 
-  /// text   empty: the key is removed.
-  void put(const std::string& key, std::string text) {
+  /// text       empty: the key is removed.
+  /// expected   of the last message of the key; nothing: whatever it is.
+  void put(const std::string& key, std::string text, std::optional<Sequence> expected = {}) {
     transport::Publication publication{.subject = streams_.names.status_subject(key)};
     if (text.empty()) publication.headers = {{std::string(wire::kKvOperation), "DEL"}};
     publication.payload = std::move(text);
+    publication.expected_last = expected;
     transport::publish(*streams_.status, std::move(publication), limits::publish_deadline);
   }
 
@@ -125,15 +153,17 @@ class StoredControl final : public Control {
     }
   }
 
-  static void read_state(const transport::Message& message, TypeControl& control) {
+  /// Returns why the worker does not use what is set; empty if it does.
+  static std::string read_state(const transport::Message& message, TypeControl& control) {
     const auto state = parse_json(message.payload);
-    if (!state.ok() || !state.value().is_object()) return;
+    if (!state.ok() || !state.value().is_object()) return {};
     try {
       control.in_force = parse_policy(state.value().value("in_force", json::object()).dump());
+      return state.value().value("unsound", "");
     } catch (const Error&) {
-      return;  // rubbish counts as absent
+      return {};  // rubbish counts as absent
     } catch (const json::exception&) {
-      return;
+      return {};
     }
   }
 
@@ -198,8 +228,10 @@ Pause parse_pause(PauseScope scope, const transport::Message& message) {
   return pause;
 }
 
-std::string work_state_text(const Policy& in_force) {
-  return dump_json({{"in_force", in_force}, {"at", unix_ms(system_clock::now())}});
+std::string work_state_text(const Policy& in_force, std::string_view unsound) {
+  nlohmann::json state{{"in_force", in_force}, {"at", unix_ms(system_clock::now())}};
+  if (!unsound.empty()) state["unsound"] = printable(unsound, limits::error_text_bytes_max);
+  return dump_json(state);
 }
 
 std::unique_ptr<Control> make_control(const Streams& streams) {

@@ -4,7 +4,7 @@
 // that no status of an identity has the same.
 //
 //   work.policy.<type>        {"rate": 5, ...}
-//   work.state.<type>         {"in_force": {...}, "at": ...}, written by the worker
+//   work.state.<type>         {"in_force": {...}, "unsound": "...", "at": ...}, by the worker
 //   work.pause.all            {"reason", "by", "at"}
 //   work.pause.type.<type>
 //   work.pause.id.<type>.<encoded id>
@@ -34,7 +34,8 @@ Policy parse_policy(std::string_view text);
 std::string pause_text(const Pause& pause);
 /// A pause pauses, whatever else stands in it.
 Pause parse_pause(PauseScope scope, const transport::Message& message);
-std::string work_state_text(const Policy& in_force);
+/// unsound   why the policy that is set is not in force; empty: it is.
+std::string work_state_text(const Policy& in_force, std::string_view unsound = {});
 
 std::unique_ptr<Control> make_control(const Streams& streams);
 

@@ -2,10 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "dmm/error.h"
+#include "dmm/internal/control_store.h"
 #include "dmm/json.h"
+#include "dmm/limits.h"
 
 namespace dmm::internal {
 
@@ -35,9 +38,9 @@ Place seconds(std::string name, double least, std::string help) {
 }
 
 template <auto member>
-Place number(std::string name, double least, double most, std::string help) {
+Place number(std::string name, double least, double most, std::string help, double above_zero = 0) {
   using Number = std::remove_cvref_t<decltype(std::declval<WorkOptions>().*member)>;
-  return {{std::move(name), least, most, std::is_integral_v<Number>, std::move(help)},
+  return {{std::move(name), least, most, std::is_integral_v<Number>, std::move(help), above_zero},
           [](const WorkOptions& options) { return static_cast<double>(options.*member); },
           [](WorkOptions& options, double value) { options.*member = static_cast<Number>(value); }};
 }
@@ -53,7 +56,8 @@ const std::vector<Place>& places() {
                                "failed attempts before parking; 0: never"),
       seconds<&O::offline_retry>("offline_retry_s", 0.001,
                                  "longest wait for the report of a device"),
-      number<&O::rate>("rate", 0, 1'000'000, "runs begun a second; 0: no limit"),
+      number<&O::rate>("rate", 0, 1'000'000, "runs begun a second; 0: no limit",
+                       limits::rate_least),
       seconds<&O::identity_interval>("identity_interval_s", 0,
                                      "least time between two runs of an identity"),
       seconds<&O::resync>("resync_s", 0, "every identity is run again this often; 0: never"),
@@ -87,6 +91,10 @@ void check(const PolicySetting& setting, double value) {
                                               value, setting.whole ? "whole number" : "number",
                                               setting.least, setting.most));
   }
+  if (value > 0 && value < setting.above_zero) {
+    throw Error(code::bad_option, fmt::format("{} is {}, neither 0 nor at least {}", setting.name,
+                                              value, setting.above_zero));
+  }
 }
 
 }  // namespace
@@ -98,8 +106,18 @@ void check(const Policy& policy) {
 WorkOptions lay_over(const Policy& policy, WorkOptions options) {
   check(policy);
   for (const auto& [name, value] : policy) place_of(name).put(options, value);
+  options.backoff_first = std::min(options.backoff_first, options.backoff_max);
   check(options);
   return options;
+}
+
+InForce in_force(std::string_view text, const WorkOptions& declared, const WorkOptions& last) {
+  if (text.empty()) return {declared, {}};
+  try {
+    return {lay_over(parse_policy(text), declared), {}};
+  } catch (const Error& error) {
+    return {last, error.what()};
+  }
 }
 
 Policy policy_of(const WorkOptions& options) {

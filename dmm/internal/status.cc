@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <charconv>
 #include <initializer_list>
 #include <string_view>
 
@@ -34,13 +35,33 @@ std::string_view behind_namespace(std::string_view subject) noexcept {
   return dot == std::string_view::npos ? subject : subject.substr(dot + 1);
 }
 
+/// What encode_id() was given, of whatever length: it need not be an id.
+std::optional<std::string> decode_part(std::string_view part) {
+  std::string out;
+  if (part == "=") return out;
+  for (std::size_t i = 0; i < part.size(); ++i) {
+    if (part[i] != '=') {
+      out += part[i];
+      continue;
+    }
+    if (i + 2 >= part.size()) return std::nullopt;
+    unsigned byte = 0;
+    const char* end = part.data() + i + 3;
+    if (std::from_chars(part.data() + i + 1, end, byte, 16).ptr != end) return std::nullopt;
+    out += static_cast<char>(byte);
+    i += 2;
+  }
+  return out;
+}
+
 constexpr std::uint64_t kInt32Max = 0x7FFF'FFFF;
 constexpr std::uint64_t kInt64Max = 0x7FFF'FFFF'FFFF'FFFF;
 constexpr std::uint64_t kUint64Max = 0xFFFF'FFFF'FFFF'FFFF;
 
 bool is_sound(const nlohmann::json& value, const Status*) {
   const auto phase = value.find("phase");
-  return phase != value.end() && (*phase == "failing" || *phase == "parked" || *phase == "offline") &&
+  return phase != value.end() &&
+         (*phase == "failing" || *phase == "parked" || *phase == "offline") &&
          counters_fit(value, {"attempts"}, kInt32Max) &&
          counters_fit(value, {"failed_at", "next_retry_at"}, kInt64Max) &&
          counters_fit(value, {"token"}, kUint64Max);
@@ -83,6 +104,25 @@ std::string refusal_key(std::string_view what, std::string_view subject) {
   key.resize(kKeyBytesMax - hash.size());
   while (key.back() == '.') key.pop_back();
   return key + hash;
+}
+
+std::optional<std::string> refused_subject(std::string_view key, std::string_view ns) {
+  constexpr std::string_view kPrefix = "refused.";
+  if (!key.starts_with(kPrefix)) return std::nullopt;
+  const std::size_t what_ends = key.find('.', kPrefix.size());
+  if (what_ends == std::string_view::npos) return std::nullopt;
+  std::string subject = fmt::format("dmm.{}", ns);
+  std::string_view rest = key.substr(what_ends + 1);
+  for (bool more = true; more;) {
+    const std::size_t dot = rest.find('.');
+    const auto part = decode_part(rest.substr(0, dot));
+    if (!part) return std::nullopt;  // the hash of a long one
+    subject += '.';
+    subject += *part;
+    more = dot != std::string_view::npos;
+    if (more) rest.remove_prefix(dot + 1);
+  }
+  return subject;
 }
 
 std::string cursor_key(std::string_view kind) {

@@ -54,6 +54,9 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Cursor, created, sequence)
 
 /// The status key of a refused message: "refused.<what>.<subject behind the namespace, encoded>".
 std::string refusal_key(std::string_view what, std::string_view subject);
+/// The subject of namespace `ns` that such a key was made of; nothing if it was too long for that,
+/// or the key is another one.
+std::optional<std::string> refused_subject(std::string_view key, std::string_view ns);
 std::string cursor_key(std::string_view kind);
 
 /// True if each of these members of a value from outside is a whole number from 0 to `max`, or

@@ -60,16 +60,19 @@ Advance Computation::advance() {
   return advance;
 }
 
-bool Computation::restore(SnapshotReader& reader, std::vector<LeftOut>& left_out) {
-  return inputs_.restore(
-      reader, input_,
-      [&] {
-        rows_.absorb(step(input_).outputs.at(kOutput));
-        note_errors(left_out);
-      },
-      [&](const Unreadable& document) {
-        left_out.push_back({document.input + "." + document.key, document.error});
-      });
+std::string Computation::restore(SnapshotReader& reader, std::vector<LeftOut>& left_out) {
+  const auto unreadable = [&](const Unreadable& document) {
+    left_out.push_back({document.input + "." + document.key, document.error});
+  };
+  const auto take = [&] {
+    rows_.absorb(step(input_).outputs.at(kOutput));
+    note_errors(left_out);
+  };
+  if (!inputs_.restore(reader, input_, take, unreadable)) {
+    return "it is not of the inputs of the view";
+  }
+  rows_.drop_empty();  // of inputs that were there before others
+  return inputs_.vanished(unreadable);
 }
 
 const engine::StepResult& Computation::step(engine::StepInput& input) {

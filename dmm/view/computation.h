@@ -49,9 +49,10 @@ class Computation {
   void open(const nlohmann::json& baselines, const std::vector<SourceMark>& marks) {
     inputs_.open(baselines, marks);
   }
-  /// Computes the view from the documents of a snapshot; see Inputs::restore(). False if they are
-  /// not of this view, and then nothing here is of use. Throws Error DMM-0504.
-  bool restore(SnapshotReader& reader, std::vector<LeftOut>& left_out);
+  /// Computes the view from the documents of a snapshot; see Inputs::restore(). Returns why they
+  /// cannot be used, and then nothing here is of use; empty if they can. Throws Error{retry},
+  /// DMM-0504.
+  std::string restore(SnapshotReader& reader, std::vector<LeftOut>& left_out);
 
   /// Takes what the inputs told, at most limits::view_step_changes of each, as one step.
   Advance advance();

@@ -36,16 +36,16 @@ class Comparison {
       : streams_(streams), view_(view), rows_(rows), differs_(differs) {}
 
   /// Tokens before entries: an entry is stored before its token goes.
-  CacheMark run(const std::string& type) {
-    const CacheMark mark = begin(type);
+  KnownEntries run(const std::string& type) {
+    CacheMark mark = begin(type);
     read_entries(type, {});
     for (const auto& [id, token] : waiting_) compare(id, {}, Value(), token.view, &token);
-    return mark;
+    return {std::move(mark), std::move(going_)};
   }
 
-  std::optional<CacheMark> run_behind(const std::string& type, const KnownEntries& known) {
+  std::optional<KnownEntries> run_behind(const std::string& type, const KnownEntries& known) {
     if (!loss_since(known.mark.work, streams_.work->state()).empty()) return std::nullopt;
-    const CacheMark mark = begin(type);
+    CacheMark mark = begin(type);
     if (!loss_since(known.mark.cache, streams_.cache->state()).empty()) return std::nullopt;
     open_.insert(known.open.begin(), known.open.end());
     // What a token adds to its entry is only known with the entry.
@@ -69,7 +69,7 @@ class Comparison {
         compare(id, {}, Value(), token->second.view, &token->second);
       }
     }
-    return mark;
+    return KnownEntries{std::move(mark), std::move(going_)};
   }
 
  private:
@@ -116,6 +116,7 @@ class Comparison {
     const bool removed = wire::is_removed(message);
     const auto header = message.header(wire::kView);
     std::string view(header && !removed ? wire::view_of(*header) : std::string_view());
+    const bool ours = view == view_;
     const auto token = waiting_.find(id);
     const Waiting* news = nullptr;
     Waiting taken;
@@ -128,6 +129,8 @@ class Comparison {
     }
     if (news != nullptr && !news->view.empty()) view = news->view;
     compare(id, message.sequence, removed ? Value() : decode(message.payload), view, news);
+    const Rows::Slot* slot = rows_.find(id);
+    if (ours && (slot == nullptr || slot->is_empty())) going_.push_back(id);
   }
 
   /// Someone's rubbish counts as missing, as everywhere.
@@ -198,18 +201,19 @@ class Comparison {
   engine::Decoder decoder_;
   std::unordered_map<std::string, Waiting> waiting_;
   std::unordered_set<std::string> open_;  ///< ids whose entry is needed and was not read yet
+  std::vector<std::string> going_;        ///< see compare_with_cache()
 };
 
 }  // namespace
 
-CacheMark compare_with_cache(const internal::Streams& streams, const std::string& view,
-                             const std::string& type, Rows& rows, const Differs& differs) {
+KnownEntries compare_with_cache(const internal::Streams& streams, const std::string& view,
+                                const std::string& type, Rows& rows, const Differs& differs) {
   return Comparison(streams, view, rows, differs).run(type);
 }
 
-std::optional<CacheMark> compare_behind(const internal::Streams& streams, const std::string& view,
-                                        const std::string& type, Rows& rows,
-                                        const KnownEntries& known) {
+std::optional<KnownEntries> compare_behind(const internal::Streams& streams,
+                                           const std::string& view, const std::string& type,
+                                           Rows& rows, const KnownEntries& known) {
   return Comparison(streams, view, rows, {}).run_behind(type, known);
 }
 

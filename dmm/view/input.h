@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <future>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -93,12 +94,15 @@ class Input final : public SourceSink {
     whole_ = source_->can_resume(mark) == Resume::whole;
     reading_ = source_->resume(mark, baseline, *this);
     reading_->grant(kGranted);
+    if (whole_) return;
+    keys_ = std::async(std::launch::async, [source = source_] { return source->keys(); });
   }
   /// The baseline of the last owner may be of later than the mark, and know of a loss since.
   bool lost(const nlohmann::json& baseline, const SourceMark& mark) const {
     return source_->can_resume(mark) == Resume::lost ||
            (!baseline.is_null() && source_->can_resume({{}, baseline}) == Resume::lost);
   }
+  std::string decoded_fields() const { return decoded(fields_).text(); }
   SourceMark mark() const { return {position_, reading_->baseline()}; }
   bool sound() const {
     const std::lock_guard lock(mutex_);
@@ -126,7 +130,7 @@ class Input final : public SourceSink {
         apply(std::move(*row), batch, counts, unreadable);
       } else {
         loaded_ = true;
-        if (std::holds_alternative<Complete>(taken_.front())) complete(batch);
+        if (std::holds_alternative<Complete>(taken_.front())) complete(batch, unreadable);
       }
       taken_.pop_front();
     }
@@ -149,10 +153,10 @@ class Input final : public SourceSink {
       writer.value(document.boot);
     }
     writer.number(unreadable_.size());
-    for (const auto& [key, error] : unreadable_) {
+    for (const auto& [key, one] : unreadable_) {
       writer.text(key);
-      writer.number(&error.code() == &code::wrong_shape ? 1 : 0);
-      writer.text(error.message());
+      writer.number(&one.error.code() == &code::wrong_shape ? 1 : 0);
+      writer.text(one.error.message());
     }
   }
 
@@ -175,19 +179,47 @@ class Input final : public SourceSink {
       const std::string key(reader.text());
       const auto& code = reader.number() == 1 ? code::wrong_shape : code::not_evaluated;
       const Error error(code, std::string(reader.text()));
-      if (!documents_.contains(key) && ++unread_ == 1) unread_some_ = key;
-      unreadable_.emplace(key, error);
+      unreadable_.insert_or_assign(key, Unsound{error, true});
       unreadable({name_, key, error});
     }
     return reader.ok() && documents_.size() == count;
   }
 
+  /// Behind restore(): why what it put back is void, empty if it is not. The source may have lost
+  /// rows in any way, and got as many others since: so each that was put back has to be there.
+  std::string vanished(const std::function<void(const Unreadable&)>& unreadable) {
+    if (!keys_.valid()) return {};
+    for (const std::string& key : keys_.get()) {
+      if (const auto at = documents_.find(key); at != documents_.end()) at->second.untold = false;
+      if (const auto at = unreadable_.find(key); at != unreadable_.end()) at->second.untold = false;
+    }
+    std::size_t asked = 0;  // of those that change all the time
+    for (auto& [key, document] : documents_) {
+      if (!std::exchange(document.untold, false)) continue;
+      if (++asked > limits::view_snapshot_open_max) {
+        return name_ + ": too much of it changed while its keys were listed";
+      }
+      if (!source_->holds(key)) {
+        return fmt::format("{}: {} went without a word", name_, printable(key, 100));
+      }
+    }
+    forget_untold(unreadable, [this](const std::string& key) { return source_->holds(key); });
+    return {};
+  }
+
   bool loaded() const noexcept { return loaded_; }
   bool complete() const noexcept { return complete_; }
   std::string unread() const {
-    if (unread_ == 0) return {};
+    std::size_t count = 0;
+    const std::string* some = nullptr;
+    for (const auto& [key, one] : unreadable_) {
+      if (documents_.contains(key)) continue;
+      ++count;
+      if (some == nullptr || key < *some) some = &key;
+    }
+    if (count == 0) return {};
     return fmt::format("{}: {} documents could not be read while loading, for example of {}", name_,
-                       unread_, printable(unread_some_, 100));
+                       count, printable(*some, 100));
   }
   std::size_t rows() const noexcept { return documents_.size(); }
   const std::string& name() const noexcept { return name_; }
@@ -225,9 +257,13 @@ class Input final : public SourceSink {
     std::optional<std::int64_t> seq;
     engine::Value boot;
     std::chrono::system_clock::time_point at;
-    bool aging = false;  ///< stands in ages_
-    bool untold =
-        false;  ///< of a snapshot, and its source, which tells everything, did not tell it
+    bool aging = false;   ///< stands in ages_
+    bool untold = false;  ///< of a snapshot, and its source did not tell yet that it is there
+  };
+  /// A last document that is none.
+  struct Unsound {
+    Error error;
+    bool untold = false;  ///< as above
   };
   static constexpr std::size_t kGranted = 4 * limits::read_batch;
 
@@ -264,6 +300,7 @@ class Input final : public SourceSink {
     if (keep_ == Inputs::Keep::positions) positions_[row.key] = position_;
     const auto found = documents_.find(row.key);
     if (!row.document) {
+      if (unreadable_.erase(row.key) > 0) unreadable({name_, row.key, std::nullopt});
       if (found == documents_.end()) return;
       batch.push_back({with_key(found->second.value, row.key), -1});
       documents_.erase(found);
@@ -280,8 +317,7 @@ class Input final : public SourceSink {
     }
     if (found != documents_.end()) found->second.untold = false;
     if (error) {
-      unreadable_.insert_or_assign(row.key, *error);
-      if (!loaded_ && found == documents_.end() && ++unread_ == 1) unread_some_ = row.key;
+      unreadable_.insert_or_assign(row.key, Unsound{*error});
       return unreadable({name_, row.key, std::move(error)});
     }
     if (unreadable_.erase(row.key) > 0) unreadable({name_, row.key, std::nullopt});
@@ -370,14 +406,15 @@ class Input final : public SourceSink {
       document.boot = reader.value();
     }
     if (!reader.ok()) return;
-    document.untold = whole_;
+    document.untold = true;
     batch.push_back({with_key(document.value, key), 1});
     age(documents_.emplace(std::move(key), std::move(document)).first);
   }
 
   /// All there is was told: what was not is not there.
-  void complete(engine::Batch& batch) {
+  void complete(engine::Batch& batch, const std::function<void(const Unreadable&)>& unreadable) {
     if (std::exchange(complete_, true) || !whole_) return;
+    forget_untold(unreadable, [](const std::string&) { return false; });
     for (auto at = documents_.begin(); at != documents_.end();) {
       if (!at->second.untold) {
         ++at;
@@ -386,6 +423,16 @@ class Input final : public SourceSink {
       batch.push_back({with_key(at->second.value, at->first), -1});
       at = documents_.erase(at);
     }
+  }
+
+  /// Forgets what could not be read once and is not there any more.
+  template <class Holds>
+  void forget_untold(const std::function<void(const Unreadable&)>& unreadable, Holds holds) {
+    std::erase_if(unreadable_, [&](const auto& one) {
+      if (!one.second.untold || holds(one.first)) return false;
+      unreadable({name_, one.first, std::nullopt});
+      return true;
+    });
   }
 
   /// Rows that were not told again for longer than the declared age are deleted.
@@ -420,15 +467,13 @@ class Input final : public SourceSink {
   Documents documents_;
   std::unordered_map<std::string, std::string> positions_;  ///< of rows, if they are kept
   std::deque<std::pair<std::chrono::system_clock::time_point, std::string>>
-      ages_;  ///< about in order
-  std::unordered_map<std::string, Error>
-      unreadable_;          ///< keys whose last document is none, and why
-  std::size_t unread_ = 0;  ///< while loading
-  std::string unread_some_;
+      ages_;                                             ///< about in order
+  std::unordered_map<std::string, Unsound> unreadable_;  ///< by key
   std::deque<Told> taken_;
   bool loaded_ = false;
   bool complete_ = false;
-  bool whole_ = false;  ///< the source tells again what a snapshot had
+  bool whole_ = false;                          ///< the source tells again what a snapshot had
+  std::future<std::vector<std::string>> keys_;  ///< that it holds, if it does not tell them again
   std::string position_;
   std::chrono::system_clock::time_point changed_at_;
 

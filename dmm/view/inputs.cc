@@ -54,6 +54,12 @@ std::vector<SourceMark> Inputs::marks() const {
   return marks;
 }
 
+std::vector<std::string> Inputs::fields() const {
+  std::vector<std::string> fields;
+  for (const auto& input : inputs_) fields.push_back(input->decoded_fields());
+  return fields;
+}
+
 bool Inputs::sound() const {
   return std::ranges::all_of(inputs_, [](const auto& input) { return input->sound(); });
 }
@@ -78,6 +84,13 @@ bool Inputs::restore(SnapshotReader& reader, engine::StepInput& step,
     if (!inputs_[i]->restore(reader, batch, counts_, take, unreadable)) return false;
   }
   return reader.at_end();
+}
+
+std::string Inputs::vanished(const std::function<void(const Unreadable&)>& unreadable) {
+  for (const auto& input : inputs_) {
+    if (std::string why = input->vanished(unreadable); !why.empty()) return why;
+  }
+  return {};
 }
 
 InputEvents Inputs::take(std::size_t changes_max, engine::StepInput& step,

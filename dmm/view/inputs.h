@@ -73,6 +73,8 @@ class Inputs {
   std::string lost(const nlohmann::json& baselines, const std::vector<SourceMark>& marks) const;
   /// Up to where each input was taken. Asks the sources as infos() does.
   std::vector<SourceMark> marks() const;
+  /// What the documents of each are reduced to, as text.
+  std::vector<std::string> fields() const;
   /// False if a source told that rows may be missing, and this was not taken yet.
   bool sound() const;
 
@@ -82,6 +84,10 @@ class Inputs {
   /// is told to `unreadable`. False if they are not of these inputs. Before anything was taken.
   bool restore(SnapshotReader& reader, engine::StepInput& step, const std::function<void()>& take,
                const std::function<void(const Unreadable&)>& unreadable);
+
+  /// Behind restore(): which row that it put back is not in its source any more though nobody said
+  /// that it was deleted; empty if all are. Asks the sources, so it blocks. Throws Error{retry}.
+  std::string vanished(const std::function<void(const Unreadable&)>& unreadable);
 
   /// Adds up to `changes_max` changes of rows to `step`, with what happened beside them.
   /// Documents that cannot be read are told to `unreadable`; what was known of their row stays.

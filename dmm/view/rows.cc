@@ -125,12 +125,11 @@ Rows::Slot* Rows::find(const std::string& id) {
 
 void Rows::drop_if_empty(const std::string& id) {
   const auto found = slots_.find(id);
-  if (found == slots_.end()) return;
-  const Slot& slot = found->second;
-  if (slot.row.kind() == engine::Kind::null && slot.told.kind() == engine::Kind::null &&
-      slot.all.empty() && !slot.sending && !slot.queued && !slot.waiting && !slot.held) {
-    slots_.erase(found);
-  }
+  if (found != slots_.end() && found->second.is_empty()) slots_.erase(found);
+}
+
+void Rows::drop_empty() {
+  std::erase_if(slots_, [](const auto& item) { return item.second.is_empty(); });
 }
 
 }  // namespace dmm::view

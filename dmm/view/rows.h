@@ -35,6 +35,12 @@ class Rows {
     bool held = false;     ///< its removal waits for approval
     bool foreign = false;  ///< the cache entry belongs to another view
     bool proven = false;   ///< the entry, as far as entries were read, says what was told
+
+    /// There is neither a row nor anything told, now or soon.
+    bool is_empty() const noexcept {
+      return row.kind() == engine::Kind::null && told.kind() == engine::Kind::null && all.empty() &&
+             !sending && !queued && !waiting && !held;
+    }
   };
 
   explicit Rows(std::string key) : key_(std::move(key)) {}
@@ -44,6 +50,8 @@ class Rows {
   std::vector<std::string> apply(const engine::Batch& changes);
   /// The same for one who will look at all of them.
   void absorb(const engine::Batch& changes);
+  /// Forgets all ids whose row came and went: nothing is known of them.
+  void drop_empty();
   /// Memory for so many ids, if there will be as many.
   void reserve(std::size_t ids) { slots_.reserve(ids); }
 

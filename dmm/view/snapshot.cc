@@ -33,6 +33,9 @@ void write_head(SnapshotWriter& writer, const SnapshotHead& head) {
   writer.number(head.history);
   writer.fixed(head.digest);
   writer.number(head.rows);
+  writer.number(head.decoder);
+  writer.number(head.fields.size());
+  for (const std::string& fields : head.fields) writer.text(fields);
   writer.number(head.inputs.size());
   for (const SourceMark& mark : head.inputs) {
     writer.text(mark.position);
@@ -55,6 +58,8 @@ SnapshotHead read_head(SnapshotReader& reader) {
   head.history = reader.number();
   head.digest = reader.fixed();
   head.rows = reader.number();
+  head.decoder = static_cast<std::uint32_t>(reader.number());
+  for (std::size_t left = reader.count(); left > 0; --left) head.fields.emplace_back(reader.text());
   for (std::size_t left = reader.count(); left > 0; --left) {
     SourceMark& mark = head.inputs.emplace_back();
     mark.position = reader.text();
@@ -79,6 +84,9 @@ std::string misfit(const SnapshotHead& found, const SnapshotHead& wanted,
   if (found.release != wanted.release) {
     return fmt::format("it is of release {}, not {}", printable(found.release, 100),
                        wanted.release);
+  }
+  if (found.decoder != wanted.decoder || found.fields != wanted.fields) {
+    return "its documents were reduced to other fields than this program reads";
   }
   if (found.history != wanted.history) {
     return "what was read was found to be void after it was written";

@@ -27,7 +27,11 @@ struct SnapshotHead {
   std::uint64_t history = 0;  ///< see ViewInfo
   std::uint64_t digest = 0;   ///< of the rows
   std::uint64_t rows = 0;
-  std::vector<SourceMark> inputs;       ///< in the order of the view
+  std::uint32_t decoder = 0;       ///< engine::kDecoderVersion
+  std::vector<SourceMark> inputs;  ///< in the order of the view
+  /// Of each input: what its documents were reduced to, as text. Which fields a pipeline reads is
+  /// what the version of the engine finds out.
+  std::vector<std::string> fields;
   std::optional<KnownEntries> entries;  ///< nothing: they have to be read whole
 };
 

@@ -18,7 +18,7 @@
 
 namespace dmm::view {
 
-inline constexpr std::uint32_t kSnapshotVersion = 1;
+inline constexpr std::uint32_t kSnapshotVersion = 2;
 
 /// Collects the content.
 class SnapshotWriter {

@@ -9,12 +9,14 @@
 #include <system_error>
 #include <utility>
 
+#include "dmm/limits.h"
+
 namespace dmm::view {
 
 namespace {
 
-[[noreturn]] void fail(const char* what, const std::filesystem::path& path) {
-  throw std::system_error(errno, std::generic_category(),
+[[noreturn]] void fail(const char* what, const std::filesystem::path& path, int error = errno) {
+  throw std::system_error(error, std::generic_category(),
                           fmt::format("{} {}", what, path.string()));
 }
 
@@ -40,22 +42,40 @@ void sync(const std::filesystem::path& path, int flags) {
   if (!file.open() || ::fsync(file.number()) != 0) fail("syncing", path);
 }
 
-void replace(const std::filesystem::path& path, const std::string& bytes) {
-  std::filesystem::create_directories(path.parent_path());
-  const std::filesystem::path next = path.string() + ".new";
-  std::filesystem::remove(next);
-  {
-    const Descriptor file(next, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW);
-    if (!file.open()) fail("creating", next);
-    for (std::size_t done = 0; done < bytes.size();) {
-      const ssize_t some = ::write(file.number(), bytes.data() + done, bytes.size() - done);
-      if (some < 0 && errno == EINTR) continue;
-      if (some < 0) fail("writing", next);
-      done += static_cast<std::size_t>(some);
-    }
-    if (::fsync(file.number()) != 0) fail("syncing", next);
+std::filesystem::path next_to(const std::filesystem::path& path) {
+  return path.string() + ".new";
+}
+
+/// What cannot be removed is void all the same.
+void discard(const std::filesystem::path& path) noexcept {
+  std::error_code ignored;
+  std::filesystem::remove(path, ignored);
+}
+
+void write_whole(const std::filesystem::path& next, const std::string& bytes) {
+  const Descriptor file(next, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW);
+  if (!file.open()) fail("creating", next);
+  for (std::size_t done = 0; done < bytes.size();) {
+    const ssize_t some = ::write(file.number(), bytes.data() + done, bytes.size() - done);
+    if (some < 0 && errno == EINTR) continue;
+    if (some < 0) fail("writing", next);
+    done += static_cast<std::size_t>(some);
   }
-  std::filesystem::rename(next, path);
+  if (::fsync(file.number()) != 0) fail("syncing", next);
+}
+
+void replace(const std::filesystem::path& path, const std::string& bytes) {
+  if (bytes.size() > limits::view_snapshot_bytes_max) fail("writing", path, EFBIG);
+  std::filesystem::create_directories(path.parent_path());
+  const std::filesystem::path next = next_to(path);
+  std::filesystem::remove(next);
+  try {
+    write_whole(next, bytes);
+    std::filesystem::rename(next, path);
+  } catch (...) {
+    discard(next);  // the disk may be full of it
+    throw;
+  }
   sync(path.parent_path(), O_RDONLY | O_DIRECTORY);
 }
 
@@ -75,11 +95,14 @@ std::optional<std::string> SnapshotFile::read() {
   if (!file.open() && errno == ENOENT) return std::nullopt;
   struct stat about {};
   if (!file.open() || ::fstat(file.number(), &about) != 0) fail("opening", path_);
-  if (!S_ISREG(about.st_mode)) {
-    errno = EINVAL;
-    fail("this is no file:", path_);
+  if (!S_ISREG(about.st_mode)) fail("this is no file:", path_, EINVAL);
+  // Its checksum speaks against mistakes, not against other users.
+  if (about.st_uid != ::geteuid() || (about.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
+    fail("others may have written", path_, EPERM);
   }
-  std::string bytes(static_cast<std::size_t>(about.st_size), '\0');
+  const auto size = static_cast<std::size_t>(about.st_size);
+  if (size > limits::view_snapshot_bytes_max) fail("reading", path_, EFBIG);
+  std::string bytes(size, '\0');
   for (std::size_t done = 0; done < bytes.size();) {
     const ssize_t some = ::read(file.number(), bytes.data() + done, bytes.size() - done);
     if (some < 0 && errno == EINTR) continue;
@@ -110,8 +133,8 @@ void SnapshotFile::wait() {
 void SnapshotFile::remove() {
   if (!kept()) return;
   wait();
-  std::error_code ignored;  // what could not be removed is void all the same
-  std::filesystem::remove(path_, ignored);
+  discard(path_);
+  discard(next_to(path_));
 }
 
 }  // namespace dmm::view

@@ -14,9 +14,9 @@ namespace {
 /// Its counters, as far as something is decided by them.
 bool is_sound(const nlohmann::json& state) {
   constexpr std::uint64_t kMax = std::uint64_t{1} << 62;
-  return internal::counters_fit(state, {"release", "rolled_out", "epoch", "held", "sending", "at", "history",
-                                         "snapshot_at"},
-                                kMax);
+  return internal::counters_fit(
+      state, {"release", "rolled_out", "epoch", "held", "sending", "at", "history", "snapshot_at"},
+      kMax);
 }
 
 }  // namespace

@@ -20,7 +20,11 @@ struct Place {
   std::string filter;
   /// The key of a row by its subject; nothing for a subject that names none.
   std::function<std::optional<std::string>(std::string_view)> key_of;
+  std::function<std::string(const std::string&)> subject_of;  ///< of a key
 };
+
+/// Passes over the keys: what one does not meet, because it was told anew meanwhile, the next does.
+constexpr int kKeyPasses = 3;
 
 /// The sequence that a position names; zero for the empty one.
 std::optional<std::uint64_t> sequence_of(const std::string& position) {
@@ -94,9 +98,13 @@ class StreamReading final : public SourceReading, private transport::ReaderSink 
 Place place_of(const internal::Streams& streams, const ViewInput& input) {
   switch (input.from) {
     case ViewInput::From::reports:
-      return {streams.reports, streams.names.report_filter(input.of), [](std::string_view subject) {
+      return {streams.reports, streams.names.report_filter(input.of),
+              [](std::string_view subject) {
                 const auto parts = wire::split_report(subject);
                 return parts ? decode_id(parts->device) : std::nullopt;
+              },
+              [&names = streams.names, kind = input.of](const std::string& key) {
+                return names.report_subject(kind, key);
               }};
     case ViewInput::From::cache:
       return {streams.cache, streams.names.entry_filter(input.of),
@@ -104,6 +112,9 @@ Place place_of(const internal::Streams& streams, const ViewInput& input) {
                 auto identity = parse_key(names.entry_key(subject));
                 if (!identity) return std::nullopt;
                 return std::move(identity->id);
+              },
+              [&names = streams.names, type = input.of](const std::string& key) {
+                return names.entry_subject(key_of({type, key}));
               }};
     case ViewInput::From::bucket: {
       const transport::StreamConfig config{
@@ -113,7 +124,8 @@ Place place_of(const internal::Streams& streams, const ViewInput& input) {
               [prefix](std::string_view subject) -> std::optional<std::string> {
                 if (!subject.starts_with(prefix)) return std::nullopt;
                 return std::string(subject.substr(prefix.size()));
-              }};
+              },
+              [prefix](const std::string& key) { return prefix + key; }};
     }
     case ViewInput::From::source:
       break;
@@ -145,6 +157,26 @@ class StreamSource final : public Source {
     const bool sound = after && is_mark(mark.baseline) && *after <= state.last.value &&
                        loss_since(mark.baseline, state).empty();
     return sound ? Resume::behind : Resume::lost;
+  }
+  std::vector<std::string> keys() override {
+    const Place place = place_of(streams_, input_);
+    std::vector<std::string> keys;
+    Sequence after;
+    for (int pass = 0; pass < kKeyPasses; ++pass) {
+      const Sequence last = place.stream->state().last;
+      transport::scan(*place.stream, {.filter = place.filter, .after = after, .headers_only = true},
+                      [&](const transport::Message& message) {
+                        if (auto key = place.key_of(message.subject)) {
+                          keys.push_back(std::move(*key));
+                        }
+                      });
+      after = last;
+    }
+    return keys;
+  }
+  bool holds(const std::string& key) override {
+    const Place place = place_of(streams_, input_);
+    return transport::last(*place.stream, place.subject_of(key)).has_value();
   }
   std::unique_ptr<SourceReading> resume(const SourceMark& mark, const nlohmann::json& baseline,
                                         SourceSink& sink) override {

@@ -19,12 +19,6 @@ namespace {
 
 constexpr milliseconds kTroubleDelay{500};
 
-/// What may be otherwise at the next attempt.
-bool may_heal(const Error& error) {
-  return error.kind() == Kind::retry || error.kind() == Kind::not_found ||
-         error.kind() == Kind::in_doubt || error.kind() == Kind::conflict;
-}
-
 }  // namespace
 
 ViewLoop::ViewLoop(const internal::Streams& streams, View view, ViewSnapshots snapshots)
@@ -83,6 +77,11 @@ void ViewLoop::hand_over() {
   if (kept) save_snapshot(true);
   snapshot_file_.wait();
   end_tenure();
+}
+
+bool ViewLoop::may_heal(const Error& error) {
+  return error.kind() == Kind::retry || error.kind() == Kind::not_found ||
+         error.kind() == Kind::in_doubt || error.kind() == Kind::conflict;
 }
 
 /// False if the view cannot be kept now. Another keeper gets its chance if it cannot be kept here.

@@ -61,6 +61,8 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   void on_caught_up() noexcept override {}
   void on_history_lost(std::string reason) noexcept override;
 
+  /// What may be otherwise at the next attempt.
+  static bool may_heal(const Error& error);
   bool try_tenure();
   void begin_tenure();
   void end_tenure();
@@ -97,6 +99,7 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   std::string begin_with_snapshot(bool stood);
   void take_known(SnapshotHead head);
   void compare();
+  void know(KnownEntries found);
   void note_removed(const std::string& id);
   void void_snapshots();
   void save_snapshot(bool last);
@@ -135,7 +138,8 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   std::optional<KnownEntries> restored_;  ///< what a snapshot says of them, until they are compared
   std::optional<CacheMark>
       known_;  ///< entries up to here are what Slot::proven speaks of; none: no
-  std::unordered_set<std::string> removed_;  ///< told as removed, and their entry was there since
+  /// Told as removed, by this owner or one before, and their entry was there since.
+  std::unordered_set<std::string> removed_;
   std::uint64_t history_ = 0;
   std::int64_t snapshot_at_ = 0;
   std::string cold_because_;

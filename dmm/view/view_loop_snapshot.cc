@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <system_error>
 #include <utility>
 
 #include "dmm/json.h"
@@ -35,6 +34,8 @@ SnapshotHead ViewLoop::wanted_snapshot() const {
   head.view = name();
   head.release = release_.hash;
   head.history = history_;
+  head.decoder = engine::kDecoderVersion;
+  head.fields = computation_->inputs().fields();
   head.saved_at = system_clock::now();
   return head;
 }
@@ -49,7 +50,14 @@ void ViewLoop::open_inputs(bool stood) {
   cold_because_.clear();
   if (!snapshot_file_.kept()) return computation_->open(baselines_);
   const auto begun = Clock::now();
-  cold_because_ = begin_with_snapshot(stood);
+  try {
+    cold_because_ = begin_with_snapshot(stood);
+  } catch (const Error& error) {
+    if (may_heal(error)) throw;
+    cold_because_ = error.what();
+  } catch (const std::exception& error) {
+    cold_because_ = error.what();  // memory too small for what it names, for example
+  }
   if (cold_because_.empty()) {
     streams_.log.info(
         "the view begins with a snapshot",
@@ -67,15 +75,10 @@ void ViewLoop::open_inputs(bool stood) {
   computation_->open(baselines_);
 }
 
-/// Why there is none that can be used; empty if the view was computed from one. Throws
-/// Error{retry} if a source cannot be reached.
+/// Why there is none that can be used; empty if the view was computed from one. What it throws and
+/// may heal is of a source that cannot be reached; all else is of the snapshot.
 std::string ViewLoop::begin_with_snapshot(bool stood) {
-  std::optional<std::string> bytes;
-  try {
-    bytes = snapshot_file_.read();
-  } catch (const std::system_error& error) {
-    return error.what();
-  }
+  const std::optional<std::string> bytes = snapshot_file_.read();
   if (!bytes) return "there is no snapshot";
   if (!stood) return "where the view stood is not known";
   SnapshotReader reader(*bytes);
@@ -91,12 +94,7 @@ std::string ViewLoop::begin_with_snapshot(bool stood) {
   computation_->open(baselines_, head.inputs);
   computation_->rows().reserve(std::min<std::size_t>(head.rows, bytes->size()));
   std::vector<LeftOut> left_out;
-  try {
-    if (!computation_->restore(reader, left_out)) return "it is not of the inputs of the view";
-  } catch (const Error& error) {
-    if (&error.code() != &code::step_failed) throw;
-    return error.message();
-  }
+  if (std::string why = computation_->restore(reader, left_out); !why.empty()) return why;
   for (const LeftOut& one : left_out) {
     one.error ? refuse(one.place, *one.error) : accept(one.place);
   }
@@ -127,8 +125,8 @@ void ViewLoop::take_known(SnapshotHead head) {
 void ViewLoop::compare() {
   Rows& rows = computation_->rows();
   if (const auto restored = std::exchange(restored_, std::nullopt)) {
-    known_ = compare_behind(streams_, name(), view_.type, rows, *restored);
-    if (known_) return;
+    auto known = compare_behind(streams_, name(), view_.type, rows, *restored);
+    if (known) return know(std::move(*known));
     streams_.log.info("all entries are read, because too much of them is not known",
                       {{"view", name()}});
     rows.each([](const std::string&, Rows::Slot& slot) {
@@ -137,7 +135,12 @@ void ViewLoop::compare() {
       slot.foreign = false;
     });
   }
-  known_ = compare_with_cache(streams_, name(), view_.type, rows);
+  know(compare_with_cache(streams_, name(), view_.type, rows));
+}
+
+void ViewLoop::know(KnownEntries found) {
+  known_ = std::move(found.mark);
+  for (const std::string& id : found.open) note_removed(id);
 }
 
 // ---- keeping it
@@ -167,7 +170,7 @@ void ViewLoop::save_snapshot(bool last) {
   std::string bytes;
   try {
     bytes = snapshot(last);
-  } catch (const Error& error) {
+  } catch (const std::exception& error) {
     streams_.log.warn("a snapshot could not be made", {{"view", name()}, {"error", error.what()}});
   }
   const auto took = Clock::now() - begun;

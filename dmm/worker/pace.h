@@ -7,6 +7,8 @@
 #include <unordered_map>
 #include <utility>
 
+#include "dmm/limits.h"
+
 namespace dmm::worker {
 
 /// How fast runs may begin: so many a second together (a token bucket that holds a second's worth,
@@ -32,7 +34,10 @@ class Pace final {
     tokens_ = std::min(depth(rate_), tokens_ + seconds(now - filled_at_) * rate_);
     filled_at_ = now;
     if (tokens_ >= 1) return {};
-    return std::chrono::ceil<Clock::duration>(std::chrono::duration<double>((1 - tokens_) / rate_));
+    const std::chrono::duration<double> left((1 - tokens_) / rate_);
+    // Of a tiny rate it is more than a clock can count.
+    if (!(left < limits::pace_wait_max)) return limits::pace_wait_max;
+    return std::chrono::ceil<Clock::duration>(left);
   }
 
   /// How long this identity may not begin; zero: it may.

@@ -14,7 +14,7 @@ using std::chrono::system_clock;
 
 namespace {
 
-constexpr std::size_t kSendingMax = 256;  ///< work that somebody waits for goes before
+constexpr std::size_t kTellingMax = 256;  ///< work that somebody waits for goes before
 constexpr milliseconds kSoon(50);
 
 milliseconds unix_now() {
@@ -87,7 +87,7 @@ Resync::Clock::time_point Resync::turn(Clock::time_point now) {
   }
   if (!read_) return now + std::chrono::seconds(1);
   while (next_ < due_.size() && round_ + due_[next_].first <= unix) {
-    if (*sending_ >= kSendingMax) return now + kSoon;
+    if (telling_->under_way >= kTellingMax) return now + kSoon;
     tell(due_[next_++].second);
   }
   const milliseconds until = next_ < due_.size() ? round_ + due_[next_].first : round_ + interval_;
@@ -141,12 +141,22 @@ void Resync::stop() {
 void Resync::tell(const std::string& key) {
   const auto identity = parse_key(key);
   if (!identity || !mine_(key)) return;
-  ++told_;
-  ++*sending_;
-  // A token that is there runs it anyway, and its news must not go.
-  streams_.work->publish(
-      {.subject = streams_.names.token_subject(*identity), .expected_last = Sequence{0}},
-      limits::publish_deadline, [sending = sending_](const Result<Sequence>&) { --*sending; });
+  ++telling_->under_way;
+  // The keys were read hours ago, perhaps. Without an entry materialize would build anew what was
+  // torn down.
+  streams_.cache->last(
+      streams_.names.entry_subject(key),
+      [telling = telling_, work = streams_.work, subject = streams_.names.token_subject(*identity)](
+          const Result<std::optional<transport::Message>>& entry) {
+        if (!entry.ok() || !entry.value() || wire::is_removed(*entry.value())) {
+          --telling->under_way;
+          return;
+        }
+        ++telling->told;
+        // A token that is there runs it anyway, and its news must not go.
+        work->publish({.subject = subject, .expected_last = Sequence{0}}, limits::publish_deadline,
+                      [telling](const Result<Sequence>&) { --telling->under_way; });
+      });
 }
 
 }  // namespace dmm::worker

@@ -19,7 +19,8 @@ namespace dmm::worker {
 ///
 /// An identity is due at the same place of each interval, by the hash of its key: the runs spread
 /// over the interval, and workers that follow each other go on where the one before was. What fell
-/// due while nobody worked is not made up for. An identity that has a token anyway is left alone.
+/// due while nobody worked is not made up for. An identity that has a token anyway is left alone,
+/// and so is one that has lost its entry since the keys were read: it was removed.
 /// Owner only, as the mailbox runs it; attend() and stop() on the owner's own thread.
 class Resync final {
  public:
@@ -39,7 +40,7 @@ class Resync final {
   void stop();
 
   /// Identities that were told.
-  std::uint64_t told() const noexcept { return told_; }
+  std::uint64_t told() const noexcept { return telling_->told; }
 
  private:
   class Keys;
@@ -61,9 +62,12 @@ class Resync final {
   /// Place in the interval and key, in order.
   std::vector<std::pair<std::chrono::milliseconds, std::string>> due_;
   std::size_t next_ = 0;
-  std::uint64_t told_ = 0;
-  const std::shared_ptr<std::atomic<std::size_t>> sending_ =
-      std::make_shared<std::atomic<std::size_t>>(0);  ///< outlives this with the answers
+  /// Outlives this with the answers.
+  struct Telling {
+    std::atomic<std::size_t> under_way = 0;
+    std::atomic<std::uint64_t> told = 0;
+  };
+  const std::shared_ptr<Telling> telling_ = std::make_shared<Telling>();
 };
 
 }  // namespace dmm::worker

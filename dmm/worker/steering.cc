@@ -69,12 +69,16 @@ const Pause* Steering::paused() const noexcept {
 void Steering::pause(std::string reason) {
   const PauseScope scope{type_, {}};
   whole_type_ = Pause{scope, std::move(reason), "dmm", std::chrono::system_clock::now()};
+  own_pause_ = ++own_pauses_;
   streams_.status->publish({.subject = streams_.names.status_subject(internal::pause_key(scope)),
                             .payload = internal::pause_text(*whole_type_)},
-                           limits::publish_deadline, [this](const Result<Sequence>& result) {
+                           limits::publish_deadline,
+                           [this, own = own_pause_](const Result<Sequence>& result) {
                              if (result.ok()) return;
                              // Nobody else could see it, nor end it: the next failures try again.
-                             mailbox_.post([this] {
+                             // But what has come since stands: a person's pause, or this one.
+                             mailbox_.post([this, own] {
+                               if (own_pause_ != own) return;
                                whole_type_.reset();
                                changed_();
                              });
@@ -96,6 +100,7 @@ bool Steering::take(const transport::Message& message) {
     all_ = std::move(pause);
   } else if (!scope->id) {
     whole_type_ = std::move(pause);
+    own_pause_ = 0;
   } else if (pause) {
     identities_.insert_or_assign(key_of({scope->type, *scope->id}), std::move(*pause));
   } else {
@@ -108,6 +113,7 @@ void Steering::forget() {
   known_ = false;
   all_.reset();
   whole_type_.reset();
+  own_pause_ = 0;
   identities_.clear();
   policy_.clear();
 }

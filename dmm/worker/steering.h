@@ -51,6 +51,9 @@ class Steering final {
   bool known_ = false;
   std::optional<Pause> all_;
   std::optional<Pause> whole_type_;
+  /// The last pause of our own making, counted; 0 once the feed brought anything of this scope.
+  std::uint64_t own_pause_ = 0;
+  std::uint64_t own_pauses_ = 0;
   std::unordered_map<std::string, Pause> identities_;  ///< by key
   std::string policy_;
   std::uint64_t feeding_ = 0;  ///< counts feeds: what an ended one brought is dropped

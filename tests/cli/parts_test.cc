@@ -182,6 +182,20 @@ TEST_CASE("exit codes: scripts can tell errors apart", "[cli][parts][unit]") {
   CHECK(exit_code_of(Error(code::server_refused, "")) == 1);
 }
 
+TEST_CASE("documents: a refused message is of the type or kind that its subject names",
+          "[cli][parts][unit]") {
+  const auto name = [](const char* what, const std::string& subject) {
+    return std::string(name_in(Refused{what, subject, {}, {}, {}, {}}));
+  };
+  // Nothing that only stands somewhere else in it.
+  CHECK(name("token", "dmm.music.work.lamp.player.x") == "lamp");
+  CHECK(name("token", "dmm.player.work.lamp.7.x") == "lamp");
+  CHECK(name("token", "dmm.music.work.lamp.7.xxxx...") == "lamp");
+  CHECK(name("report", "dmm.music.report.player.a.b") == "player");
+  CHECK(name("view", "view.players.zones.living room") == "players");
+  CHECK(name("report", "dmm.music") == "");
+}
+
 TEST_CASE("documents: a value that is no JSON is shown as text", "[cli][parts][unit]") {
   nlohmann::json document;
   set_value(document, "value", "{\"a\":1}");

@@ -240,6 +240,28 @@ TEST_CASE("parked: is chosen by reason and run again or given up", "[cli][verbs]
   CHECK(count({}) == 2);
 }
 
+TEST_CASE("parked: a long reason does not end the tool that searches it",
+          "[cli][verbs][integration]") {
+  const Site site("parked_long");
+  site.dmm({"put", "player", "a", "{}"});
+  const auto matter = site.bucket().inspect().get({"player", "a"});
+  REQUIRE(matter);
+  ConnectionOptions options;
+  options.servers = {Site::server().url()};
+  const auto transport = nats::connect(options, Logger());
+  const wire::Names names(site.ns());
+  const json status{{"phase", "parked"},
+                    {"error", std::string(500'000, 'x')},
+                    {"created", transport->open(names.work(1), false)->state().created},
+                    {"token", matter->token.value}};
+  transport::publish(*transport->open(names.status(1), false),
+                     {.subject = names.status_subject("player.a"), .payload = status.dump()}, 10s);
+  transport->close();
+  const Result found = site.dmm({"parked", "ls", "--error", "(x|y)*x", "-o", "json"});
+  CHECK(found.signal == 0);
+  CHECK(found.document().at("identities").size() == 1);
+}
+
 TEST_CASE("notify: selects by phase and asks before it runs many", "[cli][verbs][integration]") {
   const Site site("notify");
   REQUIRE(site.dmm({"put", "player", "a", "{}"}).code == 0);

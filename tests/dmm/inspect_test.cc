@@ -76,6 +76,15 @@ TEST_CASE("inspector: parked news are given up and newer ones are not", "[inspec
   CHECK_FALSE(f.inspector->drop(kPlayer));
 }
 
+TEST_CASE("inspector: the status of a stream that is gone gives up nothing of the one there is",
+          "[inspect][unit]") {
+  Fixture f;
+  const Sequence token = f.put_token(kPlayer, R"({"song":"live"})");
+  f.put_status(kPlayer, "parked", token, "2023-01-01T00:00:00Z");
+  CHECK_FALSE(f.inspector->drop(kPlayer));
+  CHECK(f.work->look(f.streams.names.token_subject(kPlayer)));
+}
+
 TEST_CASE("inspector: what was refused is forgotten with its token and with no other",
           "[inspect][unit]") {
   Fixture f;
@@ -246,6 +255,33 @@ TEST_CASE("inspector: one identity is what the list says of it", "[inspect][unit
   CHECK(one->revision == listed.revision);
   CHECK_FALSE(f.inspector->get({"player", "nobody"}));
   CHECK_THROWS_AS(f.inspector->get({"a b", ""}), Error);
+}
+
+TEST_CASE("inspector: what was refused under a long or strange subject is forgotten with its token",
+          "[inspect][unit]") {
+  Fixture f;
+  for (const std::string& id : {std::string(400, 'x'), std::string("=41\xff")}) {
+    const std::string subject = "dmm.music.work.player.1." + id;
+    const Sequence token = f.work->put(subject, "{}");
+    const internal::Refusal refusal{
+        "token", printable(subject, 300), token.value, "DMM-0207", "spelling", 1'000};
+    f.status_put(internal::refusal_key("token", subject), dump_json(nlohmann::json(refusal)));
+    CHECK(f.inspector->drop(f.inspector->refused().at(0)));
+    CHECK_FALSE(f.work->look(subject));
+    CHECK(f.inspector->refused().empty());
+  }
+}
+
+TEST_CASE("inspector: a refusal that names a token that can be read does not make it go",
+          "[inspect][unit]") {
+  Fixture f;
+  const std::string subject = f.streams.names.token_subject(kPlayer);
+  const Sequence token = f.put_token(kPlayer, R"({"song":"live"})");
+  const internal::Refusal refusal{"token", subject, token.value, "DMM-0202", "by a person", 1'000};
+  f.status_put(internal::refusal_key("token", subject), dump_json(nlohmann::json(refusal)));
+  CHECK(f.inspector->drop(f.inspector->refused().at(0)));
+  CHECK(f.work->look(subject));
+  CHECK(f.inspector->refused().empty());
 }
 
 TEST_CASE("inspector: refused messages are listed with their reason", "[inspect][unit]") {

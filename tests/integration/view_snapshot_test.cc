@@ -80,6 +80,13 @@ struct SnapshotScene : Scene {
   void remove_entry(const std::string& id) {
     raw.store(names().entry_subject(key_of(thing(id))), "", {{"KV-Operation", "DEL"}});
   }
+  // As whoever gives up what is parked.
+  void drop_token(const std::string& id) {
+    const auto found = bucket.inspect().get(thing(id));
+    if (!found || found->token.value == 0) return;
+    raw.request("$JS.API.STREAM.MSG.DELETE." + names().work(1).name,
+                json{{"seq", found->token.value}}.dump());
+  }
   void drop_report(const std::string& device) { raw.store("dmm.test.report.player." + device, ""); }
 };
 
@@ -268,6 +275,22 @@ TEST_CASE("view snapshot: lost reports are found and tear nothing down",
   CHECK(keeper.view.stats().removed == 0);
   CHECK(keeper.view.stats().held >= 10);
   for (const auto& [id, matter] : matters(scene.bucket)) CHECK_FALSE(matter.deleted);
+}
+
+TEST_CASE("view snapshot: a report that was purged while others came is told as removed",
+          "[view_snapshot][fault][integration]") {
+  SnapshotScene scene;
+  scene.report_some(20);
+  scene.keep();
+  const std::string gone = names().report_subject("player", "p0");
+  scene.raw.request("$JS.API.STREAM.PURGE." + names().reports(1).name,
+                    json{{"filter", gone}}.dump());
+  scene.report("new", {{"zone", "z"}, {"volume", 1}});
+  Keeper keeper(scene.server, zones_view(), scene.snapshots);
+  CHECK(keeper.view.stats().restored == 0);
+  CHECK_THAT(scene.why_cold(), Catch::Contains("p0 went without a word"));
+  CHECK(keeper.view.stats().held == 0);
+  CHECK(look(scene.bucket, thing("p0")).deleted);
 }
 
 TEST_CASE("view snapshot: lost entries and tokens are told again",
@@ -464,7 +487,7 @@ struct Hands {
 
   void do_one() {
     const std::string id = SnapshotScene::id(pick(kDevices));
-    switch (pick(12)) {
+    switch (pick(13)) {
       case 0:
         return scene.drop_report(id);
       case 1:
@@ -486,6 +509,8 @@ struct Hands {
         return;
       case 9:
         return scene.store_entry(id, {{"id", id}}, "another;0");
+      case 10:
+        return scene.drop_token(id);
       default:
         return report(id);
     }

@@ -126,6 +126,18 @@ TEST_CASE("rows: the same rows have the same digest by whatever way they came", 
   CHECK(straight.digest() != roundabout.digest());
 }
 
+TEST_CASE("rows: what came and went leaves nothing that seems to be known", "[view][unit]") {
+  Rows rows("id");
+  rows.absorb({{value(R"({"id":"a","v":1})"), 1}, {value(R"({"id":"b","v":1})"), 1}});
+  rows.absorb({{value(R"({"id":"a","v":1})"), -1}});
+  rows.at("c").told = value(R"({"id":"c"})");
+  rows.drop_empty();
+  CHECK(rows.find("a") == nullptr);
+  REQUIRE(rows.find("b") != nullptr);
+  CHECK(rows.find("c") != nullptr);
+  CHECK(rows.size() == 1);
+}
+
 TEST_CASE("rows: news say null where a field is gone, and cover what holds them", "[view][unit]") {
   const Value row = value(R"({"id":"a","v":1})");
   const Value told = value(R"({"gone":2,"id":"a"})");

@@ -6,6 +6,7 @@
 
 #include <sys/stat.h>
 
+#include "dmm/limits.h"
 #include "dmm/testing/temporary_directory.h"
 #include "dmm/view/snapshot_file.h"
 
@@ -27,6 +28,8 @@ SnapshotHead head_now() {
   head.history = 3;
   head.digest = ~std::uint64_t{5};
   head.rows = 70'000;
+  head.decoder = 1;
+  head.fields = {"device, volume", "*"};
   head.inputs = {{"17", json{{"created", "then"}, {"last", 17}, {"messages", 9}}}, {"", nullptr}};
   KnownEntries& entries = head.entries.emplace();
   entries.mark.work = json{{"created", "a"}, {"last", 1}};
@@ -78,6 +81,7 @@ TEST_CASE("snapshot: what was written is read back", "[view][snapshot][unit]") {
   CHECK(head.inputs[0].position == "17");
   CHECK(head.inputs[0].baseline == written.inputs[0].baseline);
   CHECK(head.inputs[1].baseline.is_null());
+  CHECK(head.fields == written.fields);
   REQUIRE(head.entries);
   CHECK(head.entries->open == written.entries->open);
   CHECK(head.entries->mark.cache == written.entries->mark.cache);
@@ -155,6 +159,9 @@ TEST_CASE("snapshot: one of another view or time is not used", "[view][snapshot]
   CHECK_FALSE(why([](SnapshotHead& head) { head.view = "other"; }).empty());
   CHECK_FALSE(why([](SnapshotHead& head) { head.release = "other"; }).empty());
   CHECK_FALSE(why([](SnapshotHead& head) { head.history = 2; }).empty());
+  // Another version of the engine may read more fields for the same pipeline.
+  CHECK_FALSE(why([](SnapshotHead& head) { head.fields[0] = "device"; }).empty());
+  CHECK_FALSE(why([](SnapshotHead& head) { head.decoder = 2; }).empty());
   CHECK_FALSE(why([](SnapshotHead& head) { head.saved_at -= hours(25); }).empty());
   CHECK_FALSE(why([](SnapshotHead& head) { head.saved_at += hours(1); }).empty());
 }
@@ -180,8 +187,23 @@ TEST_CASE("snapshot: its file is replaced as a whole and readable by its owner o
   testing::write_file(file.path().string() + ".new", "half");
   file.write("second", note);
   CHECK(file.read() == "second");
+  testing::write_file(file.path().string() + ".new", "half");
   file.remove();
   CHECK_FALSE(file.read());
+  CHECK(std::filesystem::is_empty(place));
+
+  // Nor is one read that others may have written, or that is larger than any.
+  file.write("third", note);
+  file.wait();
+  REQUIRE(::chmod(file.path().c_str(), 0620) == 0);
+  CHECK_THROWS(file.read());
+  REQUIRE(::chmod(file.path().c_str(), 0602) == 0);
+  CHECK_THROWS(file.read());
+  REQUIRE(::chmod(file.path().c_str(), 0644) == 0);
+  CHECK(file.read() == "third");
+  std::filesystem::resize_file(file.path(), limits::view_snapshot_bytes_max + 1);  // takes no room
+  CHECK_THROWS_WITH(file.read(), Catch::Contains("too large"));
+  file.remove();
 
   CHECK_FALSE(SnapshotFile("", "test", "players").kept());
   testing::write_file(directory / "plain", "");
@@ -189,8 +211,13 @@ TEST_CASE("snapshot: its file is replaced as a whole and readable by its owner o
   nowhere.write("text", note);
   nowhere.wait();
   CHECK_FALSE(failure.empty());
+  // What could not become the file does not stay beside it: the disk may be full.
   std::filesystem::create_directory(file.path());
   CHECK_THROWS(file.read());
+  file.write("third", note);
+  file.wait();
+  CHECK_FALSE(failure.empty());
+  CHECK_FALSE(std::filesystem::exists(file.path().string() + ".new"));
 }
 
 }  // namespace dmm::view

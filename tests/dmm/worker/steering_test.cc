@@ -42,9 +42,10 @@ TEST_CASE("policy: names ranges and combinations are checked", "[steering][unit]
            {{"timeout_s", 0}},
            {{"rate", -1}},
            {{"rate", std::nan("")}},
+           {{"rate", limits::rate_least / 2}},
+           {{"rate", 1e-300}},
            {{"resync_s", HUGE_VAL}},
            {{"pause_at_failing_percent", 101}},
-           {{"backoff_first_s", 10}, {"backoff_max_s", 1}},
        }) {
     INFO(wrong.begin()->first);
     CHECK_THROWS_AS(internal::lay_over(wrong, options), Error);
@@ -53,6 +54,71 @@ TEST_CASE("policy: names ranges and combinations are checked", "[steering][unit]
   const Policy all = internal::policy_of(set);
   CHECK(all.size() == policy_settings().size());
   CHECK(internal::policy_of(internal::lay_over(all, options)) == all);
+}
+
+TEST_CASE("policy: a longest wait that is set shortens the first one and drops no other setting",
+          "[steering][unit]") {
+  const WorkOptions declared;
+  const Policy policy{{"rate", 5}, {"backoff_max_s", 0.1}, {"pause_at_failing_percent", 30}};
+  const WorkOptions set = internal::lay_over(policy, declared);
+  CHECK(set.rate == 5);
+  CHECK(set.pause_at_failing == 30);
+  CHECK(set.backoff_max == 100ms);
+  CHECK(set.backoff_first == 100ms);
+  const auto both = internal::lay_over({{"backoff_first_s", 10}, {"backoff_max_s", 1}}, declared);
+  CHECK(both.backoff_first == 1s);
+}
+
+TEST_CASE("policy: one that cannot be used leaves the last sound one in force",
+          "[steering][unit]") {
+  const WorkOptions declared;
+  const internal::InForce first = internal::in_force(R"({"rate":5})", declared, declared);
+  CHECK(first.options.rate == 5);
+  CHECK(first.unsound == "");
+  for (const char* wrong : {"{", R"({"rate":6,"speed":1})", R"({"rate":-1})"}) {
+    const internal::InForce next = internal::in_force(wrong, declared, first.options);
+    CHECK(next.options.rate == 5);
+    CHECK(next.unsound != "");
+  }
+  CHECK(internal::in_force("", declared, first.options).options.rate == 0);
+}
+
+TEST_CASE("policy: a worker that cannot use what is set is believed", "[steering][unit]") {
+  testing::MemoryNamespace ns;
+  const auto control = internal::make_control(ns.streams);
+  control->set_policy("player", {{"rate", 5}});
+  ns.status->put(ns.streams.names.status_subject("work.state.player"),
+                 internal::work_state_text({{"rate", 2}}, "of a newer dmm"));
+  CHECK(control->types().at(0).unsound == "of a newer dmm");
+  CHECK(control->types().at(0).in_force.at("rate") == 2);
+  control->set_policy("player", {});
+  CHECK(control->types().at(0).unsound == "");
+}
+
+TEST_CASE("policy: of two changes at once none is lost", "[steering][unit]") {
+  testing::MemoryNamespace ns;
+  const auto mine = internal::make_control(ns.streams);
+  const auto theirs = internal::make_control(ns.streams);
+  int calls = 0;
+  const Policy set = mine->change_policy("player", [&](Policy& policy) {
+    if (++calls == 1) theirs->change_policy("player", [](Policy& other) { other["rate"] = 5; });
+    if (calls == 2) theirs->set_policy("player", {{"timeout_s", 1}});
+    if (calls == 3) theirs->set_policy("player", {});
+    policy["concurrency"] = calls;
+  });
+  CHECK(calls == 4);
+  CHECK(set == Policy{{"concurrency", 4}});
+  const auto add = [](Policy& policy) { policy["rate"] = 5; };
+  CHECK(mine->change_policy("player", add) == Policy{{"concurrency", 4}, {"rate", 5}});
+  CHECK(mine->types().at(0).set == Policy{{"concurrency", 4}, {"rate", 5}});
+  CHECK_THROWS_AS(mine->change_policy("player", [](Policy& policy) { policy["speed"] = 1; }),
+                  Error);
+  const auto meddle = [&](Policy& policy) {
+    theirs->set_policy("player", {{"rate", 1}});
+    policy["rate"] = 2;
+  };
+  CHECK_THROWS_AS(mine->change_policy("player", meddle), Error);
+  CHECK(mine->types().at(0).set == Policy{{"rate", 1}});
 }
 
 TEST_CASE("policy: the reference tells every setting", "[steering][unit]") {
@@ -103,6 +169,18 @@ TEST_CASE("pace: a rate allows a second's worth and then one at a time", "[steer
   CHECK(pace.wait(now).count() > 0);
   pace.set(0, {});
   CHECK(pace.wait(now).count() == 0);
+}
+
+TEST_CASE("pace: the least rate is one that a clock can count", "[steering][unit]") {
+  for (const double rate : {limits::rate_least, 1e-9, 1e-300, 5e-324}) {
+    Pace pace;
+    pace.set(rate, {});
+    const auto now = Pace::Clock::now();
+    CHECK(pace.wait(now).count() == 0);
+    pace.begin("a", now);
+    CHECK(pace.wait(now) > 15min);
+    CHECK(pace.wait(now) <= limits::pace_wait_max);
+  }
 }
 
 TEST_CASE("pace: an identity waits for its interval and no other does", "[steering][unit]") {
@@ -241,6 +319,75 @@ TEST_CASE("steering: one identity keeps its distance", "[steering][unit]") {
   CHECK(worker.runs() == 3);
 }
 
+namespace {
+
+// A stream that has a publish under way until the test lets it fail.
+class LostPublish final : public transport::Stream {
+ public:
+  explicit LostPublish(std::shared_ptr<transport::Stream> stream) : stream_(std::move(stream)) {}
+  void fail() { done_(Error(code::in_doubt, "nobody answered")); }
+
+  void publish(transport::Publication, std::chrono::milliseconds,
+               transport::Completion<Sequence> done) override {
+    done_ = std::move(done);
+  }
+  void last(std::string subject,
+            transport::Completion<std::optional<transport::Message>> done) override {
+    stream_->last(std::move(subject), std::move(done));
+  }
+  void erase(Sequence sequence, transport::Completion<bool> done) override {
+    stream_->erase(sequence, std::move(done));
+  }
+  std::unique_ptr<transport::Reader> read(transport::ReadOptions options,
+                                          transport::ReaderSink& sink) override {
+    return stream_->read(std::move(options), sink);
+  }
+  transport::StreamState state() override { return stream_->state(); }
+  std::vector<std::string> subjects(std::string_view filter) override {
+    return stream_->subjects(filter);
+  }
+  std::string created() const override { return stream_->created(); }
+
+ private:
+  const std::shared_ptr<transport::Stream> stream_;
+  transport::Completion<Sequence> done_;
+};
+
+}  // namespace
+
+TEST_CASE("steering: a pause that came meanwhile survives the failure of its own",
+          "[steering][unit]") {
+  testing::MemoryNamespace ns;
+  const auto lost = std::make_shared<LostPublish>(ns.status);
+  internal::Streams streams = ns.streams;
+  streams.status = lost;
+  Mailbox mailbox;
+  Steering steering(streams, mailbox, "player", [] {});
+  const auto run_until = [&](const auto& holds) {
+    wait_for("the mailbox", [&] {
+      mailbox.run_until(Mailbox::Clock::now());
+      return holds();
+    });
+  };
+  steering.start();
+  run_until([&] { return steering.known(); });
+  steering.pause("too many fail");
+  REQUIRE(steering.paused() != nullptr);
+  SECTION("nobody else paused it") {
+    lost->fail();
+    run_until([&] { return steering.paused() == nullptr; });
+  }
+  SECTION("a person did") {
+    internal::make_control(ns.streams)->pause({"player", {}}, "maintenance", "me");
+    run_until([&] { return steering.paused() && steering.paused()->by == "me"; });
+    lost->fail();
+    mailbox.run_until(Mailbox::Clock::now());
+    REQUIRE(steering.paused() != nullptr);
+    CHECK(steering.paused()->reason == "maintenance");
+  }
+  steering.stop();
+}
+
 TEST_CASE("steering: a type that fails too often pauses itself until someone resumes it",
           "[steering][unit]") {
   Steered worker;
@@ -266,6 +413,32 @@ TEST_CASE("steering: a type that fails too often pauses itself until someone res
   worker.control->resume({"player", {}});
   wait_for("all", [&] { return worker.loop->stats().succeeded == 100; });
   CHECK(worker.control->pauses().empty());
+}
+
+TEST_CASE("resync: an identity that was removed since the keys were read is not run",
+          "[steering][unit]") {
+  testing::MemoryNamespace ns;
+  Mailbox mailbox;
+  const auto entry = [&](const char* id) {
+    return ns.streams.names.entry_subject(key_of({"player", id}));
+  };
+  const auto token = [&](const char* id) {
+    return ns.work->look(ns.streams.names.token_subject({"player", id})).has_value();
+  };
+  for (const char* id : {"a-gone", "b-removed", "c-kept"}) ns.cache->put(entry(id), "{}");
+  Resync resync(ns.streams, mailbox, "player");
+  resync.set(1ms);  // so that all are due at once, in their order
+  resync.turn(Resync::Clock::now());
+  mailbox.run_until(Resync::Clock::now());
+  resync.attend();
+  mailbox.run_until(Resync::Clock::now() + 10s);  // the keys
+  transport::erase(*ns.cache, ns.cache->look(entry("a-gone"))->sequence);
+  ns.cache->put(entry("b-removed"), "", {{std::string(wire::kKvOperation), "DEL"}});
+  resync.turn(Resync::Clock::now());
+  wait_for("the token", [&] { return token("c-kept"); });
+  CHECK_FALSE(token("a-gone"));
+  CHECK_FALSE(token("b-removed"));
+  CHECK(resync.told() == 1);
 }
 
 TEST_CASE("steering: resync runs every identity once in each interval", "[steering][unit]") {
