@@ -4,7 +4,6 @@
 #include <signal.h>
 
 #include <algorithm>
-#include <array>
 #include <set>
 
 namespace dmm::nemesis {
@@ -20,10 +19,7 @@ constexpr Nanoseconds kMissed = 4 * kSecond;
 constexpr std::size_t kLanesPercent = 90;  // the rest may have got no news
 /// So that a run of ten minutes has its 200 kills.
 constexpr double kKillsPerSecond = 200.0 / 600 * 1.2;
-
-constexpr std::array kTroublesOfPaths{
-    Trouble::reset,   Trouble::cut,       Trouble::refuse, Trouble::stall,   Trouble::half_open,
-    Trouble::drop_up, Trouble::drop_down, Trouble::delay,  Trouble::trickle, Trouble::slice};
+constexpr double kKillsBehindMax = 3;  // with more, nothing else is done
 
 std::size_t lanes_of(int identities) {
   std::set<std::uint32_t> lanes;
@@ -47,6 +43,14 @@ Nemesis::Nemesis(const Options& options, Scene& scene, const Watcher& watcher, J
       random_(options.seed),
       began_(now_ns()),
       lanes_(lanes_of(options.identities)),
+      deeds_to_do_(options.cluster
+                       ? std::vector<Deed>{Deed::kill, Deed::stop, Deed::cut, Deed::cut, Deed::end,
+                                           Deed::cut_notifiers}
+                       : std::vector<Deed>{Deed::kill, Deed::stop, Deed::cut, Deed::cut, Deed::end,
+                                           Deed::cut_notifiers, Deed::strike_server}),
+      troubles_({Trouble::reset, Trouble::cut, Trouble::refuse, Trouble::stall, Trouble::half_open,
+                 Trouble::drop_up, Trouble::drop_down, Trouble::delay, Trouble::trickle,
+                 Trouble::slice}),
       next_volley_(began_ + kBegin),
       next_node_(began_ + kBegin) {
   say("seed {}", options_.seed);
@@ -74,7 +78,7 @@ void Nemesis::turn() {
   const Nanoseconds now = now_ns();
   if (phase_ == Phase::recovering && recovered()) {
     phase_ = Phase::calm;
-    next_volley_ = now + between(0, kSecond);
+    next_volley_ = now + between(0, kSecond / 2);
   }
   if (phase_ != Phase::calm || now < next_volley_) return;
   if (!options_.cluster) return begin_volley();
@@ -95,15 +99,16 @@ void Nemesis::begin_volley() {
   phase_ = Phase::striking;
   volleys_.push_back({now_ns(), now_ns()});
   work_after_ = now_ns();
-  const bool behind = static_cast<double>(deeds_.worker_kills) <
-                      kKillsPerSecond * static_cast<double>(now_ns() - began_) / kSecond;
-  strikes_left_ = behind ? 2 : 1 + static_cast<int>(chance(50)) + static_cast<int>(chance(20));
+  const double kills_behind = kKillsPerSecond * static_cast<double>(now_ns() - began_) / kSecond -
+                              static_cast<double>(deeds_.worker_kills);
+  strikes_left_ =
+      1 + static_cast<int>(kills_behind > 0 || chance(50)) + static_cast<int>(chance(20));
   const Nanoseconds apart = chance(50) ? kSecond / 5 : 4 * kSecond;
-  Nanoseconds at = 0;
-  for (int i = strikes_left_; i > 0; --i, at = between(0, apart)) {
-    later(at, [this, behind] {
-      const std::optional<std::size_t> index = behind ? victim() : std::nullopt;
-      index ? kill_worker(*index) : strike();
+  for (int i = 0; i < strikes_left_; ++i) {
+    const bool must_kill = kills_behind > (i == 0 ? 0 : kKillsBehindMax);
+    const Deed deed = must_kill ? Deed::kill : deeds_to_do_.deal(random_);
+    later(i == 0 ? 0 : between(0, apart), [this, deed] {
+      strike(deed);
       --strikes_left_;
       struck();
     });
@@ -123,38 +128,44 @@ void Nemesis::struck() {
   recovering_since_ = now_ns();
 }
 
-std::optional<std::size_t> Nemesis::victim() {
-  std::vector<std::size_t> well;
+std::optional<std::size_t> Nemesis::victim(std::size_t among) {
+  std::vector<std::size_t> candidates;
+  std::size_t well = 0;
   for (std::size_t i = 0; i < kWorkers; ++i) {
-    if (scene_.worker_well(i)) well.push_back(i);
+    if (!scene_.worker_well(i)) continue;
+    ++well;
+    if (i < among) candidates.push_back(i);
   }
-  if (well.size() < 2) return std::nullopt;
-  return well[static_cast<std::size_t>(between(0, static_cast<Nanoseconds>(well.size()) - 1))];
+  if (well < 2 || candidates.empty()) return std::nullopt;
+  const auto last = static_cast<Nanoseconds>(candidates.size()) - 1;
+  return candidates[static_cast<std::size_t>(between(0, last))];
 }
 
-void Nemesis::strike() {
-  const Nanoseconds dice = between(0, 99);
-  if (dice < 6) return cut_notifiers();
-  if (dice < 20 && !options_.cluster) return strike_server();
-  strike_worker();
+void Nemesis::strike(Deed deed) {
+  switch (deed) {
+    case Deed::cut_notifiers:
+      return cut_notifiers();
+    case Deed::strike_server:
+      return strike_server();
+    default:
+      return strike_worker(deed);
+  }
 }
 
-bool Nemesis::strike_worker() {
-  const std::optional<std::size_t> index = victim();
-  if (!index) return false;
-  const Nanoseconds dice = between(0, 99);
-  if (dice < 50) {
-    kill_worker(*index);
-  } else if (dice < 70) {
-    stop_worker(*index);
-  } else if (dice < 78) {
-    end_worker(*index);
-  } else if (*index < kWorkersBehindProxy) {
-    cut_worker(*index);
-  } else {
-    kill_worker(*index);
+void Nemesis::strike_worker(Deed deed) {
+  const std::optional<std::size_t> index =
+      victim(deed == Deed::cut ? kWorkersBehindProxy : kWorkers);
+  if (!index) return;
+  switch (deed) {
+    case Deed::stop:
+      return stop_worker(*index);
+    case Deed::end:
+      return end_worker(*index);
+    case Deed::cut:
+      return cut_worker(*index);
+    default:
+      return kill_worker(*index);
   }
-  return true;
 }
 
 void Nemesis::kill_worker(std::size_t index) {
@@ -190,8 +201,7 @@ void Nemesis::end_worker(std::size_t index) {
 }
 
 void Nemesis::cut_worker(std::size_t index) {
-  const Trouble trouble = kTroublesOfPaths[static_cast<std::size_t>(
-      between(0, static_cast<Nanoseconds>(kTroublesOfPaths.size()) - 1))];
+  const Trouble trouble = troubles_.deal(random_);
   const Nanoseconds time = between(kSecond / 2, 6 * kSecond);
   say("worker {}: path in trouble: {} for {} ms", index, to_string(trouble), time / kMillisecond);
   scene_.trouble_worker(index, trouble);
@@ -207,8 +217,7 @@ void Nemesis::cut_worker(std::size_t index) {
 }
 
 void Nemesis::cut_notifiers() {
-  const Trouble trouble = kTroublesOfPaths[static_cast<std::size_t>(
-      between(0, static_cast<Nanoseconds>(kTroublesOfPaths.size()) - 1))];
+  const Trouble trouble = troubles_.deal(random_);
   const Nanoseconds time = between(kSecond / 2, 6 * kSecond);
   say("notifier: path in trouble: {} for {} ms", to_string(trouble), time / kMillisecond);
   scene_.trouble_notifiers(trouble);

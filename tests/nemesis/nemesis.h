@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/nemesis/deck.h"
 #include "tests/nemesis/history.h"
 #include "tests/nemesis/journal.h"
 #include "tests/nemesis/options.h"
@@ -49,10 +50,11 @@ class Nemesis final {
 
  private:
   enum class Phase { calm, striking, recovering };
+  enum class Deed { kill, stop, end, cut, cut_notifiers, strike_server };
 
   void begin_volley();
-  void strike();
-  bool strike_worker();
+  void strike(Deed deed);
+  void strike_worker(Deed deed);
   void kill_worker(std::size_t index);
   void stop_worker(std::size_t index);
   void end_worker(std::size_t index);
@@ -65,8 +67,8 @@ class Nemesis final {
   void struck();
   bool recovered() const;
 
-  /// A worker that may be hit: well, and not the last one that is.
-  std::optional<std::size_t> victim();
+  /// One of the first `among` workers that may be hit: it is well, and not the last one that is.
+  std::optional<std::size_t> victim(std::size_t among = kWorkers);
   void later(Nanoseconds delay, std::function<void()> task);
   Nanoseconds between(Nanoseconds low, Nanoseconds high);
   bool chance(int percent);
@@ -80,6 +82,8 @@ class Nemesis final {
   std::mt19937_64 random_;
   const Nanoseconds began_;
   const std::size_t lanes_;  ///< in which there are identities
+  Deck<Deed> deeds_to_do_;
+  Deck<Trouble> troubles_;
   Phase phase_ = Phase::calm;
   Nanoseconds next_volley_;
   Nanoseconds next_node_;

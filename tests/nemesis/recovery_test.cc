@@ -74,7 +74,7 @@ TEST_CASE("recovery: nobody waits where nothing is to be done", "[nemesis][unit]
   std::erase_if(history.notified,
                 [](const Notified& one) { return one.at > at(5) && one.at < at(9); });
   std::erase_if(history.runs,
-                [](const Run& run) { return run.begin > at(5) && run.begin < at(9); });
+                [](const Run& run) { return run.begin > at(5.05) && run.begin < at(9); });
   history.volleys = {{at(5), at(5)}};
   put_in_order(history);
   CHECK(recoveries(history)[0] < at(0.11));
