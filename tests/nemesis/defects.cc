@@ -20,9 +20,9 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr std::uint64_t kDroppedOneOf = 20;
+constexpr std::uint64_t kDroppedOneOf = 5;
 constexpr std::uint64_t kRunAnywayOneOf = 10;
-constexpr std::uint64_t kWrittenLateOneOf = 50;
+constexpr std::uint64_t kWrittenLateOneOf = 3;
 constexpr auto kLate = 1s;
 
 std::shared_ptr<transport::Transport> connect(const Role& role) {

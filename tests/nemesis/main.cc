@@ -81,7 +81,7 @@ class Interrupts final {
 /// takes too long.
 void settle(Outcome& outcome, Scene& scene, Watcher& watcher) {
   const Nanoseconds begin = now_ns();
-  outcome.tokens_left = 1;
+  outcome.tokens_left = {1, 0};
   testing::becomes_true(
       [&] {
         scene.look_around();
@@ -92,7 +92,7 @@ void settle(Outcome& outcome, Scene& scene, Watcher& watcher) {
         } catch (const Error&) {
           return false;  // the server is not yet there again
         }
-        return outcome.tokens_left == 0;
+        return outcome.tokens_left.outstanding == 0;
       },
       kSettleDeadline);
   outcome.settled_seconds = static_cast<double>(now_ns() - begin) / kSecond;

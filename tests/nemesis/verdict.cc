@@ -103,7 +103,9 @@ void Verdict::check(const Outcome& outcome) {
   add("entries behind at the end", find_behind(outcome.history));
   add("ended by themselves", {outcome.surprises.size(), outcome.surprises});
   figures_.push_back({"world set to older news", number(outcome.world_went_back), "", {}, 0});
-  figures_.push_back({"tokens left at the end", number(outcome.tokens_left), "", {}, 0});
+  figures_.push_back(
+      {"tokens left to be done", number(outcome.tokens_left.outstanding), "", {}, 0});
+  figures_.push_back({"tokens left that are done", number(outcome.tokens_left.done), ""});
   figures_.push_back({"losses of history seen", number(outcome.history_losses), "", {}, 0});
   figures_.push_back({"entries not to be read", number(outcome.strange_entries), "", {}, 0});
 }

@@ -9,6 +9,7 @@
 #include "tests/nemesis/check.h"
 #include "tests/nemesis/nemesis.h"
 #include "tests/nemesis/options.h"
+#include "tests/nemesis/watcher.h"
 
 namespace dmm::nemesis {
 
@@ -21,9 +22,9 @@ struct Outcome {
   std::uint64_t world_went_back = 0;
   std::uint64_t history_losses = 0;
   std::uint64_t strange_entries = 0;
-  std::uint64_t tokens_left = 0;  ///< when it was given up to wait for the end of work
-  std::uint64_t readers = 0;      ///< on the work stream, while all workers live
-  double settled_seconds = 0;     ///< from healing to the end of work
+  Watcher::Tokens tokens_left;  ///< at the end of work, or when it was given up to wait for it
+  std::uint64_t readers = 0;    ///< on the work stream, while all workers live
+  double settled_seconds = 0;   ///< from healing to the end of work
 };
 
 struct Figure {

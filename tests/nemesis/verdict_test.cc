@@ -93,7 +93,7 @@ TEST_CASE("verdict: whatever is broken does not pass", "[nemesis][unit]") {
     outcome.world_went_back = 1;
   }
   SECTION("work that is not done") {
-    outcome.tokens_left = 1;
+    outcome.tokens_left.outstanding = 1;
   }
   SECTION("a loss of history") {
     outcome.history_losses = 1;

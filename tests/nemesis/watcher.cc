@@ -55,7 +55,7 @@ void Watcher::take(const transport::Message& message) {
   const auto identity = parse_key(names.entry_key(message.subject));
   const std::int64_t number = identity ? number_of(identity->id) : -1;
   const auto value = parse_json(message.payload);
-  if (number < 0 || !value.ok() || !value.value().is_object()) {
+  if (number < 0 || number >= kIdentitiesMax || !value.ok() || !value.value().is_object()) {
     ++strange_;
     return;
   }
@@ -66,6 +66,9 @@ void Watcher::take(const transport::Message& message) {
   entry.news = value.value().value("news", std::uint64_t{0});
   if (const auto epoch = message.header(wire::kEpoch)) {
     std::from_chars(epoch->data(), epoch->data() + epoch->size(), entry.epoch);
+  }
+  if (const auto done = wire::parse_done(message.header(wire::kDone).value_or(""))) {
+    done_[entry.identity] = done->sequence.value;
   }
   latest_[lane_of(entry.identity)] = entry.at;
   const std::lock_guard lock(mutex_);
@@ -81,8 +84,20 @@ std::size_t Watcher::lanes_since(Nanoseconds time) const {
       std::ranges::count_if(latest_, [&](const auto& latest) { return latest > time; }));
 }
 
-std::uint64_t Watcher::tokens() {
-  return work_->state().messages;
+Watcher::Tokens Watcher::tokens() {
+  Tokens tokens;
+  if (work_->state().messages == 0) return tokens;
+  const auto look = [&](const transport::Message& message) {
+    const auto parts = wire::split_token(message.subject);
+    const auto id = parts ? decode_id(parts->id) : std::nullopt;
+    const std::int64_t number = id ? number_of(*id) : -1;
+    const bool known = number >= 0 && number < kIdentitiesMax;
+    const bool done =
+        known && message.sequence.value <= done_[static_cast<std::size_t>(number)].load();
+    ++(done ? tokens.done : tokens.outstanding);
+  };
+  transport::scan(*work_, wire::Names(kNamespace).token_filter(kType), look, true);
+  return tokens;
 }
 
 std::uint64_t Watcher::readers() {

@@ -16,6 +16,7 @@
 #include "dmm/limits.h"
 #include "dmm/transport/stream.h"
 #include "tests/nemesis/history.h"
+#include "tests/nemesis/world.h"
 
 namespace dmm::nemesis {
 
@@ -36,8 +37,14 @@ class Watcher final : private transport::ReaderSink {
   /// Messages that were no entry of the scene.
   std::uint64_t strange() const noexcept { return strange_; }
 
-  /// Tokens in the work stream. Throws Error{retry}.
-  std::uint64_t tokens();
+  /// Tokens in the work stream.
+  struct Tokens {
+    std::uint64_t outstanding = 0;
+    /// The entry says that they are done: a crash of the server brought back what was deleted.
+    std::uint64_t done = 0;
+  };
+  /// Throws Error{retry}.
+  Tokens tokens();
   /// Readers that the server keeps for the work stream. Throws Error{retry}.
   std::uint64_t readers();
 
@@ -60,6 +67,8 @@ class Watcher final : private transport::ReaderSink {
   std::atomic<std::uint64_t> strange_{0};
   std::uint64_t granted_ = 0;
   std::array<std::atomic<Nanoseconds>, limits::lanes> latest_{};
+  /// By identity: the token that its entry came from.
+  std::array<std::atomic<std::uint64_t>, kIdentitiesMax> done_{};
   std::mutex mutex_;
   std::vector<Entry> history_;
 
