@@ -147,8 +147,8 @@ void Defects::stop() {
   late_writer_.reset();
 }
 
-bool Defects::drops(std::uint64_t news) const noexcept {
-  return role_.bug == Bug::drop_news && news % kDroppedOneOf == 0;
+bool Defects::drops(std::uint32_t identity, std::uint64_t news) const noexcept {
+  return role_.bug == Bug::drop_news && (identity + news) % kDroppedOneOf == 0;
 }
 
 void Defects::ran(const Context& context, const nlohmann::json& cache) {

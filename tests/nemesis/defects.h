@@ -27,7 +27,7 @@ class Defects final {
   void stop();
 
   /// Whether these news are to be dropped: Bug::drop_news.
-  bool drops(std::uint64_t news) const noexcept;
+  bool drops(std::uint32_t identity, std::uint64_t news) const noexcept;
 
   /// Tells of a run that is about to succeed with this cache: Bug::no_fence.
   void ran(const Context& context, const nlohmann::json& cache);

@@ -54,7 +54,7 @@ class Work final {
     const Nanoseconds begin = now_ns();
     const auto identity = static_cast<std::uint32_t>(number_of(context.identity().id));
     const auto news = cache.value("news", std::uint64_t{0});
-    if (defects_.drops(news)) return Outcome::done();
+    if (defects_.drops(identity, news)) return Outcome::done();
     const std::uint64_t run = journal_.begun(identity, news, context.epoch().value, begin);
     const std::uint64_t dice = scatter(identity, news);
     if (!hold(context.stop_token(), length_of(dice))) fail(run, "told to stop");
