@@ -13,7 +13,8 @@ namespace dmm::nemesis {
 
 namespace {
 
-constexpr std::size_t kBatch = 64;
+/// More than a worker has threads, so that runs stand in line.
+constexpr std::size_t kBatch = 256;
 /// Behind its rate by more than this, a notifier does not try to make up for it.
 constexpr Nanoseconds kBehindMax = kSecond;
 
