@@ -32,7 +32,6 @@ class Watcher final : private transport::ReaderSink {
   /// In how many lanes an entry was stored after `time`.
   std::size_t lanes_since(Nanoseconds time) const;
 
-  std::uint64_t entries() const noexcept { return seen_; }
   std::uint64_t history_losses() const noexcept { return history_losses_; }
   /// Messages that were no entry of the scene.
   std::uint64_t strange() const noexcept { return strange_; }
