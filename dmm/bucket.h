@@ -39,7 +39,7 @@ class Transport;
 
 struct BucketOptions {
   /// How to reach the servers; unset fields come from the environment and the configuration file.
-  ConnectionOptions connection;
+  ConnectionOptions connection = {};
   /// Create the streams of the namespace if they are missing. `dmm init` does it with more choice.
   bool create = true;
   int replicas = 1;    ///< of streams that are created: 1, 3 or 5
@@ -47,7 +47,7 @@ struct BucketOptions {
   Logger logger = Logger::standard(Level::warn);
   ViewSnapshots snapshots = {};  ///< of the views that work here
   /// Another transport than NATS, for tests; the connection options are then not used.
-  std::shared_ptr<transport::Transport> transport;
+  std::shared_ptr<transport::Transport> transport = {};
 };
 
 /// What became of one item of a batch.
@@ -156,6 +156,11 @@ class Bucket final : public Matters {
   std::optional<nlohmann::json> shadow(std::string_view kind, std::string_view device);
   bool set_shadow(std::string_view kind, std::string_view device, const nlohmann::json& document);
   bool clear_shadow(std::string_view kind, std::string_view device);
+
+  // ---- what is at work here, for those who want its stats() ----
+  std::vector<const WorkStream*> work_streams() const;
+  std::vector<const Observer*> observers() const;
+  std::vector<const ViewStream*> view_streams() const;
 
   /// For tools: lists, watches and repairs. See dmm/inspect.h.
   Inspector& inspect();
