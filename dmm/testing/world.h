@@ -79,8 +79,8 @@ struct WorldOptions {
   Logger logger = Logger();  ///< of the buckets; says nothing unless it is told to
 };
 
-/// Used by one thread at a time.
-class World final {
+/// Used by one thread at a time. A fixture may derive from it.
+class World {
  public:
   explicit World(WorldOptions options = {});
   ~World();

@@ -73,11 +73,9 @@ microseconds part_of(milliseconds whole, double share) {
 }  // namespace
 
 Part part_of_stream(std::string_view name) noexcept {
-  // DMM_<ns>_WORK, KV_dmm_<ns>, KV_dmm_<ns>_status; behind it "_<generation>" from the second on.
-  if (const std::size_t end = name.find_last_not_of("0123456789");
-      end != std::string_view::npos && end + 1 < name.size() && name[end] == '_') {
-    name = name.substr(0, end);
-  }
+  // DMM_<ns>_WORK, KV_dmm_<ns>, KV_dmm_<ns>_status; behind it "_g<generation>" from the second on.
+  const std::string_view start = name.substr(0, name.find_last_not_of("0123456789") + 1);
+  if (start.size() < name.size() && start.ends_with("_g")) name = start.substr(0, start.size() - 2);
   if (name.starts_with("KV_dmm_")) return name.ends_with("_status") ? Part::status : Part::cache;
   if (!name.starts_with("DMM_")) return Part::any;
   if (name.ends_with("_WORK")) return Part::work;

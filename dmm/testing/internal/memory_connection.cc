@@ -198,9 +198,15 @@ void MemoryConnection::detach(std::uint64_t number) {
   if (!courier_.is_this_thread()) called_.wait(lock, [&] { return calling_ != number; });
 }
 
+bool MemoryConnection::reads(std::string_view stream) const {
+  return std::ranges::any_of(
+      readers_, [&](const auto& numbered) { return numbered.second->stream() == stream; });
+}
+
 std::size_t MemoryConnection::readers_of(std::string_view stream) const {
-  return static_cast<std::size_t>(std::ranges::count_if(
-      readers_, [&](const auto& numbered) { return numbered.second->stream() == stream; }));
+  return static_cast<std::size_t>(std::ranges::count_if(readers_, [&](const auto& numbered) {
+    return numbered.second->stream() == stream && numbered.second->has_begun();
+  }));
 }
 
 void MemoryConnection::look_again(std::string_view stream) {

@@ -63,6 +63,8 @@ class MemoryConnection final {
   void ask(Part part, std::string_view stream, const std::string& what);
 
   // ---- with the server's mutex held
+  bool reads(std::string_view stream) const;
+  /// Readers of a stream that have begun.
   std::size_t readers_of(std::string_view stream) const;
   void look_again(std::string_view stream);
   void tell_behind(std::vector<std::string>& all) const;

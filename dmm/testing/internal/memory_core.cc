@@ -199,7 +199,7 @@ void MemoryCore::changed(const MemoryLog& log) {
   const Part part = part_of_stream(log.config().name);
   if (part != Part::leases && part != Part::status) ++changes_;
   for (MemoryConnection* connection : connections_) {
-    if (connection->readers_of(log.config().name) > 0) connection->wake();
+    if (connection->reads(log.config().name)) connection->wake();
   }
 }
 

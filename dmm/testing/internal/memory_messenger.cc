@@ -47,10 +47,7 @@ class MemorySubscription final : public transport::Subscription {
 }  // namespace
 
 void MemoryMessenger::send(const Note& note) {
-  if (connection_.closed()) throw Error(code::closed, "the connection is closed");
-  if (!connection_.linked()) {
-    throw Error(code::unreachable, "not connected to a server at the moment");
-  }
+  require_link();
   const std::uint64_t bytes_max = connection_.core().payload_bytes_max();
   if (note.payload.size() > bytes_max) {
     throw Error(code::too_large, fmt::format("a message on {} has {} bytes, the server takes {}",
@@ -62,9 +59,7 @@ void MemoryMessenger::send(const Note& note) {
 std::unique_ptr<transport::Subscription> MemoryMessenger::subscribe(const std::string& subject,
                                                                     const std::string& group,
                                                                     NoteHandler handler) {
-  if (!connection_.linked()) {
-    throw Error(code::unreachable, "not connected to a server at the moment");
-  }
+  require_link();
   auto slot = std::make_shared<Slot>();
   slot->handler = std::move(handler);
   const std::uint64_t number = connection_.core().listen(
@@ -106,6 +101,14 @@ void MemoryMessenger::reconnected() {
     const std::lock_guard calling(listeners->mutex);
     for (const auto* listener : listeners->all) (*listener)();
   });
+}
+
+void MemoryMessenger::require_link() {
+  const std::lock_guard lock(mutex_);
+  if (closed_) throw Error(code::closed, "the connection is closed");
+  if (!connection_.linked()) {
+    throw Error(code::unreachable, "not connected to a server at the moment");
+  }
 }
 
 std::shared_ptr<Courier> MemoryMessenger::courier() {

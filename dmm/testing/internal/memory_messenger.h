@@ -34,6 +34,7 @@ class MemoryMessenger final : public transport::Messenger {
     std::mutex mutex;
     std::vector<const std::function<void()>*> all;
   };
+  void require_link();
   std::shared_ptr<Courier> courier();
 
   MemoryConnection& connection_;

@@ -24,6 +24,8 @@ class MemoryReader final : public transport::Reader {
 
   std::string_view stream() const noexcept { return config_.name; }
   std::string description() const { return config_.name + ' ' + options_.filter; }
+  /// It has found its stream, and where to begin.
+  bool has_begun() const noexcept { return !look_; }
   /// The stream, or the connection, may be another one: look before reading on.
   void look_again() noexcept { look_ = true; }
   /// There is something that it was not given.
