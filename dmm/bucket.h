@@ -84,8 +84,7 @@ class Bucket final : public Matters {
 
   /// Notifies many at once, pipelined: much faster than one by one. Returns when all are durable or
   /// have failed; failures are returned, the rest is done.
-  std::vector<BatchFailure> notify_all(
-      std::span<const std::pair<Identity, nlohmann::json>> batch);
+  std::vector<BatchFailure> notify_all(std::span<const std::pair<Identity, nlohmann::json>> batch);
   template <Materializer M>
   std::vector<BatchFailure> notify_all(std::span<const M> materializers) {
     std::vector<std::pair<Identity, nlohmann::json>> batch;
@@ -120,8 +119,7 @@ class Bucket final : public Matters {
         std::move(kind),
         ReportHandler([handler = std::move(handler)](ObserveContext& context,
                                                      const nlohmann::json& report) mutable {
-          handler(context,
-                  decode_object<R>(report, Identity{context.kind(), context.device()}));
+          handler(context, decode_object<R>(report, Identity{context.kind(), context.device()}));
         }),
         options);
   }

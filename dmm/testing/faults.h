@@ -49,7 +49,7 @@ enum class Call : std::uint8_t {
 struct Which {
   Part stream = Part::any;
   Call call = Call::any;
-  double share = 1;  ///< of those calls, from 0 to 1
+  double share = 1;                                                ///< of those calls, from 0 to 1
   std::uint64_t next = std::numeric_limits<std::uint64_t>::max();  ///< after so many it ends
 };
 

@@ -26,15 +26,13 @@ std::shared_ptr<MemoryTransport> MemoryServer::connect(std::optional<std::uint64
   if (!seed) seed = seed_of_environment();
   const bool drawn = !seed;
   if (drawn) seed = std::random_device()();
-  return std::make_shared<MemoryTransport>(
-      std::make_shared<MemoryConnection>(core_, *seed, drawn));
+  return std::make_shared<MemoryTransport>(std::make_shared<MemoryConnection>(core_, *seed, drawn));
 }
 
 Sequence MemoryServer::put(std::string subject, std::string payload, transport::Headers headers,
                            std::chrono::system_clock::time_point at) {
-  const transport::Publication publication{.subject = std::move(subject),
-                                           .headers = std::move(headers),
-                                           .payload = std::move(payload)};
+  const transport::Publication publication{
+      .subject = std::move(subject), .headers = std::move(headers), .payload = std::move(payload)};
   auto stored = core_->publish(publication, at);
   if (!stored) {
     throw Error(code::stream_missing, fmt::format("no stream takes {}", publication.subject));

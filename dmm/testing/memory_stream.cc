@@ -27,9 +27,8 @@ MemoryStream::~MemoryStream() = default;
 
 Sequence MemoryStream::put(std::string subject, std::string payload, transport::Headers headers,
                            std::chrono::system_clock::time_point at) {
-  transport::Publication publication{.subject = std::move(subject),
-                                     .headers = std::move(headers),
-                                     .payload = std::move(payload)};
+  transport::Publication publication{
+      .subject = std::move(subject), .headers = std::move(headers), .payload = std::move(payload)};
   auto stored = connection_->core().publish(publication, at);
   if (!stored) {
     throw Error(code::stream_missing, fmt::format("no stream takes {}", publication.subject));

@@ -145,6 +145,7 @@ std::string World::moving(Clock::time_point deadline, std::vector<Matter>& left)
   }
   if (std::string text = observing(); !text.empty()) return text;
   if (std::string text = viewing(); !text.empty()) return text;
+  if (std::string text = running(); !text.empty()) return text;
   left.clear();
   std::string text;
   for (Matter& matter : outside_->inspect().list("", false)) {
@@ -160,7 +161,13 @@ std::string World::moving(Clock::time_point deadline, std::vector<Matter>& left)
 }
 
 bool World::rests(const Matter& matter, Clock::time_point deadline) const {
-  if (matter.phase == Phase::parked || matter.phase == Phase::offline) return true;
+  if (matter.phase == Phase::parked) return true;
+  if (matter.phase == Phase::offline) {
+    // A report that came since makes it run.
+    const auto report =
+        server_.look(fmt::format("dmm.{}.report.{}", options_.ns, matter.waits_for));
+    return !report || !matter.failed_at || report->stored_at < *matter.failed_at;
+  }
   const auto token = server_.look(wire::Names(options_.ns).token_subject(matter.identity));
   const auto date = token ? token->header(wire::kNotBefore) : std::nullopt;
   if (!date) return false;
@@ -183,6 +190,18 @@ std::string World::observing() const {
     }
   }
   return undone(kinds);
+}
+
+std::string World::running() const {
+  for (const auto& worker : workers_) {
+    for (const WorkStream* work : worker->bucket_.work_streams()) {
+      const WorkStats stats = work->stats();
+      if (!stats.holds_lease || stats.ready + stats.running == 0) continue;
+      return fmt::format("{} identities of type {} run, or are about to",
+                         stats.ready + stats.running, work->type());
+    }
+  }
+  return {};
 }
 
 std::string World::viewing() const {

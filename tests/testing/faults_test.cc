@@ -23,9 +23,7 @@ struct Scene {
         work(memory->open(names.work(1), true)),
         cache(memory->open(names.cache(1), true)) {}
 
-  static std::string token(int number) {
-    return "dmm.test.work.thing.0." + std::to_string(number);
-  }
+  static std::string token(int number) { return "dmm.test.work.thing.0." + std::to_string(number); }
   static std::string entry(int number) { return "$KV.dmm_test.thing." + std::to_string(number); }
   std::string publish(int number) {
     return code_of([&] { put(*work, token(number), "x"); });
@@ -117,7 +115,7 @@ TEST_CASE("faults: what is dropped is answered when its time is over", "[faults]
     CHECK(std::chrono::steady_clock::now() - begun >= 20ms);
     if (scene.stored(i)) ++done;
   }
-  CHECK(done > 0);  // on the way back
+  CHECK(done > 0);   // on the way back
   CHECK(done < 20);  // on the way there
   scene.memory->faults().drop({.next = 2}, 1ms);
   CHECK(code_of([&] { transport::last(*scene.work, Scene::token(1)); }) == "DMM-0103");

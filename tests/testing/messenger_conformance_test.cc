@@ -156,9 +156,8 @@ TRANSPORT_FAULT_CASE("messenger: subscriptions survive an outage and listeners a
   const auto subscription = messenger->subscribe(subject, "", heard.handler());
   auto token = messenger->on_reconnect([&] { ++reconnects; });
   server.take_down();
-  wait_for("the link to go", [&] {
-    return code_of([&] { messenger->send({.subject = subject}); }) == "DMM-0101";
-  });
+  wait_for("the link to go",
+           [&] { return code_of([&] { messenger->send({.subject = subject}); }) == "DMM-0101"; });
   const std::size_t before = heard.count();
   server.bring_back();
   wait_for("the listener", [&] { return reconnects == 1; });
@@ -167,13 +166,11 @@ TRANSPORT_FAULT_CASE("messenger: subscriptions survive an outage and listeners a
   CHECK(heard.notes().back().payload == "again");
   token.reset();
   server.take_down();
-  wait_for("the link to go", [&] {
-    return code_of([&] { messenger->send({.subject = subject}); }) == "DMM-0101";
-  });
+  wait_for("the link to go",
+           [&] { return code_of([&] { messenger->send({.subject = subject}); }) == "DMM-0101"; });
   server.bring_back();
-  wait_for("the link", [&] {
-    return code_of([&] { messenger->send({.subject = subject}); }) == "none";
-  });
+  wait_for("the link",
+           [&] { return code_of([&] { messenger->send({.subject = subject}); }) == "none"; });
   CHECK(reconnects == 1);
 }
 

@@ -35,9 +35,8 @@ class Journal {
  public:
   // A materializer that notes each run, and throws in a share of them.
   AnyMaterializer noting(std::uint64_t seed) {
-    return AnyMaterializer{[this, seed](Context& context, json& cache) {
-      return run(seed, context, cache);
-    }};
+    return AnyMaterializer{
+        [this, seed](Context& context, json& cache) { return run(seed, context, cache); }};
   }
 
   std::vector<std::string> wrongs() const {
@@ -138,8 +137,9 @@ void check_newest(World& world, const Journal& journal, const std::map<int, int>
 }
 
 // News of a few identities, with values that grow, in an order and at times that the seed decides.
-void notify_some(World& world, std::mt19937_64& random, std::map<int, int>& newest, int from,
-                 int until, const std::function<void(int)>& meanwhile = [](int) {}) {
+void notify_some(
+    World& world, std::mt19937_64& random, std::map<int, int>& newest, int from, int until,
+    const std::function<void(int)>& meanwhile = [](int) {}) {
   for (int value = from; value < until; ++value) {
     const int number = static_cast<int>(random() % 6);
     world.outside().notify(thing(number), {{"value", value}});
@@ -151,7 +151,8 @@ void notify_some(World& world, std::mt19937_64& random, std::map<int, int>& newe
 
 }  // namespace
 
-TEST_CASE("promises: no wake-up is lost and no run overlaps while calls fail", "[promises][fault]") {
+TEST_CASE("promises: no wake-up is lost and no run overlaps while calls fail",
+          "[promises][fault]") {
   with_seeds(300, 60, [](std::uint64_t seed) {
     World world({.seed = seed});
     Journal journal;
@@ -225,7 +226,8 @@ TEST_CASE("promises: two workers of which one is cut off never run one identity 
     const auto holds = [](Worker& worker) {
       return worker.bucket().work_streams().at(0)->stats().holds_lease;
     };
-    wait_for("the first lease", [&] { return holds(world.worker()) || holds(second); }, 30s);
+    wait_for(
+        "the first lease", [&] { return holds(world.worker()) || holds(second); }, 30s);
     Worker& owner = holds(world.worker()) ? world.worker() : second;
     Worker& standby = &owner == &second ? world.worker() : second;
     owner.faults().delay({.share = 0.5}, 5ms);
@@ -233,7 +235,8 @@ TEST_CASE("promises: two workers of which one is cut off never run one identity 
     notify_some(world, random, newest, 0, 10);
     owner.faults().partition();
     notify_some(world, random, newest, 10, 20);
-    wait_for("the take-over", [&] { return holds(standby); }, 30s);
+    wait_for(
+        "the take-over", [&] { return holds(standby); }, 30s);
     notify_some(world, random, newest, 20, 30);
     owner.faults().heal();  // what it still had under way arrives now
     notify_some(world, random, newest, 30, 40);
@@ -253,14 +256,13 @@ TEST_CASE("promises: notifies during a run lead to exactly one more on the newes
     std::condition_variable changed;
     std::vector<int> seen;
     bool open = false;
-    world.bucket().register_type(
-        "thing", AnyMaterializer{[&](Context&, json& cache) {
-          std::unique_lock lock(mutex);
-          seen.push_back(cache.value("value", -1));
-          changed.wait_for(lock, 20s, [&] { return open; });
-          return Outcome::done();
-        }},
-        quick());
+    world.bucket().register_type("thing", AnyMaterializer{[&](Context&, json& cache) {
+                                   std::unique_lock lock(mutex);
+                                   seen.push_back(cache.value("value", -1));
+                                   changed.wait_for(lock, 20s, [&] { return open; });
+                                   return Outcome::done();
+                                 }},
+                                 quick());
     world.faults().delay({.share = 0.5}, 2ms);
     world.faults().lag(Part::work, 1ms);
     world.work();

@@ -87,8 +87,7 @@ TRANSPORT_CASE("reader: only what is new") {
   const auto stream = server.open();
   put(*stream, server.on("a"), "old");
   Told told;
-  const auto reader =
-      stream->read({.filter = server.on(">"), .after = {}, .only_new = true}, told);
+  const auto reader = stream->read({.filter = server.on(">"), .after = {}, .only_new = true}, told);
   reader->grant(100);
   told.wait_for_words("caught up", 1);
   put(*stream, server.on("a"), "new");

@@ -214,9 +214,8 @@ TRANSPORT_CASE("transport: who may create a stream brings it back when it asks f
 TRANSPORT_CASE("stream: a publish waits for the stream that takes its subject") {
   const auto stream = server.open();
   const auto config = server.config();
-  CHECK(code_of([&] {
-          transport::publish(*stream, {.subject = config.name + ".a"}, 200ms);
-        }) == "DMM-0107");
+  CHECK(code_of([&] { transport::publish(*stream, {.subject = config.name + ".a"}, 200ms); }) ==
+        "DMM-0107");
   std::promise<Result<Sequence>> promise;
   stream->publish({.subject = config.name + ".a", .payload = "early"}, 10s,
                   [&](Result<Sequence> result) { promise.set_value(std::move(result)); });
@@ -248,9 +247,8 @@ TRANSPORT_FAULT_CASE("transport: without a server a publish waits and everything
   CHECK(code_of([&] { transport::last(*stream, server.on("a")); }) == "DMM-0101");
   CHECK(code_of([&] { transport::erase(*stream, Sequence{1}); }) == "DMM-0101");
   CHECK(code_of([&] { stream->state(); }) == "DMM-0101");
-  CHECK(code_of([&] {
-          transport::publish(*stream, {.subject = server.on("b")}, 200ms);
-        }) == "DMM-0101");
+  CHECK(code_of([&] { transport::publish(*stream, {.subject = server.on("b")}, 200ms); }) ==
+        "DMM-0101");
   std::promise<Result<Sequence>> promise;
   stream->publish({.subject = server.on("a"), .payload = "2"}, 20s,
                   [&](Result<Sequence> result) { promise.set_value(std::move(result)); });

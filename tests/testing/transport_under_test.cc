@@ -112,18 +112,19 @@ std::size_t Told::count(std::string_view word) const {
 
 void Told::wait_for_words(std::string_view word, std::size_t wanted,
                           std::chrono::milliseconds deadline) const {
-  wait_for(word, [&] { return count(word) >= wanted; }, deadline);
+  wait_for(
+      word, [&] { return count(word) >= wanted; }, deadline);
 }
 
 void Told::wait_for_messages(std::size_t wanted, std::chrono::milliseconds deadline) const {
-  wait_for("messages", [&] { return messages().size() >= wanted; }, deadline);
+  wait_for(
+      "messages", [&] { return messages().size() >= wanted; }, deadline);
 }
 
 std::uint64_t put(transport::Stream& stream, std::string subject, std::string payload,
                   std::optional<std::uint64_t> expected, transport::Headers headers) {
-  transport::Publication publication{.subject = std::move(subject),
-                                     .headers = std::move(headers),
-                                     .payload = std::move(payload)};
+  transport::Publication publication{
+      .subject = std::move(subject), .headers = std::move(headers), .payload = std::move(payload)};
   if (expected) publication.expected_last = Sequence{*expected};
   return transport::publish(stream, std::move(publication), 5s).value;
 }

@@ -100,14 +100,14 @@ std::string code_of(const std::function<void()>& call);
 #define DMM_UNIQUE(number) DMM_UNIQUE_2(number)
 #define DMM_UNIQUE_2(number) transport_case_##number
 #define DMM_TRANSPORT_CASE(name, own, function) DMM_TRANSPORT_CASE_2(name, own, function)
-#define DMM_TRANSPORT_CASE_2(name, own, function)                               \
-  static void function(TransportUnderTest& server);                             \
-  TEST_CASE(name " in memory", "[transport][memory][unit]") {                   \
-    const auto server = in_memory();                                            \
-    function(*server);                                                          \
-  }                                                                             \
-  TEST_CASE(name " on nats-server", "[transport][nats][integration]") {         \
-    const auto server = on_nats(own);                                           \
-    function(*server);                                                          \
-  }                                                                             \
+#define DMM_TRANSPORT_CASE_2(name, own, function)                       \
+  static void function(TransportUnderTest& server);                     \
+  TEST_CASE(name " in memory", "[transport][memory][unit]") {           \
+    const auto server = in_memory();                                    \
+    function(*server);                                                  \
+  }                                                                     \
+  TEST_CASE(name " on nats-server", "[transport][nats][integration]") { \
+    const auto server = on_nats(own);                                   \
+    function(*server);                                                  \
+  }                                                                     \
   static void function([[maybe_unused]] TransportUnderTest& server)

@@ -177,8 +177,7 @@ TEST_CASE("world: a device in memory is commanded when it comes online", "[world
   world.work();
   world.want("remote");
   REQUIRE(world.settle().size() == 1);
-  DeviceHost host =
-      DeviceHost::connect("test", "player", {.transport = world.server().connect(3)});
+  DeviceHost host = DeviceHost::connect("test", "player", {.transport = world.server().connect(3)});
   std::atomic<int> commands = 0;
   host.serve_commands("kitchen", [&](const Command& command) {
     ++commands;

@@ -189,9 +189,8 @@ std::vector<FaultBook::Answer> FaultBook::let_go(Part part, Call call) {
 
 std::size_t FaultBook::held(Part part, Call call) const {
   const std::lock_guard lock(mutex_);
-  return static_cast<std::size_t>(std::ranges::count_if(held_, [&](const Held& held) {
-    return fits(part, held.part) && fits(call, held.call);
-  }));
+  return static_cast<std::size_t>(std::ranges::count_if(
+      held_, [&](const Held& held) { return fits(part, held.part) && fits(call, held.call); }));
 }
 
 std::uint64_t FaultBook::struck() const {

@@ -21,10 +21,10 @@ Part part_of_stream(std::string_view stream_name) noexcept;
 struct Verdict {
   enum class Fate : std::uint8_t {
     none,
-    refused,         ///< not done, answered by an error
-    in_doubt,        ///< done, answered by an error
-    request_lost,    ///< not done, answered by an error when `patience` is over
-    answer_lost      ///< done, answered likewise
+    refused,       ///< not done, answered by an error
+    in_doubt,      ///< done, answered by an error
+    request_lost,  ///< not done, answered by an error when `patience` is over
+    answer_lost    ///< done, answered likewise
   };
   Fate fate = Fate::none;
   std::chrono::milliseconds patience{0};

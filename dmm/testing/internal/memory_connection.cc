@@ -97,11 +97,11 @@ void MemoryConnection::publish(Part part, transport::Publication publication, mi
   const auto bytes_max =
       std::min<std::uint64_t>(limits::payload_bytes_max, core_->payload_bytes_max());
   if (publication.payload.size() > bytes_max) {
-    return deliver([done = std::move(done),
-                    error = Error(code::too_large,
-                                  fmt::format("the value for {} has {} bytes, more than {}",
-                                              publication.subject, publication.payload.size(),
-                                              bytes_max))] { done(error); });
+    return deliver(
+        [done = std::move(done),
+         error = Error(code::too_large, fmt::format("the value for {} has {} bytes, more than {}",
+                                                    publication.subject, publication.payload.size(),
+                                                    bytes_max))] { done(error); });
   }
   // As they are sent, and stored, by NATS.
   publication.headers.emplace_back("Nats-Msg-Id", wire::unique_id());

@@ -83,8 +83,8 @@ const MemoryLog* MemoryCore::log(std::string_view name) const {
 
 /// Under the mutex.
 MemoryLog* MemoryCore::taker(std::string_view subject) {
-  const auto found = std::ranges::find_if(
-      logs_, [&](const auto& named) { return named.second.takes(subject); });
+  const auto found =
+      std::ranges::find_if(logs_, [&](const auto& named) { return named.second.takes(subject); });
   return found == logs_.end() ? nullptr : &found->second;
 }
 
@@ -218,9 +218,8 @@ void MemoryCore::attach(MemoryConnection& connection) {
 void MemoryCore::detach(MemoryConnection& connection) {
   const std::lock_guard lock(mutex_);
   connections_.erase(&connection);
-  std::erase_if(listeners_, [&](const auto& numbered) {
-    return numbered.second.connection == &connection;
-  });
+  std::erase_if(listeners_,
+                [&](const auto& numbered) { return numbered.second.connection == &connection; });
 }
 
 void MemoryCore::reconnect_all() {

@@ -71,7 +71,7 @@ class MemoryCore final {
   struct Listener {
     std::string filter;
     std::string group;
-    const MemoryConnection* connection = nullptr;  ///< ends with it
+    const MemoryConnection* connection = nullptr;         ///< ends with it
     std::function<void(const transport::Note&)> deliver;  ///< does not block
   };
   std::uint64_t listen(Listener listener);

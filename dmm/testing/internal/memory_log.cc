@@ -45,8 +45,8 @@ Result<Sequence> MemoryLog::store(std::string subject, transport::Headers header
   const auto newest = newest_.find(subject);
   const std::uint64_t there = newest == newest_.end() ? 0 : newest->second;
   if (expected && expected->value != there) {
-    return Error(code::write_conflict, fmt::format("publishing {}: wrong last sequence: {}",
-                                                   subject, there));
+    return Error(code::write_conflict,
+                 fmt::format("publishing {}: wrong last sequence: {}", subject, there));
   }
   ++last_;
   if (id) {

@@ -63,8 +63,7 @@ std::unique_ptr<transport::Subscription> MemoryMessenger::subscribe(const std::s
   auto slot = std::make_shared<Slot>();
   slot->handler = std::move(handler);
   const std::uint64_t number = connection_.core().listen(
-      {subject, group, &connection_,
-       [weak = std::weak_ptr(courier()), slot](const Note& note) {
+      {subject, group, &connection_, [weak = std::weak_ptr(courier()), slot](const Note& note) {
          const auto courier = weak.lock();
          if (courier) courier->post([slot, note] { slot->take(note); });
        }});

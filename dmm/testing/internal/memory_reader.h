@@ -48,11 +48,11 @@ class MemoryReader final : public transport::Reader {
 
   std::size_t granted_ = 0;
   bool look_ = true;
-  bool find_end_;            ///< begin behind the last message
-  std::string created_;      ///< of the stream; empty until it was seen
-  std::uint64_t given_;      ///< the last message given
-  std::uint64_t passed_;     ///< up to here nothing is left for it
-  std::uint64_t end_ = 0;    ///< of the stream when it was looked at
+  bool find_end_;          ///< begin behind the last message
+  std::string created_;    ///< of the stream; empty until it was seen
+  std::uint64_t given_;    ///< the last message given
+  std::uint64_t passed_;   ///< up to here nothing is left for it
+  std::uint64_t end_ = 0;  ///< of the stream when it was looked at
   bool caught_up_ = false;
   bool complete_ = false;
   std::optional<std::string> lost_;  ///< not told yet
