@@ -157,6 +157,7 @@ struct DeviceHost::Impl {
   const wire::Names names;
   const std::string kind;
   const Logger log;
+  std::shared_ptr<transport::Transport> transport;  ///< of the messenger; null with NATS
   std::shared_ptr<transport::Messenger> messenger;
   std::string inbox = "_INBOX." + wire::unique_id();
   std::unique_ptr<downlink::Calls> calls;
@@ -308,6 +309,7 @@ DeviceHost DeviceHost::connect(std::string_view ns, std::string_view kind,
           "concurrency is not from 1 to 1024");
   auto impl = std::make_unique<Impl>(ns, std::string(kind), options);
   if (options.transport) {
+    impl->transport = options.transport;
     impl->messenger = options.transport->messenger();
     require(impl->messenger != nullptr, code::no_downlink, "this transport has no messenger");
   } else {

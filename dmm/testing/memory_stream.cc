@@ -40,8 +40,22 @@ std::optional<Message> MemoryStream::look(const std::string& subject) const {
   return connection_->core().last(config_.name, subject).value();
 }
 
-void MemoryStream::recreate(std::string created) {
+void MemoryStream::lose_history(std::string created) {
   connection_->core().recreate(config_.name, std::move(created));
+}
+
+void MemoryStream::hold(Call call) {
+  connection_->faults().add(FaultBook::Kind::hold, {.stream = part_, .call = call});
+}
+
+void MemoryStream::let_go(Call call) {
+  for (FaultBook::Answer& answer : connection_->faults().let_go(part_, call)) {
+    connection_->deliver(std::move(answer));
+  }
+}
+
+std::size_t MemoryStream::held(Call call) const {
+  return connection_->faults().held(part_, call);
 }
 
 std::size_t MemoryStream::readers() const {

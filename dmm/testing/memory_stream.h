@@ -32,12 +32,17 @@ class MemoryStream final : public transport::Stream {
 
   // For tests; no fault strikes it.
 
-  /// As MemoryServer::put, look, recreate.
+  /// As MemoryServer::put and look.
   Sequence put(std::string subject, std::string payload, transport::Headers headers = {},
                std::chrono::system_clock::time_point at = std::chrono::system_clock::now());
   std::optional<transport::Message> look(const std::string& subject) const;
+  /// As MemoryServer::recreate.
   /// created   of the new stream; empty: now.
-  void recreate(std::string created = {});
+  void lose_history(std::string created = {});
+  /// As Faults::hold, let_go and held of this connection, for this stream.
+  void hold(Call call);
+  void let_go(Call call);
+  std::size_t held(Call call) const;
   /// How many last() there were through this object, and how many readers were begun.
   int single_reads() const noexcept { return single_reads_; }
   int scans() const noexcept { return scans_; }

@@ -6,7 +6,7 @@ MemoryNamespace::MemoryNamespace(const std::string& ns)
     : streams{wire::Names(ns), {}, {}, {}, {}, {}, {}, Logger(), {}, {}} {
   const auto make = [&](Part part, const transport::StreamConfig& config) {
     transport->open(config, true);
-    transport->stream(part)->recreate(kCreated);
+    transport->stream(part)->lose_history(kCreated);
     return transport->stream(part);
   };
   streams.transport = transport;

@@ -16,8 +16,6 @@ inline constexpr const char* kCreated = "2024-01-01T00:00:00Z";
 struct MemoryNamespace {
   explicit MemoryNamespace(const std::string& ns = "music");
 
-  Faults& faults() { return transport->faults(); }
-
   std::shared_ptr<MemoryTransport> transport = MemoryTransport::create();
   internal::Streams streams;
   std::shared_ptr<MemoryStream> work, cache, reports, status, leases;

@@ -148,6 +148,30 @@ TRANSPORT_CASE("messenger: what a stream takes is stored and acknowledged") {
   CHECK(beside.notes().at(1).payload == "2");
 }
 
+TRANSPORT_CASE("messenger: the last message of a subject can be asked for by anyone") {
+  const auto stream = server.open();
+  const auto messenger = server.transport().messenger();
+  put(*stream, server.on("a.b"), "1", {}, {{"Dmm-One", "1"}});
+  const std::string inbox = subject_of(server, "inbox");
+  const std::string ask = "$JS.API.DIRECT.GET." + server.opened().name + '.';
+  Heard answers;
+  const auto listening = messenger->subscribe(inbox, "", answers.handler());
+  messenger->send({.subject = ask + server.on("a.b"), .reply = inbox});
+  answers.wait(1);
+  const Note found = answers.notes().at(0);
+  CHECK(found.payload == "1");
+  CHECK(found.header("Dmm-One") == "1");
+  CHECK(found.header("Nats-Subject") == server.on("a.b"));
+  CHECK(found.header("Nats-Sequence") == "1");
+  CHECK_FALSE(found.header("Status"));
+  messenger->send({.subject = ask + server.on("a.c"), .reply = inbox});
+  answers.wait(2);
+  CHECK(answers.notes().at(1).header("Status") == "404");
+  messenger->send({.subject = "$JS.API.DIRECT.GET.nothing.a", .reply = inbox});
+  answers.wait(3);
+  CHECK(answers.notes().at(2).unheard);
+}
+
 TRANSPORT_FAULT_CASE("messenger: subscriptions survive an outage and listeners are told") {
   const auto messenger = server.transport().messenger();
   const std::string subject = subject_of(server, "a");

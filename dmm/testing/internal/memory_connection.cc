@@ -216,6 +216,14 @@ void MemoryConnection::look_again(std::string_view stream) {
   wake();
 }
 
+void MemoryConnection::look_now(std::string_view stream) {
+  if (!linked_) return look_again(stream);
+  for (const auto& [number, reader] : readers_) {
+    if (reader->stream() == stream) reader->look_now();
+  }
+  wake();
+}
+
 void MemoryConnection::tell_behind(std::vector<std::string>& all) const {
   for (const auto& [number, reader] : readers_) {
     if (number == calling_ || reader->behind()) all.push_back(reader->description());

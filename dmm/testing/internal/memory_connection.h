@@ -67,6 +67,8 @@ class MemoryConnection final {
   /// Readers of a stream that have begun.
   std::size_t readers_of(std::string_view stream) const;
   void look_again(std::string_view stream);
+  /// Readers find out at once that a stream lost messages, unless they are cut off.
+  void look_now(std::string_view stream);
   void tell_behind(std::vector<std::string>& all) const;
   void wake() { courier_.wake(); }
   /// Publishes that wait are tried again.

@@ -21,6 +21,16 @@ using transport::Note;
 using transport::StreamConfig;
 using transport::StreamState;
 
+constexpr std::string_view kDirectGet = "$JS.API.DIRECT.GET.";
+
+/// As nats-server writes a time.
+std::string time_text(system_clock::time_point time) {
+  const auto since = time.time_since_epoch();
+  const auto seconds = std::chrono::floor<std::chrono::seconds>(since);
+  return fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:09}Z", fmt::gmtime(seconds.count()),
+                     std::chrono::nanoseconds(since - seconds).count());
+}
+
 Error missing(std::string_view what, std::string_view name) {
   return Error(code::stream_missing, fmt::format("{}: stream {} not found", what, name));
 }
@@ -49,13 +59,10 @@ MemoryCore::Logs::iterator MemoryCore::create(const StreamConfig& config, std::s
   return log;
 }
 
-/// As nats-server writes it; never the same twice.
+/// Never the same twice.
 std::string MemoryCore::next_created() {
   last_created_ = std::max(system_clock::now(), last_created_ + system_clock::duration(1));
-  const auto since = last_created_.time_since_epoch();
-  const auto seconds = std::chrono::floor<std::chrono::seconds>(since);
-  return fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:09}Z", fmt::gmtime(seconds.count()),
-                     std::chrono::nanoseconds(since - seconds).count());
+  return time_text(last_created_);
 }
 
 bool MemoryCore::remove(std::string_view name) {
@@ -183,7 +190,7 @@ void MemoryCore::lose_last(const std::string& name, std::uint64_t count) {
   MemoryLog* const found = log(name);
   if (found == nullptr || count == 0) return;
   found->lose_last(count);
-  look_again(name);
+  for (MemoryConnection* connection : connections_) connection->look_now(name);
   ++changes_;
 }
 
@@ -242,6 +249,7 @@ void MemoryCore::unlisten(std::uint64_t number) {
 
 void MemoryCore::send(const Note& note) {
   const std::lock_guard lock(mutex_);
+  if (note.subject.starts_with(kDirectGet)) return answer_direct_get(note);
   const bool heard = pass(note) > 0;
   if (MemoryLog* const log = taker(note.subject)) {
     const Result<Sequence> stored =
@@ -258,6 +266,29 @@ void MemoryCore::send(const Note& note) {
   Note unheard{.subject = note.reply};
   unheard.unheard = true;
   pass(unheard);
+}
+
+/// "<stream>.<subject>": its last message, as devices ask for it. Under the mutex.
+void MemoryCore::answer_direct_get(const Note& note) {
+  const std::string_view asked = std::string_view(note.subject).substr(kDirectGet.size());
+  const std::size_t dot = std::min(asked.find('.'), asked.size());
+  const MemoryLog* const found = log(asked.substr(0, dot));
+  Note answer{.subject = note.reply};
+  if (found == nullptr) {
+    answer.unheard = true;
+  } else if (const Message* message =
+                 found->last_of(std::string(asked.substr(std::min(dot + 1, asked.size()))))) {
+    answer.payload = message->payload;
+    answer.headers = message->headers;
+    answer.headers.insert(answer.headers.end(),
+                          {{"Nats-Stream", found->config().name},
+                           {"Nats-Subject", message->subject},
+                           {"Nats-Sequence", std::to_string(message->sequence.value)},
+                           {"Nats-Time-Stamp", time_text(message->stored_at)}});
+  } else {
+    answer.headers = {{"Status", "404"}, {"Description", "Message Not Found"}};
+  }
+  if (!note.reply.empty()) pass(answer);
 }
 
 /// Gives a note to whoever listens; returns to how many. Under the mutex.

@@ -93,6 +93,7 @@ class MemoryCore final {
   void changed(const MemoryLog& log);
   void look_again(std::string_view name);
   std::size_t pass(const transport::Note& note);
+  void answer_direct_get(const transport::Note& note);
 
   const MemoryServerOptions options_;
   mutable std::mutex mutex_;

@@ -68,6 +68,11 @@ void MemoryReader::look(const MemoryLog* log) {
   look_ = false;
 }
 
+void MemoryReader::look_now() {
+  look_ = true;
+  if (!lost_) look(connection_->core().log(config_.name));
+}
+
 Courier::Task MemoryReader::next(Clock::time_point& until) {
   MemoryCore& core = connection_->core();
   const MemoryLog* log = core.log(config_.name);

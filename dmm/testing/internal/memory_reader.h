@@ -28,6 +28,8 @@ class MemoryReader final : public transport::Reader {
   bool has_begun() const noexcept { return !look_; }
   /// The stream, or the connection, may be another one: look before reading on.
   void look_again() noexcept { look_ = true; }
+  /// The same, but now: what is stored from here on must not hide a loss.
+  void look_now();
   /// There is something that it was not given.
   bool behind() const;
   /// The next call of the sink, to be made without the mutex; empty if there is none, and then

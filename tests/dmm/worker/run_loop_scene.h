@@ -20,7 +20,6 @@ namespace dmm::worker {
 
 using namespace std::chrono_literals;
 using testing::Call;
-using testing::Part;
 using testing::wait_for;
 
 inline const Identity kPlayer{"player", "kitchen"};
@@ -68,7 +67,7 @@ struct Worker : testing::MemoryNamespace {
   }
   ~Worker() {
     release();
-    faults().clear();
+    cache->let_go(Call::last);
   }
   Outcome handle(Context& context, nlohmann::json& value) {
     const int now = ++inside;
@@ -85,10 +84,6 @@ struct Worker : testing::MemoryNamespace {
     holding = false;
     changed.notify_all();
   }
-  // The answers to questions for entries wait from now on.
-  void hold_entries() { faults().hold({.stream = Part::cache, .call = Call::last}); }
-  void let_entries_go() { faults().let_go(Part::cache, Call::last); }
-  std::size_t entries_held() { return faults().held(Part::cache, Call::last); }
   // Lets a time go by in which something must not happen.
   void wait_past(std::chrono::milliseconds time) {
     const auto until = std::chrono::steady_clock::now() + time;

@@ -12,19 +12,19 @@ TEST_CASE("run loop: an answer to an earlier round touches no later one", "[run_
   Worker worker;
   worker.cache->put(worker.entry_subject(), R"({"song":"stored"})");
   // The first round asks for the entry and never hears; what it asked for is answered much later.
-  worker.hold_entries();
+  worker.cache->hold(Call::last);
   worker.start({.timeout = 100ms, .backoff_first = 1ms, .backoff_max = 1ms});
   worker.holding = true;
   worker.put_token(R"({"song":"first"})");
   wait_for("the first run", [&] { return worker.runs() == 1; });
-  wait_for("its question", [&] { return worker.entries_held() == 1; });
+  wait_for("its question", [&] { return worker.cache->held(Call::last) == 1; });
   // Someone writes the entry, so that the answer on its way is out of date.
   worker.cache->put(worker.entry_subject(), R"({"song":"of someone else"})");
   wait_for("its time to be over", [&] { return worker.loop->stats().retrying == 1; });
   worker.release();
   wait_for("the next run", [&] { return worker.runs() >= 2; });
-  wait_for("its question", [&] { return worker.entries_held() >= 2; });
-  worker.let_entries_go();
+  wait_for("its question", [&] { return worker.cache->held(Call::last) >= 2; });
+  worker.cache->let_go(Call::last);
   wait_for("the token to go", [&] { return worker.done(); });
   CHECK(worker.entry() == R"({"song":"first"})");
   CHECK(worker.loop->stats().conflicts == 0);
@@ -38,7 +38,7 @@ TEST_CASE("run loop: history that is lost during a run ends neither the run nor 
   worker.holding = true;
   worker.put_token(R"({"song":"old"})");
   wait_for("the run", [&] { return worker.runs() == 1; });
-  worker.work->recreate("2025-01-01T00:00:00Z");
+  worker.work->lose_history("2025-01-01T00:00:00Z");
   worker.put_token(R"({"song":"new"})");
   wait_for("the loss to be seen", [&] { return worker.loop->stats().history_losses == 1; });
   // Past the deadline of the run that belongs to what is lost: its timer must be gone.
@@ -62,7 +62,7 @@ TEST_CASE("run loop: what came before a loss of history is void and what came af
     worker.holding = true;
     worker.put_token(R"({"song":"void"})");
     wait_for("its run", [&] { return worker.runs() == runs + 1; });
-    worker.work->recreate(std::to_string(2024 + round) + "-01-01T00:00:00Z");
+    worker.work->lose_history(std::to_string(2024 + round) + "-01-01T00:00:00Z");
     const std::string news = R"({"song":")" + std::to_string(round) + R"("})";
     worker.put_token(news);
     const auto losses = static_cast<std::uint64_t>(round);
@@ -76,13 +76,13 @@ TEST_CASE("run loop: what came before a loss of history is void and what came af
 TEST_CASE("run loop: at shutdown what waits for its entry is given back without a run",
           "[run_loop][unit]") {
   Worker worker;
-  worker.hold_entries();
+  worker.cache->hold(Call::last);
   worker.start();
   const Sequence token = worker.put_token("");  // a poke: it needs the entry first
-  wait_for("the question", [&] { return worker.entries_held() == 1; });
+  wait_for("the question", [&] { return worker.cache->held(Call::last) == 1; });
   worker.thread.request_stop();
   worker.wait_past(300ms);  // so that the owner has seen it
-  worker.let_entries_go();
+  worker.cache->let_go(Call::last);
   worker.thread.join();
   CHECK(worker.runs() == 0);
   REQUIRE(worker.work->look(worker.token_subject()));
@@ -143,12 +143,12 @@ TEST_CASE("run loop: a tombstone that asks for another run stays one", "[run_loo
 TEST_CASE("run loop: news begin to run before their entry is read", "[run_loop][unit]") {
   Worker worker;
   worker.cache->put(worker.entry_subject(), R"({"song":"stored"})");
-  worker.hold_entries();
+  worker.cache->hold(Call::last);
   worker.start();
   worker.put_token(R"({"song":"news"})");
   wait_for("the run", [&] { return worker.runs() == 1 && worker.inside == 0; });
   CHECK(worker.entry() == R"({"song":"stored"})");
-  worker.let_entries_go();
+  worker.cache->let_go(Call::last);
   wait_for("the token to go", [&] { return worker.done(); });
   CHECK(worker.entry() == R"({"song":"news"})");
 }
