@@ -167,9 +167,6 @@ TRANSPORT_CASE("messenger: the last message of a subject can be asked for by any
   messenger->send({.subject = ask + server.on("a.c"), .reply = inbox});
   answers.wait(2);
   CHECK(answers.notes().at(1).header("Status") == "404");
-  messenger->send({.subject = "$JS.API.DIRECT.GET.nothing.a", .reply = inbox});
-  answers.wait(3);
-  CHECK(answers.notes().at(2).unheard);
 }
 
 TRANSPORT_FAULT_CASE("messenger: subscriptions survive an outage and listeners are told") {

@@ -273,11 +273,10 @@ void MemoryCore::answer_direct_get(const Note& note) {
   const std::string_view asked = std::string_view(note.subject).substr(kDirectGet.size());
   const std::size_t dot = std::min(asked.find('.'), asked.size());
   const MemoryLog* const found = log(asked.substr(0, dot));
+  if (found == nullptr || note.reply.empty()) return;  // then nobody answers
+  const std::string subject(asked.substr(std::min(dot + 1, asked.size())));
   Note answer{.subject = note.reply};
-  if (found == nullptr) {
-    answer.unheard = true;
-  } else if (const Message* message =
-                 found->last_of(std::string(asked.substr(std::min(dot + 1, asked.size()))))) {
+  if (const Message* const message = found->last_of(subject)) {
     answer.payload = message->payload;
     answer.headers = message->headers;
     answer.headers.insert(answer.headers.end(),
@@ -288,7 +287,7 @@ void MemoryCore::answer_direct_get(const Note& note) {
   } else {
     answer.headers = {{"Status", "404"}, {"Description", "Message Not Found"}};
   }
-  if (!note.reply.empty()) pass(answer);
+  pass(answer);
 }
 
 /// Gives a note to whoever listens; returns to how many. Under the mutex.
