@@ -18,12 +18,12 @@ Courier::~Courier() {
   close();
 }
 
-bool Courier::post(Task task, Clock::time_point due) {
+Courier::Task Courier::post(Task task, Clock::time_point due) {
   const std::lock_guard lock(mutex_);
-  if (closed_) return false;
+  if (closed_) return task;
   tasks_.emplace(due, std::move(task));
   changed_.notify_all();
-  return true;
+  return {};
 }
 
 void Courier::wake() {

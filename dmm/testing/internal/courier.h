@@ -27,8 +27,8 @@ class Courier final {
   Courier(const Courier&) = delete;
   Courier& operator=(const Courier&) = delete;
 
-  /// False if the courier is closed: the task will not run.
-  bool post(Task task, Clock::time_point due = {});
+  /// Returns the task if the courier is closed and will not run it, else nothing.
+  Task post(Task task, Clock::time_point due = {});
   /// There may be something to hand out.
   void wake();
   bool is_this_thread() const noexcept;

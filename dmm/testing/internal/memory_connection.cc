@@ -49,7 +49,7 @@ void MemoryConnection::close() {
 }
 
 void MemoryConnection::deliver(Courier::Task task, Clock::time_point due) {
-  if (!courier_.post(task, due)) task();
+  if (const Courier::Task refused = courier_.post(std::move(task), due)) refused();
 }
 
 Error MemoryConnection::unanswered(const std::string& what) {
@@ -97,11 +97,11 @@ void MemoryConnection::publish(Part part, transport::Publication publication, mi
   const auto bytes_max =
       std::min<std::uint64_t>(limits::payload_bytes_max, core_->payload_bytes_max());
   if (publication.payload.size() > bytes_max) {
+    Error error(code::too_large,
+                fmt::format("the value for {} has {} bytes, more than {}", publication.subject,
+                            publication.payload.size(), bytes_max));
     return deliver(
-        [done = std::move(done),
-         error = Error(code::too_large, fmt::format("the value for {} has {} bytes, more than {}",
-                                                    publication.subject, publication.payload.size(),
-                                                    bytes_max))] { done(error); });
+        [done = std::move(done), error = std::move(error)]() mutable { done(std::move(error)); });
   }
   // As they are sent, and stored, by NATS.
   publication.headers.emplace_back("Nats-Msg-Id", wire::unique_id());
@@ -130,7 +130,8 @@ void MemoryConnection::attempt(const std::shared_ptr<Publishing>& publishing) {
     publishing->trouble =
         Error(code::stream_missing, publishing->what + ": no stream takes the subject");
   }
-  if (Clock::now() >= publishing->deadline) return finish(*publishing, *publishing->trouble);
+  if (Clock::now() >= publishing->deadline)
+    return finish(*publishing, std::move(*publishing->trouble));
   stall(publishing);
 }
 
@@ -168,7 +169,10 @@ void MemoryConnection::finish(Publishing& publishing, Result<Sequence> result) {
   }
   reply(
       verdict, publishing.part, Call::publish,
-      [done = std::move(publishing.done), result = std::move(result)] { done(result); }, due);
+      [done = std::move(publishing.done), result = std::move(result)]() mutable {
+        done(std::move(result));
+      },
+      due);
 }
 
 /// Brings an answer back.
@@ -179,7 +183,9 @@ void MemoryConnection::reply(const Verdict& verdict, Part part, Call kind, Couri
   faults_.keep(part, kind, std::move(task));
   // It closed meanwhile, and nobody lets go any more.
   if (closed_) {
-    for (FaultBook::Answer& answer : faults_.let_go(Part::any, Call::any)) deliver(answer);
+    for (FaultBook::Answer& answer : faults_.let_go(Part::any, Call::any)) {
+      deliver(std::move(answer));
+    }
   }
 }
 

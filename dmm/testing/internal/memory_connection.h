@@ -136,7 +136,8 @@ void MemoryConnection::call(Part part, Call kind, const std::string& subject,
     }
     const bool late = verdict.fate == Fate::answer_lost;
     reply(
-        verdict, part, kind, [done, result = std::move(result)] { done(result); },
+        verdict, part, kind,
+        [done, result = std::move(result)]() mutable { done(std::move(result)); },
         late ? Clock::now() + verdict.patience : Clock::time_point());
   };
   if (verdict.there.count() == 0) return act();
