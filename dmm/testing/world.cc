@@ -7,6 +7,7 @@
 #include <charconv>
 #include <map>
 #include <random>
+#include <set>
 #include <utility>
 
 #include "dmm/testing/internal/memory_connection.h"
@@ -146,18 +147,34 @@ std::string World::moving(Clock::time_point deadline, std::vector<Matter>& left)
   if (std::string text = observing(); !text.empty()) return text;
   if (std::string text = viewing(); !text.empty()) return text;
   if (std::string text = running(); !text.empty()) return text;
+  std::string text = waiting(deadline, left);
+  if (text.empty() && core.changes() != before) return "something changed just now";
+  return text;
+}
+
+/// The tokens that are not at rest, in words.
+std::string World::waiting(Clock::time_point deadline, std::vector<Matter>& left) {
   left.clear();
-  std::string text;
+  std::vector<std::string> moving;
+  std::set<std::string> known;  // the subjects of tokens that were spoken of
+  const wire::Names names(options_.ns);
   for (Matter& matter : outside_->inspect().list("", false)) {
     if (!matter.token) continue;
+    known.insert(names.token_subject(matter.identity));
     if (rests(matter, deadline)) {
       left.push_back(std::move(matter));
     } else {
-      text += (text.empty() ? "" : "; ") + describe(matter);
+      moving.push_back(describe(matter));
     }
   }
-  if (text.empty() && core.changes() != before) return "something changed just now";
-  return text;
+  const auto there = hand_->connection_->core().subjects(names.work(1).name, names.token_filter());
+  if (there.size() > known.size()) {
+    for (const Refused& refused : outside_->inspect().refused()) known.insert(refused.subject);
+    for (const std::string& subject : there) {
+      if (!known.contains(subject)) moving.push_back(subject + " is done, and not deleted yet");
+    }
+  }
+  return fmt::format("{}", fmt::join(moving, "; "));
 }
 
 bool World::rests(const Matter& matter, Clock::time_point deadline) const {

@@ -117,6 +117,7 @@ class World {
   std::string moving(Clock::time_point deadline, std::vector<Matter>& left);
   std::string observing() const;
   std::string viewing() const;
+  std::string waiting(Clock::time_point deadline, std::vector<Matter>& left);
   std::string running() const;
   bool rests(const Matter& matter, Clock::time_point deadline) const;
 

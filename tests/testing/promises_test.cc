@@ -154,8 +154,8 @@ void notify_some(
 TEST_CASE("promises: no wake-up is lost and no run overlaps while calls fail",
           "[promises][fault]") {
   with_seeds(300, 60, [](std::uint64_t seed) {
+    Journal journal;  // outlives the last run
     World world({.seed = seed});
-    Journal journal;
     WorkOptions options = quick();
     options.concurrency = 4;
     world.bucket().register_type("thing", journal.noting(seed), options);
@@ -184,8 +184,8 @@ TEST_CASE("promises: no wake-up is lost and no run overlaps while calls fail",
 
 TEST_CASE("promises: every report is handled while calls fail", "[promises][fault]") {
   with_seeds(100, 50, [](std::uint64_t seed) {
+    Journal journal;  // outlives the last run
     World world({.seed = seed});
-    Journal journal;
     world.bucket().register_type("thing", journal.noting(seed), quick());
     world.bucket().observe("thing", [](ObserveContext& context, const json& report) {
       json cache = context.matter({"thing", context.device()});
@@ -216,8 +216,8 @@ TEST_CASE("promises: every report is handled while calls fail", "[promises][faul
 TEST_CASE("promises: two workers of which one is cut off never run one identity at a time",
           "[promises][fault]") {
   with_seeds(30, 30, [](std::uint64_t seed) {
+    Journal journal;  // outlives the last run
     World world({.seed = seed});
-    Journal journal;
     world.bucket().register_type("thing", journal.noting(seed), quick());
     Worker& second = world.another_worker();
     second.bucket().register_type("thing", journal.noting(seed), quick());
@@ -252,11 +252,11 @@ TEST_CASE("promises: notifies during a run lead to exactly one more on the newes
           "[promises][fault]") {
   for (std::uint64_t seed = 1; seed <= 20; ++seed) {
     INFO("DMM_SEED=" << seed);
-    World world({.seed = seed});
     std::mutex mutex;
     std::condition_variable changed;
     std::vector<int> seen;
     bool open = false;
+    World world({.seed = seed});
     world.bucket().register_type("thing", AnyMaterializer{[&](Context&, json& cache) {
                                    std::unique_lock lock(mutex);
                                    seen.push_back(cache.value("value", -1));

@@ -127,8 +127,8 @@ TEST_CASE("world: what keeps it from settling is named", "[world][unit]") {
 }
 
 TEST_CASE("world: reports are handled before it settles", "[world][unit]") {
-  Players world;
   std::atomic<int> handled = 0;
+  Players world;
   world.bucket().observe<Report>("player", [&](ObserveContext& context, const Report& report) {
     becomes_true([] { return false; }, 30ms);  // takes its time, and nobody sees it at work
     Player player = context.matter<Player>(context.device());
@@ -173,12 +173,13 @@ TEST_CASE("world: a view has told its rows before it settles", "[world][unit]") 
 }
 
 TEST_CASE("world: a device in memory is commanded when it comes online", "[world][unit]") {
+  std::atomic<int> commands = 0;
+  std::atomic<int> told = 0;
   Players world;
   world.work();
   world.want("remote");
   REQUIRE(world.settle().size() == 1);
   DeviceHost host = DeviceHost::connect("test", "player", {.transport = world.server().connect(3)});
-  std::atomic<int> commands = 0;
   host.serve_commands("kitchen", [&](const Command& command) {
     ++commands;
     return json{{"playing", command.payload["song"]}};
@@ -186,7 +187,6 @@ TEST_CASE("world: a device in memory is commanded when it comes online", "[world
   host.report("kitchen", {{"online", true}});
   CHECK(world.settle().empty());
   CHECK(commands == 1);
-  std::atomic<int> told = 0;
   host.follow_shadow("kitchen", [&](const std::optional<json>& document) {
     if (document && *document == json{{"volume", 3}}) ++told;
   });
