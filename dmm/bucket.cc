@@ -432,6 +432,33 @@ bool Bucket::clear_shadow(std::string_view kind, std::string_view device) {
   return impl_->streams.downlink->clear_shadow(kind, device, {});
 }
 
+namespace {
+
+/// What a map of the bucket owns. With its mutex held.
+template <class Noun, class Owned>
+std::vector<const Noun*> all_of(const std::map<std::string, std::unique_ptr<Owned>>& owned) {
+  std::vector<const Noun*> all;
+  for (const auto& [name, one] : owned) all.push_back(one.get());
+  return all;
+}
+
+}  // namespace
+
+std::vector<const WorkStream*> Bucket::work_streams() const {
+  const std::lock_guard lock(impl_->mutex);
+  return all_of<WorkStream>(impl_->work_streams);
+}
+
+std::vector<const Observer*> Bucket::observers() const {
+  const std::lock_guard lock(impl_->mutex);
+  return all_of<Observer>(impl_->observers);
+}
+
+std::vector<const ViewStream*> Bucket::view_streams() const {
+  const std::lock_guard lock(impl_->mutex);
+  return all_of<ViewStream>(impl_->views);
+}
+
 Inspector& Bucket::inspect() {
   return *impl_->inspector;
 }

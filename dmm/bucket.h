@@ -39,7 +39,7 @@ class Transport;
 
 struct BucketOptions {
   /// How to reach the servers; unset fields come from the environment and the configuration file.
-  ConnectionOptions connection;
+  ConnectionOptions connection = {};
   /// Create the streams of the namespace if they are missing. `dmm init` does it with more choice.
   bool create = true;
   int replicas = 1;    ///< of streams that are created: 1, 3 or 5
@@ -47,7 +47,7 @@ struct BucketOptions {
   Logger logger = Logger::standard(Level::warn);
   ViewSnapshots snapshots = {};  ///< of the views that work here
   /// Another transport than NATS, for tests; the connection options are then not used.
-  std::shared_ptr<transport::Transport> transport;
+  std::shared_ptr<transport::Transport> transport = {};
 };
 
 /// What became of one item of a batch.
@@ -84,8 +84,7 @@ class Bucket final : public Matters {
 
   /// Notifies many at once, pipelined: much faster than one by one. Returns when all are durable or
   /// have failed; failures are returned, the rest is done.
-  std::vector<BatchFailure> notify_all(
-      std::span<const std::pair<Identity, nlohmann::json>> batch);
+  std::vector<BatchFailure> notify_all(std::span<const std::pair<Identity, nlohmann::json>> batch);
   template <Materializer M>
   std::vector<BatchFailure> notify_all(std::span<const M> materializers) {
     std::vector<std::pair<Identity, nlohmann::json>> batch;
@@ -120,8 +119,7 @@ class Bucket final : public Matters {
         std::move(kind),
         ReportHandler([handler = std::move(handler)](ObserveContext& context,
                                                      const nlohmann::json& report) mutable {
-          handler(context,
-                  decode_object<R>(report, Identity{context.kind(), context.device()}));
+          handler(context, decode_object<R>(report, Identity{context.kind(), context.device()}));
         }),
         options);
   }
@@ -156,6 +154,11 @@ class Bucket final : public Matters {
   std::optional<nlohmann::json> shadow(std::string_view kind, std::string_view device);
   bool set_shadow(std::string_view kind, std::string_view device, const nlohmann::json& document);
   bool clear_shadow(std::string_view kind, std::string_view device);
+
+  // ---- what is at work here, for those who want its stats() ----
+  std::vector<const WorkStream*> work_streams() const;
+  std::vector<const Observer*> observers() const;
+  std::vector<const ViewStream*> view_streams() const;
 
   /// For tools: lists, watches and repairs. See dmm/inspect.h.
   Inspector& inspect();

@@ -157,6 +157,7 @@ struct DeviceHost::Impl {
   const wire::Names names;
   const std::string kind;
   const Logger log;
+  std::shared_ptr<transport::Transport> transport;  ///< of the messenger; null with NATS
   std::shared_ptr<transport::Messenger> messenger;
   std::string inbox = "_INBOX." + wire::unique_id();
   std::unique_ptr<downlink::Calls> calls;
@@ -307,8 +308,14 @@ DeviceHost DeviceHost::connect(std::string_view ns, std::string_view kind,
   require(options.concurrency >= 1 && options.concurrency <= 1'024, code::bad_option,
           "concurrency is not from 1 to 1024");
   auto impl = std::make_unique<Impl>(ns, std::string(kind), options);
-  options.connection.fill_from(ConnectionOptions::load());
-  impl->messenger = nats::make_messenger(options.connection, impl->log);
+  if (options.transport) {
+    impl->transport = options.transport;
+    impl->messenger = options.transport->messenger();
+    require(impl->messenger != nullptr, code::no_downlink, "this transport has no messenger");
+  } else {
+    options.connection.fill_from(ConnectionOptions::load());
+    impl->messenger = nats::make_messenger(options.connection, impl->log);
+  }
   impl->calls = std::make_unique<downlink::Calls>(impl->messenger, impl->inbox + ".>");
   impl->reconnects = impl->messenger->on_reconnect([raw = impl.get()] { raw->look_again(); });
   return DeviceHost(std::move(impl));

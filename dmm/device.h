@@ -44,10 +44,12 @@ using ShadowHandler = std::function<void(const std::optional<nlohmann::json>& do
 
 struct DeviceHostOptions {
   /// How to reach the servers; unset fields come from the environment and the configuration file.
-  ConnectionOptions connection;
+  ConnectionOptions connection = {};
   int generation = 1;                                    ///< of the namespace's streams
   std::size_t concurrency = limits::device_concurrency;  ///< handlers at a time, 1 to 1,024
   Logger logger = Logger::standard(Level::warn);
+  /// Another transport than NATS, for tests; the connection options are then not used.
+  std::shared_ptr<transport::Transport> transport = {};
 };
 
 /// The program in which devices of one kind live: one, or a gateway's thousands. It needs no more

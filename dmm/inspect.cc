@@ -382,8 +382,7 @@ std::optional<Matter> StreamInspector::get(const Identity& identity) {
 }
 
 std::string StreamInspector::work_created() {
-  std::string created = streams_.work->created();
-  return created.empty() ? streams_.work->state().created : created;
+  return streams_.work->state().created;  // it may have been created again
 }
 
 std::vector<Refused> StreamInspector::refused() {

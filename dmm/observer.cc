@@ -123,8 +123,13 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
   const std::string& kind() const noexcept override { return kind_; }
 
   ObserveStats stats() const override {
+    // In this order: what is through was read before.
+    const std::uint64_t through = through_;
+    const std::uint64_t given = given_;
     const std::lock_guard lock(stats_mutex_);
-    return stats_;
+    ObserveStats stats = stats_;
+    stats.waiting = given - through;
+    return stats;
   }
 
   void work(std::stop_token stop) override {
@@ -167,8 +172,9 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
 
   // ---- the reader's thread ----
   void on_message(transport::Message message) noexcept override {
+    ++given_;
     mailbox_.post([this, history = history_.load(), message = std::move(message)] {
-      if (history == history_) take(message);
+      history == history_ ? take(message) : pass();
     });
   }
   void on_caught_up() noexcept override {}
@@ -217,6 +223,7 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
     devices_.clear();
     ready_.clear();
     timers_.clear();
+    through_ += open_.size();
     open_.clear();
     clocks_.clear();
     highest_ = Sequence{};
@@ -360,7 +367,11 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
     }
   }
 
+  /// A report needs nothing more.
+  void pass() { ++through_; }
+
   void grant_one() {
+    pass();
     constexpr std::size_t kGrantAtOnce = 100;
     if (++consumed_ < kGrantAtOnce && !open_.empty()) return;
     if (reader_) reader_->grant(std::exchange(consumed_, 0));
@@ -459,6 +470,8 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
   std::unique_ptr<Lease> lease_;
   std::unique_ptr<transport::Reader> reader_;
   std::atomic<std::uint64_t> history_{0};  ///< counts beginnings of reading anew
+  std::atomic<std::uint64_t> given_{0};    ///< reports that came
+  std::atomic<std::uint64_t> through_{0};  ///< of them those that need nothing more
   std::uint64_t tenure_ = 0;
   std::stop_source handlers_stop_;
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <stop_token>
@@ -23,6 +24,7 @@ struct ObserveStats {
   std::uint64_t repeated = 0;  ///< handler called again because the cache had changed meanwhile
   std::uint64_t stale = 0;     ///< ignored because their `seq` was not above the last one
   std::uint64_t refused = 0;   ///< parked because they could not be read
+  std::size_t waiting = 0;     ///< read, and neither handled nor refused yet
   bool holds_lease = false;
 };
 

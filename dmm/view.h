@@ -112,6 +112,9 @@ struct ViewStats {
   std::size_t sending = 0;   ///< notifies that are not confirmed yet
   bool loaded = false;       ///< all inputs were read, and the cache compared with the view
   bool holds_lease = false;  ///< false: warm standby
+  /// All that came of the inputs is in the rows, and what changed in them is stored as tokens or
+  /// held.
+  bool settled = false;
 };
 
 /// Where an input of a view stands. Times are Unix milliseconds.

@@ -4,18 +4,26 @@
 
 namespace dmm::internal {
 
+namespace {
+
+/// Whether the run that stored `entry` did the token. The creation time of the stream is asked for
+/// before that is believed: in a stream that was created again sequences begin anew.
+bool is_done(transport::Stream& work, const transport::Message& entry, Sequence token) {
+  const auto header = entry.header(wire::kDone);
+  const auto done = header ? wire::parse_done(*header) : std::nullopt;
+  return done && done->covers(work.created(), token) && done->covers(work.state().created, token);
+}
+
+}  // namespace
+
 Effective read_effective(const Streams& streams, const Identity& identity) {
   Effective effective;
   effective.token = transport::last(*streams.work, streams.names.token_subject(identity));
   if (effective.token) effective.token_sequence = effective.token->sequence;
-  effective.entry =
-      transport::last(*streams.cache, streams.names.entry_subject(key_of(identity)));
-  if (effective.token && effective.entry) {
-    const auto header = effective.entry->header(wire::kDone);
-    const auto done = header ? wire::parse_done(*header) : std::nullopt;
-    if (done && done->covers(streams.work->created(), effective.token->sequence)) {
-      effective.token.reset();
-    }
+  effective.entry = transport::last(*streams.cache, streams.names.entry_subject(key_of(identity)));
+  if (effective.token && effective.entry &&
+      is_done(*streams.work, *effective.entry, effective.token_sequence)) {
+    effective.token.reset();
   }
   if (effective.entry && wire::is_removed(*effective.entry)) effective.entry.reset();
   return effective;

@@ -37,7 +37,9 @@ ViewLoop::~ViewLoop() = default;
 
 ViewStats ViewLoop::stats() const {
   const std::lock_guard lock(published_mutex_);
-  return published_;
+  ViewStats stats = published_;
+  stats.settled = settled_at_ == heard_;
+  return stats;
 }
 
 // ---- tenures
@@ -111,7 +113,10 @@ void ViewLoop::begin_tenure() {
                        {"remedy", "`dmm view apply` brings a declaration back"}});
   }
   view_ = view_of(release_, declared_);
-  computation_.emplace(streams_, view_, [this] { mailbox_.wake(); });
+  computation_.emplace(streams_, view_, [this] {
+    ++heard_;
+    mailbox_.wake();
+  });
   refused_.clear();
   removals_ = Removals(view_.removals_free);
   gate_ = RolloutGate({}, Clock::now());
@@ -164,6 +169,7 @@ void ViewLoop::rebuild(const std::string& why) {
 // ---- steps
 
 void ViewLoop::turn() {
+  heard_before_ = heard_;
   const bool more = take_inputs();
   if (rebuild_) return;
   // What was told behind the end of the load is a change like any other.

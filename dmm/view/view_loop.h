@@ -155,9 +155,12 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   Clock::time_point saved_at_{};
   std::string saved_;
   bool saving_ = false;
+  std::atomic<std::uint64_t> heard_{0};  ///< grows when an input has something to take
+  std::uint64_t heard_before_ = 0;       ///< what it was when the present turn began
   ViewStats stats_;
   mutable std::mutex published_mutex_;
   ViewStats published_;
+  std::optional<std::uint64_t> settled_at_;  ///< what was heard when nothing was left to do
 };
 
 }  // namespace dmm::view

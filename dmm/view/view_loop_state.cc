@@ -158,8 +158,11 @@ void ViewLoop::publish_stats() {
   stats_.sending = sending_ + to_tell_.size() + failed_.size();
   stats_.loaded = telling_;
   stats_.holds_lease = lease_ && lease_->held();
+  const bool settled = telling_ && !rebuild_ && stats_.sending == 0 && missing_.empty() &&
+                       !computation_->inputs().waiting();
   const std::lock_guard lock(published_mutex_);
   published_ = stats_;
+  settled_at_ = settled ? std::optional(heard_before_) : std::nullopt;
 }
 
 }  // namespace dmm::view

@@ -12,7 +12,7 @@
 #include "dmm/internal/streams.h"
 #include "dmm/json.h"
 #include "dmm/limits.h"
-#include "tests/dmm/memory_stream.h"
+#include "tests/dmm/memory_namespace.h"
 
 namespace dmm {
 
@@ -20,9 +20,8 @@ namespace {
 
 using std::chrono::system_clock;
 using namespace std::chrono_literals;
+using testing::kCreated;
 using testing::MemoryNamespace;
-
-constexpr const char* kCreated = "2024-01-01T00:00:00Z";
 
 // A namespace in memory with an inspector on it.
 struct Fixture : MemoryNamespace {
@@ -384,7 +383,9 @@ TEST_CASE("inspector: a watch gives every change from now on until it is stopped
     std::unique_lock lock(mutex);
     return changed.wait_for(lock, std::chrono::seconds(20), [&] { return seen.size() >= count; });
   };
-  while (f.reports->readers() == 0) std::this_thread::yield();  // the last one that is begun
+  while (f.work->readers() + f.cache->readers() + f.status->readers() + f.reports->readers() < 4) {
+    std::this_thread::yield();
+  }
 
   f.put_token(kPlayer, "1");
   REQUIRE(wait_for_lines(1));
@@ -433,9 +434,11 @@ TEST_CASE("inspector: purging leaves nothing of an identity", "[inspect][unit]")
 TEST_CASE("inspector: a diagnosis tells of every stream even if one is missing",
           "[inspect][unit]") {
   Fixture f;
-  f.transport->told.version = "2.9.10";
-  f.transport->told.jetstream = true;
-  f.status->go_missing();
+  transport::ServerFacts facts;
+  facts.version = "2.9.10";
+  facts.jetstream = true;
+  f.transport->tell(facts);
+  f.transport->remove(f.status->name());
   std::set<std::string> subjects;
   for (const Finding& finding : f.inspector->diagnose()) {
     subjects.insert(finding.subject);

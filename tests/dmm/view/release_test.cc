@@ -4,8 +4,8 @@
 
 #include <catch2/catch.hpp>
 
-#include "../memory_stream.h"
 #include "dmm/error.h"
+#include "tests/dmm/memory_namespace.h"
 
 namespace dmm::view {
 namespace {

@@ -12,7 +12,7 @@
 #include "dmm/json.h"
 #include "dmm/testing/temporary_directory.h"
 #include "dmm/testing/wait_for.h"
-#include "tests/dmm/memory_stream.h"
+#include "tests/dmm/memory_namespace.h"
 
 namespace dmm::view {
 

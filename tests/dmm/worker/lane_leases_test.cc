@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "dmm/testing/wait_for.h"
-#include "tests/dmm/memory_stream.h"
+#include "tests/dmm/memory_namespace.h"
 
 namespace dmm::worker {
 
@@ -211,10 +211,10 @@ TEST_CASE("lane leases: after silence of the server nothing counts without a new
   testing::MemoryNamespace space;
   Member member(space.streams);
   wait_for("all lanes", [&] { return member.count == limits::lanes; });
-  space.leases->hold(testing::MemoryStream::Call::publish);
+  space.leases->hold(testing::Call::publish);
   wait_for("the lapse", [&] { return !member.leases.held(); });
   CHECK_FALSE(member.leases.held(3, Epoch{1}));
-  space.leases->let_go(testing::MemoryStream::Call::publish);
+  space.leases->let_go(testing::Call::publish);
   wait_for("all lanes anew", [&] {
     const std::lock_guard lock(member.mutex);
     return member.count == limits::lanes && member.owned[3].value > 1;

@@ -14,12 +14,12 @@
 
 #include "dmm/json.h"
 #include "dmm/testing/wait_for.h"
-#include "tests/dmm/memory_stream.h"
+#include "tests/dmm/memory_namespace.h"
 
 namespace dmm::worker {
 
 using namespace std::chrono_literals;
-using testing::MemoryStream;
+using testing::Call;
 using testing::wait_for;
 
 inline const Identity kPlayer{"player", "kitchen"};
@@ -67,7 +67,7 @@ struct Worker : testing::MemoryNamespace {
   }
   ~Worker() {
     release();
-    cache->let_go(MemoryStream::Call::last);
+    cache->let_go(Call::last);
   }
   Outcome handle(Context& context, nlohmann::json& value) {
     const int now = ++inside;

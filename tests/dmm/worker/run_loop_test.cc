@@ -12,19 +12,19 @@ TEST_CASE("run loop: an answer to an earlier round touches no later one", "[run_
   Worker worker;
   worker.cache->put(worker.entry_subject(), R"({"song":"stored"})");
   // The first round asks for the entry and never hears; what it asked for is answered much later.
-  worker.cache->hold(MemoryStream::Call::last);
+  worker.cache->hold(Call::last);
   worker.start({.timeout = 100ms, .backoff_first = 1ms, .backoff_max = 1ms});
   worker.holding = true;
   worker.put_token(R"({"song":"first"})");
   wait_for("the first run", [&] { return worker.runs() == 1; });
-  wait_for("its question", [&] { return worker.cache->held(MemoryStream::Call::last) == 1; });
+  wait_for("its question", [&] { return worker.cache->held(Call::last) == 1; });
   // Someone writes the entry, so that the answer on its way is out of date.
   worker.cache->put(worker.entry_subject(), R"({"song":"of someone else"})");
   wait_for("its time to be over", [&] { return worker.loop->stats().retrying == 1; });
   worker.release();
   wait_for("the next run", [&] { return worker.runs() >= 2; });
-  wait_for("its question", [&] { return worker.cache->held(MemoryStream::Call::last) >= 2; });
-  worker.cache->let_go(MemoryStream::Call::last);
+  wait_for("its question", [&] { return worker.cache->held(Call::last) >= 2; });
+  worker.cache->let_go(Call::last);
   wait_for("the token to go", [&] { return worker.done(); });
   CHECK(worker.entry() == R"({"song":"first"})");
   CHECK(worker.loop->stats().conflicts == 0);
@@ -76,13 +76,13 @@ TEST_CASE("run loop: what came before a loss of history is void and what came af
 TEST_CASE("run loop: at shutdown what waits for its entry is given back without a run",
           "[run_loop][unit]") {
   Worker worker;
-  worker.cache->hold(MemoryStream::Call::last);
+  worker.cache->hold(Call::last);
   worker.start();
   const Sequence token = worker.put_token("");  // a poke: it needs the entry first
-  wait_for("the question", [&] { return worker.cache->held(MemoryStream::Call::last) == 1; });
+  wait_for("the question", [&] { return worker.cache->held(Call::last) == 1; });
   worker.thread.request_stop();
   worker.wait_past(300ms);  // so that the owner has seen it
-  worker.cache->let_go(MemoryStream::Call::last);
+  worker.cache->let_go(Call::last);
   worker.thread.join();
   CHECK(worker.runs() == 0);
   REQUIRE(worker.work->look(worker.token_subject()));
@@ -202,12 +202,12 @@ TEST_CASE("run loop: a tombstone that asks for another run stays one", "[run_loo
 TEST_CASE("run loop: news begin to run before their entry is read", "[run_loop][unit]") {
   Worker worker;
   worker.cache->put(worker.entry_subject(), R"({"song":"stored"})");
-  worker.cache->hold(MemoryStream::Call::last);
+  worker.cache->hold(Call::last);
   worker.start();
   worker.put_token(R"({"song":"news"})");
   wait_for("the run", [&] { return worker.runs() == 1 && worker.inside == 0; });
   CHECK(worker.entry() == R"({"song":"stored"})");
-  worker.cache->let_go(MemoryStream::Call::last);
+  worker.cache->let_go(Call::last);
   wait_for("the token to go", [&] { return worker.done(); });
   CHECK(worker.entry() == R"({"song":"news"})");
 }

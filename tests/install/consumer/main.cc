@@ -10,6 +10,7 @@
 #endif
 #ifdef WITH_ENGINE_AND_TESTING
 #include "dmm/testing/free_port.h"
+#include "dmm/testing/world.h"
 #include "engine/version.h"
 #endif
 
@@ -52,6 +53,13 @@ int main() {
 #ifdef WITH_ENGINE_AND_TESTING
   if (dmm::engine::version().empty()) return fail("the engine has no version");
   if (dmm::testing::free_port() == 0) return fail("no free port");
+  dmm::testing::World world({.seed = 1});
+  world.bucket().register_type<Lamp>("lamp", dmm::testing::quick());
+  world.faults().in_doubt({.share = 0.1});
+  world.work();
+  world.outside().notify({"lamp", "hall"}, {{"id", "hall"}});
+  if (!world.settle().empty()) return fail("a lamp was parked");
+  if (world.outside().matter({"lamp", "hall"})["on"] != true) return fail("the lamp is off");
 #endif
   std::puts("consumer: works");
   return 0;

@@ -1,0 +1,239 @@
+#include "dmm/testing/world.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <charconv>
+#include <map>
+#include <random>
+#include <set>
+#include <utility>
+
+#include "dmm/testing/internal/memory_connection.h"
+#include "dmm/testing/internal/seed.h"
+#include "dmm/testing/wait_for.h"
+#include "dmm/wire.h"
+
+namespace dmm::testing {
+
+using namespace std::chrono_literals;
+using std::chrono::milliseconds;
+
+WorkOptions quick() {
+  WorkOptions options;
+  options.backoff_first = 1ms;
+  options.backoff_max = 10ms;
+  options.grace = 1s;
+  return options;
+}
+
+// ---- a worker
+
+Worker::Worker(std::string_view ns, std::shared_ptr<MemoryTransport> memory, const Logger& logger)
+    : memory_(std::move(memory)),
+      bucket_(Bucket::open(ns, {.logger = logger, .transport = memory_})) {}
+
+Worker::~Worker() {
+  // Whoever wanted to know what went wrong has asked stop() or settle().
+  thread_ = std::jthread();
+}
+
+void Worker::work() {
+  require(!crashed_ && !thread_.joinable(), code::bad_option, "the worker works, or has crashed");
+  thread_ = std::jthread([this](const std::stop_token& stop) {
+    try {
+      bucket_.work(stop);
+    } catch (...) {
+      const std::lock_guard lock(mutex_);
+      failure_ = std::current_exception();
+    }
+  });
+}
+
+void Worker::stop() {
+  thread_ = std::jthread();
+  check();
+}
+
+void Worker::crash() {
+  crashed_ = true;
+  memory_->close();
+  thread_ = std::jthread();
+}
+
+void Worker::check() const {
+  const std::lock_guard lock(mutex_);
+  if (failure_ && !crashed_) std::rethrow_exception(failure_);
+}
+
+// ---- the world
+
+namespace {
+
+std::uint64_t seed_of(const WorldOptions& options) {
+  if (options.seed) return *options.seed;
+  const auto given = seed_of_environment();
+  return given ? *given : std::random_device()();
+}
+
+std::string describe(const Matter& matter) {
+  std::string text = fmt::format("{} is {}", key_of(matter.identity), to_string(matter.phase));
+  if (matter.attempts > 0) text += fmt::format(" after {} attempts", matter.attempts);
+  if (!matter.error.empty()) text += fmt::format(": {} {}", matter.error_code, matter.error);
+  return text;
+}
+
+/// What one of those who may do something says of it, for example the observers of a kind.
+struct Duty {
+  bool held = false;   ///< somebody does it
+  std::string moving;  ///< what is not done
+};
+
+/// The first thing that somebody has to do, or that nobody does.
+std::string undone(const std::map<std::string, Duty>& duties) {
+  for (const auto& [name, duty] : duties) {
+    if (!duty.held) return fmt::format("{} has not begun", name);
+    if (!duty.moving.empty()) return fmt::format("{} {}", name, duty.moving);
+  }
+  return {};
+}
+
+}  // namespace
+
+World::World(WorldOptions options)
+    : options_(std::move(options)), seed_(seed_of(options_)), hand_(server_.connect(seed_)) {
+  outside_ = Bucket::open(options_.ns, {.logger = options_.logger, .transport = hand_});
+  another_worker();
+}
+
+World::~World() = default;
+
+Worker& World::another_worker() {
+  // Who was given a seed knows it; the seed of the first worker is the one to print.
+  const bool announce = !options_.seed && !seed_of_environment() && workers_.empty();
+  auto memory = std::make_shared<MemoryTransport>(std::make_shared<MemoryConnection>(
+      hand_->connection_->shared_core(), seed_ + workers_.size(), announce));
+  return *workers_.emplace_back(
+      std::make_unique<Worker>(options_.ns, std::move(memory), options_.logger));
+}
+
+std::vector<Matter> World::settle(milliseconds deadline) {
+  const auto end = Clock::now() + deadline;
+  std::vector<Matter> left;
+  std::string still;
+  const bool settled = becomes_true(
+      [&] {
+        for (const auto& worker : workers_) worker->check();
+        still = moving(end, left);
+        return still.empty();
+      },
+      deadline);
+  if (settled) return left;
+  std::string faults;
+  for (const auto& worker : workers_) faults += "; faults: " + worker->faults().to_string();
+  throw Error(code::timed_out, fmt::format("waited {} ms for the world to settle: {}{}",
+                                           deadline.count(), still, faults));
+}
+
+/// What still moves, in words; nothing if all rests. Reports come first and tokens last, as they
+/// make one another in this order.
+std::string World::moving(Clock::time_point deadline, std::vector<Matter>& left) {
+  MemoryCore& core = hand_->connection_->core();
+  const std::uint64_t before = core.changes();
+  if (const auto behind = core.behind(); !behind.empty()) {
+    return fmt::format("readers have not read all: {}", fmt::join(behind, ", "));
+  }
+  if (std::string text = observing(); !text.empty()) return text;
+  if (std::string text = viewing(); !text.empty()) return text;
+  if (std::string text = running(); !text.empty()) return text;
+  std::string text = waiting(deadline, left);
+  if (text.empty() && core.changes() != before) return "something changed just now";
+  return text;
+}
+
+/// The tokens that are not at rest, in words.
+std::string World::waiting(Clock::time_point deadline, std::vector<Matter>& left) {
+  left.clear();
+  std::vector<std::string> moving;
+  std::set<std::string> known;  // the subjects of tokens that were spoken of
+  const wire::Names names(options_.ns);
+  for (Matter& matter : outside_->inspect().list("", false)) {
+    if (!matter.token) continue;
+    known.insert(names.token_subject(matter.identity));
+    if (rests(matter, deadline)) {
+      left.push_back(std::move(matter));
+    } else {
+      moving.push_back(describe(matter));
+    }
+  }
+  const auto there = hand_->connection_->core().subjects(names.work(1).name, names.token_filter());
+  if (there.size() > known.size()) {
+    for (const Refused& refused : outside_->inspect().refused()) known.insert(refused.subject);
+    for (const std::string& subject : there) {
+      if (!known.contains(subject)) moving.push_back(subject + " is done, and not deleted yet");
+    }
+  }
+  return fmt::format("{}", fmt::join(moving, "; "));
+}
+
+bool World::rests(const Matter& matter, Clock::time_point deadline) const {
+  if (matter.phase == Phase::parked) return true;
+  if (matter.phase == Phase::offline) {
+    // A report that came since makes it run.
+    const auto report =
+        server_.look(fmt::format("dmm.{}.report.{}", options_.ns, matter.waits_for));
+    return !report || !matter.failed_at || report->stored_at < *matter.failed_at;
+  }
+  const auto token = server_.look(wire::Names(options_.ns).token_subject(matter.identity));
+  const auto date = token ? token->header(wire::kNotBefore) : std::nullopt;
+  if (!date) return false;
+  std::int64_t unix_ms = 0;
+  std::from_chars(date->data(), date->data() + date->size(), unix_ms);
+  const auto due = std::chrono::system_clock::time_point(milliseconds(unix_ms));
+  return due - std::chrono::system_clock::now() > deadline - Clock::now();
+}
+
+std::string World::observing() const {
+  std::map<std::string, Duty> kinds;
+  for (const auto& worker : workers_) {
+    if (!worker->thread_.joinable()) continue;
+    for (const Observer* observer : worker->bucket_.observers()) {
+      const ObserveStats stats = observer->stats();
+      Duty& duty = kinds["the observer of " + observer->kind()];
+      if (!stats.holds_lease) continue;
+      duty.held = true;
+      if (stats.waiting > 0) duty.moving = fmt::format("handles {} reports", stats.waiting);
+    }
+  }
+  return undone(kinds);
+}
+
+std::string World::running() const {
+  for (const auto& worker : workers_) {
+    for (const WorkStream* work : worker->bucket_.work_streams()) {
+      const WorkStats stats = work->stats();
+      if (!stats.holds_lease || stats.ready + stats.running == 0) continue;
+      return fmt::format("{} identities of type {} run, or are about to",
+                         stats.ready + stats.running, work->type());
+    }
+  }
+  return {};
+}
+
+std::string World::viewing() const {
+  std::map<std::string, Duty> views;
+  for (const auto& worker : workers_) {
+    if (!worker->thread_.joinable()) continue;
+    for (const ViewStream* view : worker->bucket_.view_streams()) {
+      const ViewStats stats = view->stats();
+      Duty& duty = views["the view " + view->name()];
+      if (!stats.holds_lease) continue;
+      duty.held = true;
+      if (!stats.settled) duty.moving = "is computed, or tells its rows";
+    }
+  }
+  return undone(views);
+}
+
+}  // namespace dmm::testing

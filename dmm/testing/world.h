@@ -1,0 +1,132 @@
+#pragma once
+
+// A World is all that a test of a materializer needs: a server in memory, a worker on it, and a
+// hand of the test that no fault strikes.
+//
+//     dmm::testing::World world;
+//     world.bucket().register_type<Player>("player", dmm::testing::quick());
+//     world.faults().in_doubt({.share = 0.1});
+//     world.work();
+//     world.outside().notify({"player", "kitchen"}, {{"song", "A"}});
+//     world.settle();
+//
+// See docs/how-to/test-a-materializer.md. Time is real: give retries in milliseconds, as quick()
+// does.
+
+#include <chrono>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "dmm/bucket.h"
+#include "dmm/testing/faults.h"
+#include "dmm/testing/memory_server.h"
+#include "dmm/testing/memory_transport.h"
+
+namespace dmm::testing {
+
+/// Options under which a failing identity is tried again within milliseconds.
+WorkOptions quick();
+
+/// A program that works: a bucket on a connection of its own, and a thread. Used by one thread at a
+/// time.
+class Worker final {
+ public:
+  /// Of World::another_worker().
+  Worker(std::string_view ns, std::shared_ptr<MemoryTransport> memory, const Logger& logger);
+  /// As stop(), without its errors.
+  ~Worker();
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
+
+  /// Register types and observers before work().
+  Bucket& bucket() noexcept { return bucket_; }
+  MemoryTransport& memory() noexcept { return *memory_; }
+  Faults& faults() noexcept { return memory_->faults(); }
+
+  /// Begins Bucket::work() on a thread of its own.
+  void work();
+  /// Ends it as SIGTERM does, and waits. Throws what it threw.
+  void stop();
+  /// Ends it as SIGKILL does, as far as the server can tell: nothing that it does from now on
+  /// arrives, and its leases run out. Waits for handlers that run. The bucket is closed for good.
+  void crash();
+  /// Throws what Bucket::work() threw, if it has ended by that.
+  void check() const;
+
+ private:
+  friend class World;
+
+  std::shared_ptr<MemoryTransport> memory_;
+  Bucket bucket_;
+  bool crashed_ = false;
+  mutable std::mutex mutex_;
+  std::exception_ptr failure_;
+  std::jthread thread_;  ///< last: it ends first
+};
+
+struct WorldOptions {
+  std::string ns = "test";
+  /// Of the faults; none: DMM_SEED of the environment, else drawn.
+  std::optional<std::uint64_t> seed = {};
+  Logger logger = Logger();  ///< of the buckets; says nothing unless it is told to
+};
+
+/// Used by one thread at a time. A fixture may derive from it.
+class World {
+ public:
+  explicit World(WorldOptions options = {});
+  ~World();
+  World(const World&) = delete;
+  World& operator=(const World&) = delete;
+
+  /// The worker, and for short its bucket, its faults, and its beginning and end.
+  Worker& worker() noexcept { return *workers_.front(); }
+  Bucket& bucket() noexcept { return worker().bucket(); }
+  Faults& faults() noexcept { return worker().faults(); }
+  void work() { worker().work(); }
+  void stop() { worker().stop(); }
+  /// One more, which lives as long as the world. Its bucket knows no type yet.
+  Worker& another_worker();
+
+  /// A bucket that no fault strikes: for what the test itself reports, notifies and looks at.
+  Bucket& outside() noexcept { return *outside_; }
+  /// The server: restart it, take its history away.
+  MemoryServer& server() noexcept { return server_; }
+  std::uint64_t seed() const noexcept { return seed_; }
+
+  /// Waits until nothing moves any more: every report is handled, every view has told its rows, and
+  /// no token is left but those that wait for someone. Whoever notifies or reports on and on is
+  /// waited for in vain.
+  /// returns   those that are left: parked, waiting for a device that is offline, or to be run
+  ///           again only behind the deadline.
+  /// throws    Error{retry} DMM-0103 that names what still moves, the faults and the seed, when the
+  ///           deadline has passed; what a worker threw.
+  std::vector<Matter> settle(std::chrono::milliseconds deadline = std::chrono::seconds(10));
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  std::string moving(Clock::time_point deadline, std::vector<Matter>& left);
+  std::string observing() const;
+  std::string viewing() const;
+  std::string waiting(Clock::time_point deadline, std::vector<Matter>& left);
+  std::string running() const;
+  bool rests(const Matter& matter, Clock::time_point deadline) const;
+
+  const WorldOptions options_;
+  const std::uint64_t seed_;
+  MemoryServer server_;
+  std::shared_ptr<MemoryTransport> hand_;
+  std::optional<Bucket> outside_;
+  std::vector<std::unique_ptr<Worker>> workers_;  ///< never empty
+};
+
+}  // namespace dmm::testing
