@@ -426,7 +426,7 @@ TEST_CASE("resync: an identity that was removed since the keys were read is not 
     return ns.work->look(ns.streams.names.token_subject({"player", id})).has_value();
   };
   for (const char* id : {"a-gone", "b-removed", "c-kept"}) ns.cache->put(entry(id), "{}");
-  Resync resync(ns.streams, mailbox, "player");
+  Resync resync(ns.streams, mailbox, "player", [](const std::string&) { return true; });
   resync.set(1ms);  // so that all are due at once, in their order
   resync.turn(Resync::Clock::now());
   mailbox.run_until(Resync::Clock::now());
