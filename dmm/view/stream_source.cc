@@ -164,6 +164,7 @@ class StreamSource final : public Source {
     Sequence after;
     for (int pass = 0; pass < kKeyPasses; ++pass) {
       const Sequence last = place.stream->state().last;
+      if (pass > 0 && last == after) break;
       transport::scan(*place.stream, {.filter = place.filter, .after = after, .headers_only = true},
                       [&](const transport::Message& message) {
                         if (auto key = place.key_of(message.subject)) {
