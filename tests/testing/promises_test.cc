@@ -225,6 +225,9 @@ TEST_CASE("promises: two workers of which one is cut off never run one identity 
     world.bucket().register_type("thing", journal.noting(seed), quick());
     Worker& second = world.another_worker();
     second.bucket().register_type("thing", journal.noting(seed), quick());
+    // Both have looked, and seen no owner, before one of them is the first to write.
+    world.faults().delay({.stream = Part::leases}, 10ms);
+    second.faults().delay({.stream = Part::leases}, 10ms);
     world.work();
     second.work();
     std::mt19937_64 random(seed);
