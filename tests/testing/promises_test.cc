@@ -145,7 +145,7 @@ void notify_some(
     world.outside().notify(thing(number), {{"value", value}});
     newest[number] = value;
     meanwhile(value);
-    if (random() % 3 == 0) becomes_true([] { return false; }, 1ms);
+    if (random() % 3 != 0) becomes_true([] { return false; }, 2ms);
   }
 }
 
@@ -165,6 +165,10 @@ TEST_CASE("promises: no wake-up is lost and no run overlaps while calls fail",
     world.faults().delay({.share = 0.3}, 3ms);
     world.faults().lag(Part::work, std::chrono::milliseconds(random() % 3));
     world.work();
+    if (seed % 4 != 0) {  // else much is there when the work begins
+      wait_for("the lease",
+               [&] { return world.bucket().work_streams().at(0)->stats().holds_lease; });
+    }
     const int cut = static_cast<int>(random() % 30);
     std::map<int, int> newest;
     notify_some(world, random, newest, 0, 30, [&](int value) {
@@ -176,7 +180,7 @@ TEST_CASE("promises: no wake-up is lost and no run overlaps while calls fail",
     const bool all_done = world.settle(30s).empty();
     auto wrongs = journal.wrongs();
     if (!all_done) wrongs.push_back("something was parked");
-    if (world.faults().struck() < 10) wrongs.push_back("too few calls failed to show anything");
+    if (world.faults().struck() == 0) wrongs.push_back("no call was struck");
     check_newest(world, journal, newest, wrongs);
     return wrongs;
   });
@@ -221,6 +225,9 @@ TEST_CASE("promises: two workers of which one is cut off never run one identity 
     world.bucket().register_type("thing", journal.noting(seed), quick());
     Worker& second = world.another_worker();
     second.bucket().register_type("thing", journal.noting(seed), quick());
+    // Both have looked, and seen no owner, before one of them is the first to write.
+    world.faults().delay({.stream = Part::leases}, 10ms);
+    second.faults().delay({.stream = Part::leases}, 10ms);
     world.work();
     second.work();
     std::mt19937_64 random(seed);
