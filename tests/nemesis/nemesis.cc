@@ -12,14 +12,15 @@ namespace {
 
 constexpr Nanoseconds kBegin = 3 * kSecond;          // of peace, in which work begins
 constexpr Nanoseconds kNodeInterval = 20 * kSecond;  // between kills of nodes of a cluster
-constexpr Nanoseconds kNodeQuiet = 6 * kSecond;      // before one there is no other volley
+constexpr Nanoseconds kNodeQuiet = 9 * kSecond / 2;  // before one there is no other volley
 constexpr Nanoseconds kPatience = 20 * kSecond;      // for work to go on
 /// Who is cut off or stopped is missed this much later at the latest.
 constexpr Nanoseconds kMissed = 4 * kSecond;
 constexpr std::size_t kLanesPercent = 90;  // the rest may have got no news
 /// So that a run of ten minutes has its 200 kills.
 constexpr double kKillsPerSecond = 200.0 / 600 * 1.2;
-constexpr double kKillsBehindMax = 3;  // with more, nothing else is done
+constexpr double kKillsShareOfCluster = 0.6;  // where nodes take their time, too
+constexpr double kKillsBehindMax = 3;         // with more, nothing else is done
 
 std::size_t lanes_of(int identities) {
   std::set<std::uint32_t> lanes;
