@@ -100,7 +100,8 @@ void Nemesis::begin_volley() {
   phase_ = Phase::striking;
   volleys_.push_back({now_ns(), now_ns()});
   work_after_ = now_ns();
-  const double kills_behind = kKillsPerSecond * static_cast<double>(now_ns() - began_) / kSecond -
+  const double pace = kKillsPerSecond * (options_.cluster ? kKillsShareOfCluster : 1);
+  const double kills_behind = pace * static_cast<double>(now_ns() - began_) / kSecond -
                               static_cast<double>(deeds_.worker_kills);
   strikes_left_ =
       1 + static_cast<int>(kills_behind > 0 || chance(50)) + static_cast<int>(chance(20));
