@@ -25,7 +25,7 @@ constexpr double kKillsPerSecond = 200.0 / 600;
 constexpr double kServerFaultsPerSecond = 1.0 / 60;
 constexpr double kOthersPerSecond = 1.0 / 60;
 /// On a cluster there is less time for workers: nodes fall, too, and each is waited for.
-constexpr double kShareOfCluster = 0.5;
+constexpr double kShareOfCluster = 0.3;
 
 double number(std::size_t count) {
   return static_cast<double>(count);
