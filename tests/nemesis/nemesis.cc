@@ -12,14 +12,16 @@ namespace {
 
 constexpr Nanoseconds kBegin = 3 * kSecond;          // of peace, in which work begins
 constexpr Nanoseconds kNodeInterval = 20 * kSecond;  // between kills of nodes of a cluster
-constexpr Nanoseconds kNodeQuiet = 6 * kSecond;      // before one there is no other volley
+constexpr Nanoseconds kNodeQuiet = 9 * kSecond / 2;  // before one there is no other volley
+constexpr Nanoseconds kNodeComes = 2 * kSecond;      // that a node which comes back may disturb
 constexpr Nanoseconds kPatience = 20 * kSecond;      // for work to go on
 /// Who is cut off or stopped is missed this much later at the latest.
 constexpr Nanoseconds kMissed = 4 * kSecond;
 constexpr std::size_t kLanesPercent = 90;  // the rest may have got no news
 /// So that a run of ten minutes has its 200 kills.
 constexpr double kKillsPerSecond = 200.0 / 600 * 1.2;
-constexpr double kKillsBehindMax = 3;  // with more, nothing else is done
+constexpr double kKillsShareOfCluster = 0.4;  // where nodes take their time, too
+constexpr double kKillsBehindMax = 3;         // with more, nothing else is done
 
 std::size_t lanes_of(int identities) {
   std::set<std::uint32_t> lanes;
@@ -99,7 +101,8 @@ void Nemesis::begin_volley() {
   phase_ = Phase::striking;
   volleys_.push_back({now_ns(), now_ns()});
   work_after_ = now_ns();
-  const double kills_behind = kKillsPerSecond * static_cast<double>(now_ns() - began_) / kSecond -
+  const double pace = kKillsPerSecond * (options_.cluster ? kKillsShareOfCluster : 1);
+  const double kills_behind = pace * static_cast<double>(now_ns() - began_) / kSecond -
                               static_cast<double>(deeds_.worker_kills);
   strikes_left_ =
       1 + static_cast<int>(kills_behind > 0 || chance(50)) + static_cast<int>(chance(20));
@@ -262,6 +265,8 @@ void Nemesis::freeze_server() {
   });
 }
 
+/// The volley ends when the node is back and the others have seen it come: a node that comes back
+/// disturbs them, too.
 void Nemesis::kill_node() {
   const auto index = static_cast<std::size_t>(between(0, 2));
   phase_ = Phase::striking;
@@ -269,13 +274,14 @@ void Nemesis::kill_node() {
   say("node {}: killed", index);
   scene_.server(index).kill();
   ++deeds_.server_faults;
-  work_after_ = now_ns();
-  mark_fault();
+  ++servers_away_;
   strikes_left_ = 0;
-  struck();
-  later(between(2 * kSecond, 6 * kSecond), [this, index] {
+  later(between(kSecond, 4 * kSecond), [this, index] {
     scene_.server(index).start();
     say("node {}: started", index);
+    --servers_away_;
+    work_after_ = now_ns() + kNodeComes;
+    struck();
   });
 }
 

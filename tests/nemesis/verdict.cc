@@ -23,6 +23,9 @@ constexpr double kServerGoal = 15;  // from the loss of a node, or the return of
 /// Of what a run of ten minutes has to show, by the second.
 constexpr double kKillsPerSecond = 200.0 / 600;
 constexpr double kServerFaultsPerSecond = 1.0 / 60;
+constexpr double kOthersPerSecond = 1.0 / 60;
+/// On a cluster there is less time for workers: nodes fall, too, and each is waited for.
+constexpr double kShareOfCluster = 0.3;
 
 double number(std::size_t count) {
   return static_cast<double>(count);
@@ -61,6 +64,7 @@ void Verdict::count(const Outcome& outcome) {
   const History& history = outcome.history;
   const Deeds& deeds = outcome.deeds;
   const double seconds = options_.seconds;
+  const double on_workers = seconds * (options_.cluster ? kShareOfCluster : 1);
   const auto succeeded = std::ranges::count_if(history.runs, &Run::succeeded);
   figures_.push_back({"notifies acknowledged", number(history.notified.size()), "",
                       number(options_.notifies_min)});
@@ -71,11 +75,11 @@ void Verdict::count(const Outcome& outcome) {
   figures_.push_back({"cache entries seen", number(history.entries.size()), "",
                       static_cast<double>(options_.identities)});
   figures_.push_back(
-      {"worker kills", number(deeds.worker_kills), "", std::floor(seconds * kKillsPerSecond)});
-  const double few = std::floor(seconds / 20);
-  figures_.push_back({"workers stopped", number(deeds.worker_stops), "", few / 3});
+      {"worker kills", number(deeds.worker_kills), "", std::floor(on_workers * kKillsPerSecond)});
+  const double few = std::floor(on_workers * kOthersPerSecond);
+  figures_.push_back({"workers stopped", number(deeds.worker_stops), "", few});
   figures_.push_back({"workers ended by SIGTERM", number(deeds.worker_ends), ""});
-  figures_.push_back({"paths of workers in trouble", number(deeds.worker_cuts), "", few / 3});
+  figures_.push_back({"paths of workers in trouble", number(deeds.worker_cuts), "", few});
   figures_.push_back({"paths of notifiers in trouble", number(deeds.notifier_cuts), ""});
   figures_.push_back({"server faults", number(deeds.server_faults), "",
                       std::floor(seconds * kServerFaultsPerSecond)});
