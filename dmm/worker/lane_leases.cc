@@ -201,6 +201,7 @@ void LaneLeases::lapse(std::string_view why) {
   ++term_;
   valid_until_.store(0, std::memory_order_release);
   taking_ = {};
+  asked_ = 0;
   won_.clear();
   for (std::uint32_t lane = 0; lane < limits::lanes; ++lane) {
     const Epoch epoch{epochs_[lane].exchange(0)};
@@ -261,6 +262,7 @@ void LaneLeases::take_offers() {
 
 void LaneLeases::take(const LaneTable::Offer& offer) {
   taking_[offer.lane] = true;
+  ++asked_;
   streams_.leases->publish(
       {.subject = streams_.names.lane_subject(type_, offer.lane, offer.epoch),
        .payload = to_text({holder_}),
@@ -274,10 +276,9 @@ void LaneLeases::take(const LaneTable::Offer& offer) {
 void LaneLeases::taken(const LaneTable::Offer& offer, std::uint64_t term,
                        const Result<Sequence>& result) {
   if (term != term_) return;
-  taking_[offer.lane] = false;
   // Unanswered, it counts as not taken: if it was, its record comes back under our name.
   if (result.ok()) won_.emplace_back(offer, result.value());
-  if (nothing_asked()) look_at_won();
+  if (--asked_ == 0) look_at_won();
 }
 
 /// To be first on an epoch is to have it, unless what was first there has been cleared away
@@ -285,6 +286,7 @@ void LaneLeases::taken(const LaneTable::Offer& offer, std::uint64_t term,
 /// cleared away.
 void LaneLeases::look_at_won() {
   const auto won = std::exchange(won_, {});
+  taking_ = {};
   std::array<Epoch, limits::lanes> newest{};
   try {
     const std::string filter = streams_.names.lease_filter(fmt::format("work.{}.*", type_));
@@ -319,10 +321,6 @@ void LaneLeases::own(const LaneTable::Offer& offer, Sequence message) {
   told_[offer.lane] = true;
   tell({offer.lane, Tenure{offer.epoch, continued, taken_over, {}}});
   if (offer.message) streams_.leases->erase(offer.message, [](const Result<bool>&) {});
-}
-
-bool LaneLeases::nothing_asked() const {
-  return std::ranges::none_of(taking_, [](bool taking) { return taking; });
 }
 
 void LaneLeases::clear_seats(Clock::time_point now) {
@@ -382,6 +380,7 @@ void LaneLeases::leave() noexcept {
   beating_ = false;
   next_beat_ = {};
   taking_ = {};
+  asked_ = 0;
   won_.clear();
   told_ = {};
   untold_.clear();

@@ -100,7 +100,6 @@ class LaneLeases final : private transport::ReaderSink {
   void clear_seats(Clock::time_point now);
   void set_share(std::size_t share);
   void tell(LaneChange change);
-  bool nothing_asked() const;
   void publish_changes();
   void lose(std::uint32_t lane);
   void lose_all();
@@ -127,7 +126,8 @@ class LaneLeases final : private transport::ReaderSink {
   std::uint64_t term_ = 0;  ///< counts lapses: what was asked for before one is void
   bool alive_ = false;
   std::array<Epoch, limits::lanes> owned_before_{};  ///< the epoch that a lapse ended
-  std::array<bool, limits::lanes> taking_{};
+  std::array<bool, limits::lanes> taking_{};  ///< asked for, or won and not looked at yet
+  std::size_t asked_ = 0;                     ///< takes that were not answered yet
   std::vector<std::pair<LaneTable::Offer, Sequence>> won_;  ///< written first; to be looked at
   std::array<bool, limits::lanes> told_{};  ///< the owner of the work believes it has it
 

@@ -60,7 +60,15 @@ std::optional<std::uint32_t> LaneTable::take(std::string_view name,
   const auto [lane, epoch] = *found;
   Record& record = records_[lane];
   if (epoch < record.epoch || message.sequence < record.message) return std::nullopt;
-  if (!said.released) seats_.try_emplace(said.holder, Seat{{}, now, false, false});
+  if (!said.released) {
+    // To take an epoch is a sign of life as a beat is, and a beat that came before it may be read
+    // later, because a newer one has taken its place.
+    Seat& seat = seats_.try_emplace(said.holder, Seat{{}, now, false, false}).first->second;
+    if (message.sequence > seat.beat) {
+      seat.heard = now;
+      seat.dead = false;
+    }
+  }
   record = Record{epoch, std::move(said), message.sequence};
   return lane;
 }

@@ -85,6 +85,7 @@ std::optional<Tenure> Lease::acquire(const std::stop_token& stop) {
   stop_beating();
   // What was seen of the present holder, and since when nothing new was.
   std::string watched;
+  Epoch watched_epoch;
   Sequence last_beat;
   auto silent_since = steady_clock::now();
   bool seized = false;  // from a holder that did not release it, perhaps in an attempt in doubt
@@ -99,8 +100,10 @@ std::optional<Tenure> Lease::acquire(const std::stop_token& stop) {
       if (shared_ && ours) say_alive(timing_.ttl / 2);
       if (!free) {
         const Sequence beat = last_beat_of(found->holder);
-        if (found->holder != watched || beat != last_beat) {
+        // A new epoch is a sign of life as a beat is, also if its holder is the same as before.
+        if (found->holder != watched || found->epoch != watched_epoch || beat != last_beat) {
           watched = found->holder;
+          watched_epoch = found->epoch;
           last_beat = beat;
           silent_since = steady_clock::now();
         }

@@ -264,6 +264,7 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   FailingShare failing_;
   bool was_paused_ = false;
   Policy said_in_force_;
+  std::string unsound_;  ///< why the policy cannot be used; empty: it can
   Resync resync_;
   std::unordered_map<std::string, ItemPtr> held_;  ///< paused by themselves, by key
 

@@ -48,8 +48,9 @@ void RunLoop::take_token(transport::Message message) {
     return refuse(subject, sequence, read.error());
   }
   Token token = std::move(read).value();
-  token.inherited = !lane.caught_up;
   const ItemPtr item = item_of(token.key);
+  // News in place of an inherited token: who worked on that one may still write all the same.
+  token.inherited = !lane.caught_up || (item->token && item->token->inherited);
   if (token.sequence <= item->newest) return;
   item->newest = token.sequence;
   if (item->token && item->state != State::waiting && item->state != State::parked) {
@@ -358,14 +359,21 @@ void RunLoop::dispatch(const ItemPtr& item) {
   ++stats_.runs;
   run->timeout = options_.timeout;
   watch_deadline(item, run, run->timeout);
-  pool_->submit([this, item, run] {
+  pool_->submit([this, item, run, lane = item->lane] {
     const auto begun = Clock::now();
     run->input.deadline = begun + run->timeout;
     run->started = begun;
-    run->result = run_once(materializer_, run->input, matters_, run->stop.get_token(), streams_.log,
-                           streams_.downlink.get());
+    // It stood in line: meanwhile the lane may have been lost, or the process stopped.
+    const bool may_run = leases_.held(lane, run->input.epoch) && !run->stop.stop_requested();
+    if (may_run) {
+      run->result = run_once(materializer_, run->input, matters_, run->stop.get_token(),
+                             streams_.log, streams_.downlink.get());
+    }
     run->took = Clock::now() - begun;
-    mailbox_.post([this, item] { ran(item); });
+    mailbox_.post([this, item, run, may_run] {
+      run->cancelled = run->cancelled || !may_run;
+      ran(item);
+    });
   });
 }
 

@@ -12,16 +12,15 @@ namespace dmm::worker {
 using std::chrono::milliseconds;
 
 void RunLoop::follow_steering() {
-  WorkOptions options = declared_;
-  if (!steering_.policy().empty()) {
-    try {
-      options = internal::lay_over(internal::parse_policy(steering_.policy()), declared_);
-    } catch (const Error& error) {
-      streams_.log.error(
-          "the policy of a type cannot be used; the program's options are in force",
-          {{"type", type_}, {"code", std::string(error.code().id)}, {"error", error.message()}});
-    }
+  const internal::InForce follows = internal::in_force(steering_.policy(), declared_, options_);
+  const WorkOptions& options = follows.options;
+  if (!follows.unsound.empty() && follows.unsound != unsound_) {
+    streams_.log.error("the policy of a type cannot be used; what was in force stays",
+                       {{"type", type_}, {"error", follows.unsound}});
   }
+  const bool another = follows.unsound != unsound_;
+  unsound_ = follows.unsound;
+  if (another) said_in_force_.clear();
   if (pool_ && options.concurrency != options_.concurrency) pool_->limit(options.concurrency);
   options_ = options;
   follow_share();
@@ -52,7 +51,7 @@ void RunLoop::say_in_force() {
   if (in_force == said_in_force_) return;
   streams_.status->publish(
       {.subject = streams_.names.status_subject(internal::work_state_key(type_)),
-       .payload = internal::work_state_text(in_force)},
+       .payload = internal::work_state_text(in_force, unsound_)},
       limits::publish_deadline, [](const Result<Sequence>&) {});
   said_in_force_ = std::move(in_force);
 }

@@ -101,6 +101,19 @@ TEST_CASE("lane table: a silent holder keeps its lanes until the server was aske
   }
 }
 
+TEST_CASE("lane table: a holder that was dead and takes an epoch lives again", "[lanes][unit]") {
+  Scene scene;
+  scene.beat("other");
+  scene.all_lanes_to("other");
+  scene.now += 4s;
+  scene.table.confirm("other", scene.table.suspects(scene.now).at(0).second, scene.now);
+  REQUIRE(scene.offer(5));
+  // Its beat came first, but another beat took the place of that one and is read later.
+  scene.lane(5, 2, {"other"});
+  CHECK_FALSE(scene.offer(5));
+  CHECK(scene.table.suspects(scene.now).empty());
+}
+
 TEST_CASE("lane table: a lane that was released in good order is settled", "[lanes][unit]") {
   Scene scene;
   scene.beat("other");

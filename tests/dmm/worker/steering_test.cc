@@ -287,10 +287,10 @@ TEST_CASE("steering: a policy is followed without a restart", "[steering][unit]"
   worker.wait_past(100ms);
   CHECK(worker.inside_most == 2);
   worker.release();
-  // A policy that cannot be leaves the program's options in force.
+  // A policy that cannot be leaves in force what was, and it is said.
   worker.status->put(worker.streams.names.status_subject("work.policy.player"), "{");
-  wait_for("the program's",
-           [&] { return worker.control->types().at(0).in_force["concurrency"] == 1; });
+  wait_for("it to be said", [&] { return !worker.control->types().at(0).unsound.empty(); });
+  CHECK(worker.control->types().at(0).in_force["concurrency"] == 2);
 }
 
 TEST_CASE("steering: runs begin at the rate that is set", "[steering][unit]") {
