@@ -318,7 +318,14 @@ TEST_CASE("view: a report stream that was wiped or lost its half tears nothing d
     if (keeper)
       wait_for(
           "the loss to be seen", [&] { return keeper->view.stats().rebuilds == 2; }, 30s);
-    Bucket again = open_bucket(scene.server);
+    wait_for("the connection of the scene", [&] {
+      try {
+        matters(scene.bucket);
+        return true;
+      } catch (const Error&) {
+        return false;
+      }
+    });
   }
   keeper.reset();
   Keeper next(scene.server, zones_view());
