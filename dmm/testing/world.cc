@@ -146,8 +146,8 @@ std::string World::moving(Clock::time_point deadline, std::vector<Matter>& left)
   }
   if (std::string text = observing(); !text.empty()) return text;
   if (std::string text = viewing(); !text.empty()) return text;
-  if (std::string text = running(); !text.empty()) return text;
   std::string text = waiting(deadline, left);
+  if (text.empty()) text = running();
   if (text.empty() && core.changes() != before) return "something changed just now";
   return text;
 }
