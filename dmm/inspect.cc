@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "dmm/internal/diagnose.h"
+#include "dmm/internal/done.h"
 #include "dmm/internal/status.h"
 #include "dmm/internal/streams.h"
 #include "dmm/internal/watch.h"
@@ -79,7 +80,8 @@ Effective effective_of(Found& found, std::string_view created) {
     effective.token_sequence = found.token->sequence;
     const auto header = found.entry ? found.entry->header(wire::kDone) : std::nullopt;
     const auto done = header ? wire::parse_done(*header) : std::nullopt;
-    if (!done || !done->covers(created, found.token->sequence)) {
+    if (!done || !internal::is_done(*done, created, found.token->sequence, found.token->stored_at,
+                                    found.entry->stored_at)) {
       effective.token = std::move(found.token);
     }
   }

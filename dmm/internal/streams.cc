@@ -1,5 +1,6 @@
 #include "dmm/internal/streams.h"
 
+#include "dmm/internal/done.h"
 #include "dmm/json.h"
 
 namespace dmm::internal {
@@ -8,10 +9,14 @@ namespace {
 
 /// Whether the run that stored `entry` did the token. The creation time of the stream is asked for
 /// before that is believed: in a stream that was created again sequences begin anew.
-bool is_done(transport::Stream& work, const transport::Message& entry, Sequence token) {
+bool did(transport::Stream& work, const transport::Message& entry,
+         const transport::Message& token) {
   const auto header = entry.header(wire::kDone);
   const auto done = header ? wire::parse_done(*header) : std::nullopt;
-  return done && done->covers(work.created(), token) && done->covers(work.state().created, token);
+  const auto by = [&](std::string_view created) {
+    return is_done(*done, created, token.sequence, token.stored_at, entry.stored_at);
+  };
+  return done && by(work.created()) && by(work.state().created);
 }
 
 }  // namespace
@@ -22,7 +27,7 @@ Effective read_effective(const Streams& streams, const Identity& identity) {
   if (effective.token) effective.token_sequence = effective.token->sequence;
   effective.entry = transport::last(*streams.cache, streams.names.entry_subject(key_of(identity)));
   if (effective.token && effective.entry &&
-      is_done(*streams.work, *effective.entry, effective.token_sequence)) {
+      did(*streams.work, *effective.entry, *effective.token)) {
     effective.token.reset();
   }
   if (effective.entry && wire::is_removed(*effective.entry)) effective.entry.reset();

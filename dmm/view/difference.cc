@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "dmm/identity.h"
+#include "dmm/internal/done.h"
 #include "dmm/limits.h"
 #include "dmm/view/stream_mark.h"
 #include "engine/decode.h"
@@ -24,6 +25,7 @@ namespace {
 /// A token that waits, as it was read before the entries.
 struct Waiting {
   Sequence sequence;
+  std::chrono::system_clock::time_point stored_at;
   Value news;  ///< null: a poke, or unreadable
   std::string view;
   bool deleted = false;
@@ -102,6 +104,7 @@ class Comparison {
     if (!id) return;  // the worker parks it
     Waiting token;
     token.sequence = message.sequence;
+    token.stored_at = message.stored_at;
     token.deleted = message.header(wire::kDeleted).has_value();
     if (const auto header = message.header(wire::kView)) token.view = wire::view_of(*header);
     token.news = decode(message.payload);
@@ -125,7 +128,10 @@ class Comparison {
       const auto done = done_text ? wire::parse_done(*done_text) : std::nullopt;
       taken = std::move(token->second);
       waiting_.erase(token);
-      if (!done || !done->covers(created_, taken.sequence)) news = &taken;
+      if (!done ||
+          !internal::is_done(*done, created_, taken.sequence, taken.stored_at, message.stored_at)) {
+        news = &taken;
+      }
     }
     if (news != nullptr && !news->view.empty()) view = news->view;
     compare(id, message.sequence, removed ? Value() : decode(message.payload), view, news);

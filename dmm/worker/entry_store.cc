@@ -6,6 +6,7 @@ Entry Entry::from(std::optional<transport::Message> message) {
   Entry entry;
   if (!message) return entry;
   entry.revision = message->sequence;
+  entry.stored_at = message->stored_at;
   if (const auto header = message->header(wire::kDone)) entry.done = wire::parse_done(*header);
   if (wire::is_removed(*message)) return entry;
   if (const auto view = message->header(wire::kView)) entry.view = *view;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <list>
 #include <optional>
@@ -19,6 +20,8 @@ struct Entry {
   std::optional<std::string> value;  ///< none: missing or removed
   std::optional<wire::Done> done;
   std::string view = {};  ///< Dmm-View: whose row it holds; empty: of no view
+  /// When it was stored or, where this worker did that, the token that it came from.
+  std::chrono::system_clock::time_point stored_at = {};
 
   static Entry from(std::optional<transport::Message> message);
 };

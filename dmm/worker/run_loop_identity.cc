@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "dmm/internal/done.h"
 #include "dmm/json.h"
 #include "dmm/limits.h"
 #include "dmm/worker/run_loop.h"
@@ -267,7 +268,8 @@ bool RunLoop::give_back(const ItemPtr& item) {
 void RunLoop::prepare(const ItemPtr& item) {
   if (give_back(item)) return;
   if (item->entry_known && item->entry.done &&
-      item->entry.done->covers(created_, item->current.sequence)) {
+      internal::is_done(*item->entry.done, created_, item->current.sequence,
+                        item->current.stored_at, item->entry.stored_at)) {
     --busy_;
     erase_token(*item);
     statuses_.clear(item->key);

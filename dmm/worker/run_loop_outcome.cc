@@ -98,7 +98,8 @@ void RunLoop::finish(const ItemPtr& item) {
 void RunLoop::store(const ItemPtr& item, std::optional<std::string> value) {
   // News without a view leave an entry to the view that it belongs to.
   Entry next{Sequence{}, std::move(value), wire::Done{created_, item->current.sequence},
-             item->current.view.empty() ? item->entry.view : item->current.view};
+             item->current.view.empty() ? item->entry.view : item->current.view,
+             item->current.stored_at};
   transport::Publication publication{
       .subject = streams_.names.entry_subject(item->key),
       .headers = {{std::string(wire::kDone), wire::format_done(*next.done)},

@@ -42,6 +42,7 @@ Result<Token> read_token(transport::Message message) {
                                               message.payload.size(), limits::payload_bytes_max));
   }
   token.sequence = message.sequence;
+  token.stored_at = message.stored_at;
   if (const auto view = message.header(wire::kView)) token.view = *view;
   token.deleted = message.header(wire::kDeleted).has_value();
   if (const auto text = message.header(wire::kEntry)) {

@@ -16,6 +16,7 @@ struct Token {
   Identity identity;
   std::string key;  ///< "<type>.<encoded id>"
   Sequence sequence;
+  std::chrono::system_clock::time_point stored_at;
   std::string news;      ///< empty: a poke
   /// Not empty: the news are the fields of this view's row, to be laid over the entry; the value of
   /// the header Dmm-View.

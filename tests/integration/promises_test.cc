@@ -81,6 +81,7 @@ TEST_CASE("promise: a thousand notifies during one run lead to exactly one more 
   bucket.notify(thing("a"), json{{"value", 0}});
   wait_for("the first run", [&] { return journal.count("a") == 1; });
   for (int i = 1; i <= 1'000; ++i) bucket.notify(thing("a"), json{{"value", i}});
+  pass_barrier(bucket, journal);  // so that the worker has read them
   gate.open();
   wait_settled_on(bucket, thing("a"), json{{"value", 1'000}});
   pass_barrier(bucket, journal);

@@ -238,6 +238,19 @@ TEST_CASE("world: work goes on behind a lost history", "[world][fault]") {
   CHECK(world.kitchen()["song"] == "C");
 }
 
+TEST_CASE("world: news are run though their sequence was used before the server lost its newest",
+          "[world][fault]") {
+  Players world;
+  world.work();
+  world.want("A");
+  world.settle();
+  world.server().restart({.stream = Part::work, .messages = 1});
+  world.want("B");
+  CHECK(world.kitchen()["song"] == "B");
+  CHECK(world.settle().empty());
+  CHECK(world.kitchen()["song"] == "B");
+}
+
 TEST_CASE("world: a worker that ended begins again", "[world][unit]") {
   Players world;
   world.work();
