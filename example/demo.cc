@@ -174,7 +174,7 @@ void Story::print_summary(const nlohmann::json& summary) {
                             scene.converged ? "converged" : "NOT converged", scene.seconds));
   }
   if (take_over_seconds_) {
-    screen_.say(fmt::format("  the second worker took over {:.2f} s after the kill -9",
+    screen_.say(fmt::format("  the other worker had all lanes {:.2f} s after the kill -9",
                             *take_over_seconds_));
   }
   const auto count = [](const nlohmann::json& counts, const char* name) {
