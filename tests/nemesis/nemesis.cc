@@ -104,11 +104,14 @@ void Nemesis::begin_volley() {
   const double pace = kKillsPerSecond * (options_.cluster ? kKillsShareOfCluster : 1);
   const double kills_behind = pace * static_cast<double>(now_ns() - began_) / kSecond -
                               static_cast<double>(deeds_.worker_kills);
-  strikes_left_ =
-      1 + static_cast<int>(kills_behind > 0 || chance(50)) + static_cast<int>(chance(20));
+  // Where recovery takes long, kills alone would fill the time: every third volley begins
+  // otherwise.
+  const bool any_first = volleys_.size() % 3 == 0;
+  strikes_left_ = 1 + static_cast<int>(kills_behind > 0 || chance(50)) +
+                  static_cast<int>(any_first || chance(20));
   const Nanoseconds apart = chance(50) ? kSecond / 5 : 4 * kSecond;
   for (int i = 0; i < strikes_left_; ++i) {
-    const bool must_kill = kills_behind > (i == 0 ? 0 : kKillsBehindMax);
+    const bool must_kill = (i > 0 || !any_first) && kills_behind > (i == 0 ? 0 : kKillsBehindMax);
     const Deed deed = must_kill ? Deed::kill : deeds_to_do_.deal(random_);
     later(i == 0 ? 0 : between(0, apart), [this, deed] {
       strike(deed);

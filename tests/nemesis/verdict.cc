@@ -23,8 +23,8 @@ constexpr double kServerGoal = 15;  // from the loss of a node, or the return of
 /// Of what a run of ten minutes has to show, by the second.
 constexpr double kKillsPerSecond = 203.0 / 600;
 constexpr double kKillsOfChance = 3;  // so many fewer may be drawn in a short run
-constexpr double kServerFaultsPerSecond = 1.0 / 60;
-constexpr double kOthersPerSecond = 1.0 / 60;
+constexpr double kServerFaultsPerSecond = 1.0 / 120;
+constexpr double kOthersPerSecond = 1.0 / 120;
 /// On a cluster there is less time for workers: nodes fall, too, and each is waited for.
 constexpr double kShareOfCluster = 0.3;
 
