@@ -3,16 +3,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <condition_variable>
 #include <map>
 #include <mutex>
-#include <thread>
 #include <unordered_map>
 
 #include "dmm/downlink/ask_server.h"
 #include "dmm/downlink/downlink.h"
 #include "dmm/internal/control_store.h"
 #include "dmm/internal/observing.h"
+#include "dmm/internal/runtime.h"
 #include "dmm/internal/streams.h"
 #include "dmm/json.h"
 #include "dmm/limits.h"
@@ -173,7 +172,7 @@ std::vector<BatchFailure> Bucket::Impl::publish_all(
     const std::function<transport::Publication(std::size_t)>& make) {
   struct Shared {
     std::mutex mutex;
-    std::condition_variable changed;
+    internal::Condition changed;
     std::size_t in_flight = 0;
     std::vector<BatchFailure> failures;
   };
@@ -369,7 +368,7 @@ void Bucket::work(std::stop_token stop) {
     }
   };
   {
-    std::vector<std::jthread> threads;  // joined at the end of this block
+    std::vector<internal::Thread> threads;  // joined at the end of this block
     const std::lock_guard lock(impl_->mutex);
     for (auto& [type, part] : impl_->work_streams) {
       threads.emplace_back([&guarded, &part = *part] { guarded(part); });
@@ -416,7 +415,7 @@ CommandReply Bucket::command(std::string_view kind, std::string_view device,
                              std::stop_token stop) {
   require(timeout.count() > 0, code::bad_option, "the time for a command is not positive");
   return impl_->streams.downlink->command(kind, device, payload, {},
-                                          std::chrono::steady_clock::now() + timeout, stop);
+                                          internal::SteadyClock::now() + timeout, stop);
 }
 
 std::optional<nlohmann::json> Bucket::shadow(std::string_view kind, std::string_view device) {

@@ -10,6 +10,7 @@
 
 #include "dmm/internal/diagnose.h"
 #include "dmm/internal/done.h"
+#include "dmm/internal/runtime.h"
 #include "dmm/internal/status.h"
 #include "dmm/internal/streams.h"
 #include "dmm/internal/watch.h"
@@ -536,7 +537,7 @@ std::vector<Finding> StreamInspector::diagnose() {
     }
   }
   if (survey.streams.back().state) survey.leases = leases();
-  survey.now = system_clock::now();
+  survey.now = internal::SystemClock::now();
   return internal::diagnose(survey);
 }
 

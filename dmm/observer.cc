@@ -12,6 +12,7 @@
 #include <unordered_map>
 
 #include "dmm/internal/observing.h"
+#include "dmm/internal/runtime.h"
 #include "dmm/internal/status.h"
 #include "dmm/json.h"
 #include "dmm/worker/backoff.h"
@@ -115,7 +116,7 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
         kind_(std::move(kind)),
         handler_(std::move(handler)),
         options_(options),
-        random_(std::random_device()()) {
+        random_(random_seed()) {
     require(options_.concurrency >= 1 && options_.concurrency <= 1'024, code::bad_option,
             "concurrency is not from 1 to 1024");
   }
@@ -158,7 +159,7 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
   }
 
  private:
-  using Clock = std::chrono::steady_clock;
+  using Clock = internal::SteadyClock;
 
   /// The reports of one device that were read and not yet handled: the newest counts.
   struct Device {
@@ -382,14 +383,14 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
     streams_.log.warn("a report was refused", {{"subject", printable(message.subject, 300)},
                                                {"code", std::string(error.code().id)},
                                                {"error", error.message()}});
-    const Refusal refusal{"report",
-                          printable(message.subject, 300),
-                          message.sequence.value,
-                          std::string(error.code().id),
-                          error.message(),
-                          std::chrono::duration_cast<milliseconds>(
-                              std::chrono::system_clock::now().time_since_epoch())
-                              .count()};
+    const Refusal refusal{
+        "report",
+        printable(message.subject, 300),
+        message.sequence.value,
+        std::string(error.code().id),
+        error.message(),
+        std::chrono::duration_cast<milliseconds>(internal::SystemClock::now().time_since_epoch())
+            .count()};
     const std::string key = refusal_key("report", message.subject);
     publish_status(key, nlohmann::json(refusal),
                    [this, key](Sequence sequence) { refusals_[key] = sequence; });

@@ -7,6 +7,7 @@
 #include <random>
 
 #include "dmm/error.h"
+#include "dmm/internal/runtime.h"
 #include "dmm/limits.h"
 
 namespace dmm::wire {
@@ -277,12 +278,13 @@ std::string unique_id() {
     std::seed_seq seed{device(), device(), device(), device(), device(), device()};
     return std::mt19937_64(seed);
   }()};
+  internal::Runtime* const simulation = internal::simulation();
   constexpr std::string_view kDigits =
       "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
   std::string id;
   id.reserve(22);
   for (int half = 0; half < 2; ++half) {
-    std::uint64_t bits = generator();
+    std::uint64_t bits = simulation != nullptr ? simulation->random() : generator();
     for (int i = 0; i < 11; ++i, bits /= kDigits.size()) id += kDigits[bits % kDigits.size()];
   }
   return id;

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <condition_variable>
 #include <deque>
 #include <memory>
 #include <mutex>
@@ -11,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/limits.h"
 #include "dmm/wire.h"
 
@@ -47,7 +47,7 @@ class Mailbox {
 
  private:
   std::mutex mutex_;
-  std::condition_variable_any arrived_;
+  internal::StopCondition arrived_;
   std::deque<Letter> letters_;
 };
 

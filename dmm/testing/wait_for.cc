@@ -3,10 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <condition_variable>
 #include <mutex>
 
 #include "dmm/error.h"
+#include "dmm/internal/runtime.h"
 
 namespace dmm::testing {
 
@@ -22,13 +22,13 @@ constexpr auto kPauseMax = 20ms;
 }  // namespace
 
 bool becomes_true(const std::function<bool()>& condition, std::chrono::milliseconds deadline) {
-  const auto end = std::chrono::steady_clock::now() + deadline;
+  const auto end = internal::SteadyClock::now() + deadline;
   std::mutex mutex;
-  std::condition_variable never_notified;
+  internal::Condition never_notified;
   std::unique_lock lock(mutex);
   std::chrono::milliseconds pause = kPauseFirst;
   while (!condition()) {
-    const auto now = std::chrono::steady_clock::now();
+    const auto now = internal::SteadyClock::now();
     if (now >= end) return condition();
     never_notified.wait_until(lock, std::min(now + pause, end));
     pause = std::min<std::chrono::milliseconds>(pause * 2, kPauseMax);

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <utility>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/json.h"
 #include "dmm/limits.h"
 #include "engine/error.h"
@@ -76,7 +77,7 @@ std::string Computation::restore(SnapshotReader& reader, std::vector<LeftOut>& l
 }
 
 const engine::StepResult& Computation::step(engine::StepInput& input) {
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  const auto now = internal::SystemClock::now().time_since_epoch();
   input.time =
       engine::StepTime{std::chrono::duration_cast<std::chrono::seconds>(now).count(), steps_};
   ++steps_;

@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
-#include <future>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -17,6 +16,7 @@
 #include <variant>
 #include <vector>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/json.h"
 #include "dmm/limits.h"
 #include "dmm/view/inputs.h"
@@ -95,7 +95,8 @@ class Input final : public SourceSink {
     reading_ = source_->resume(mark, baseline, *this);
     reading_->grant(kGranted);
     if (whole_) return;
-    keys_ = std::async(std::launch::async, [source = source_] { return source->keys(); });
+    keys_ =
+        internal::Async<std::vector<std::string>>([source = source_] { return source->keys(); });
   }
   /// The baseline of the last owner may be of later than the mark, and know of a loss since.
   bool lost(const nlohmann::json& baseline, const SourceMark& mark) const {
@@ -438,7 +439,7 @@ class Input final : public SourceSink {
   /// Rows that were not told again for longer than the declared age are deleted.
   void expire(engine::Batch& batch, InputCounts& counts) {
     if (spec_.age.count() == 0 || !loaded_) return;
-    const auto limit = std::chrono::system_clock::now() - spec_.age;
+    const auto limit = internal::SystemClock::now() - spec_.age;
     while (!ages_.empty() && ages_.front().first <= limit) {
       const auto [at, key] = std::move(ages_.front());
       ages_.pop_front();
@@ -472,8 +473,9 @@ class Input final : public SourceSink {
   std::deque<Told> taken_;
   bool loaded_ = false;
   bool complete_ = false;
-  bool whole_ = false;                          ///< the source tells again what a snapshot had
-  std::future<std::vector<std::string>> keys_;  ///< that it holds, if it does not tell them again
+  bool whole_ = false;  ///< the source tells again what a snapshot had
+  internal::Async<std::vector<std::string>>
+      keys_;  ///< that it holds, if it does not tell them again
   std::string position_;
   std::chrono::system_clock::time_point changed_at_;
 

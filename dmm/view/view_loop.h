@@ -29,6 +29,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/internal/streams.h"
 #include "dmm/view.h"
 #include "dmm/view/computation.h"
@@ -54,7 +55,7 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   ViewStats stats() const override;
 
  private:
-  using Clock = std::chrono::steady_clock;
+  using Clock = internal::SteadyClock;
 
   // ReaderSink: orders, releases, and the status of identities while a release is rolled out.
   void on_message(transport::Message message) noexcept override;

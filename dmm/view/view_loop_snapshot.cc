@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/json.h"
 #include "dmm/limits.h"
 #include "dmm/view/snapshot.h"
@@ -36,7 +37,7 @@ SnapshotHead ViewLoop::wanted_snapshot() const {
   head.history = history_;
   head.decoder = engine::kDecoderVersion;
   head.fields = computation_->inputs().fields();
-  head.saved_at = system_clock::now();
+  head.saved_at = internal::SystemClock::now();
   return head;
 }
 

@@ -3,7 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <latch>
+
+#include "dmm/internal/runtime.h"
 
 namespace dmm::worker {
 
@@ -36,7 +37,7 @@ LaneLeases::~LaneLeases() {
 }
 
 void LaneLeases::start() {
-  thread_ = std::jthread([this](const std::stop_token& stop) { run(stop); });
+  thread_ = internal::Thread([this](const std::stop_token& stop) { run(stop); });
 }
 
 void LaneLeases::stop() noexcept {
@@ -366,7 +367,7 @@ void LaneLeases::leave() noexcept {
                      .payload = to_text({holder_, true}),
                      .urgent = true});
   }
-  const auto answered = std::make_shared<std::latch>(static_cast<std::ptrdiff_t>(words.size()));
+  const auto answered = std::make_shared<internal::Countdown>(words.size());
   for (transport::Publication& word : words) {
     streams_.leases->publish(std::move(word), timing_.ttl,
                              [answered](const Result<Sequence>&) { answered->count_down(); });

@@ -6,6 +6,7 @@
 #include <cctype>
 #include <charconv>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/json.h"
 
 namespace dmm::worker {
@@ -78,7 +79,8 @@ Lease::~Lease() {
 }
 
 bool Lease::held() const noexcept {
-  return nanoseconds_of(steady_clock::now()) < valid_until_.load(std::memory_order_acquire);
+  return nanoseconds_of(internal::SteadyClock::now()) <
+         valid_until_.load(std::memory_order_acquire);
 }
 
 std::optional<Tenure> Lease::acquire(const std::stop_token& stop) {
@@ -87,12 +89,12 @@ std::optional<Tenure> Lease::acquire(const std::stop_token& stop) {
   std::string watched;
   Epoch watched_epoch;
   Sequence last_beat;
-  auto silent_since = steady_clock::now();
+  auto silent_since = internal::SteadyClock::now();
   bool seized = false;  // from a holder that did not release it, perhaps in an attempt in doubt
   while (!stop.stop_requested()) {
     bool free_again = false;
     try {
-      const auto looked_at = steady_clock::now();
+      const auto looked_at = internal::SteadyClock::now();
       const std::optional<Record> found = newest();
       const bool ours = found && found->holder == holder_;
       bool free = !found || found->released || ours;
@@ -105,7 +107,7 @@ std::optional<Tenure> Lease::acquire(const std::stop_token& stop) {
           watched = found->holder;
           watched_epoch = found->epoch;
           last_beat = beat;
-          silent_since = steady_clock::now();
+          silent_since = internal::SteadyClock::now();
         }
         // Only what the server could have told counts: an answer may be long on its way.
         free = looked_at - silent_since >= timing_.ttl;
@@ -113,7 +115,7 @@ std::optional<Tenure> Lease::acquire(const std::stop_token& stop) {
       const Epoch next{found ? found->epoch.value + 1 : 1};
       if (free && found && !found->released && !ours) seized = true;
       const Epoch before_group = !found ? Epoch() : ours ? found->before_group : found->epoch;
-      const auto asked_at = steady_clock::now();
+      const auto asked_at = internal::SteadyClock::now();
       if (free && take(next, record(before_group)) && is_newest(next)) {
         const Tenure tenure{next, ours && found->epoch == epoch(), seized, before_group};
         epoch_.store(next.value, std::memory_order_relaxed);
@@ -230,7 +232,7 @@ bool Lease::wait(const std::stop_token& stop, milliseconds time) {
 }
 
 void Lease::start_beating() {
-  beat_thread_ = std::jthread([this](const std::stop_token& stop) { beat(stop); });
+  beat_thread_ = internal::Thread([this](const std::stop_token& stop) { beat(stop); });
 }
 
 void Lease::stop_beating() noexcept {
@@ -241,7 +243,7 @@ void Lease::stop_beating() noexcept {
 
 void Lease::beat(const std::stop_token& stop) {
   while (wait(stop, timing_.beat)) {
-    const auto sent_at = steady_clock::now();
+    const auto sent_at = internal::SteadyClock::now();
     const auto left = milliseconds(
         (valid_until_.load(std::memory_order_acquire) - nanoseconds_of(sent_at)) / 1'000'000);
     if (left.count() > 0) {
@@ -249,7 +251,7 @@ void Lease::beat(const std::stop_token& stop) {
         say_alive(left);
         if (!newest_is_ours()) {
           valid_until_.store(0, std::memory_order_release);
-        } else if (steady_clock::now() < sent_at + left) {
+        } else if (internal::SteadyClock::now() < sent_at + left) {
           valid_until_.store(nanoseconds_of(sent_at + timing_.ttl - timing_.margin),
                              std::memory_order_release);
           continue;

@@ -13,7 +13,6 @@
 
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <mutex>
@@ -21,8 +20,8 @@
 #include <stop_token>
 #include <string>
 #include <string_view>
-#include <thread>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/internal/streams.h"
 #include "dmm/limits.h"
 #include "dmm/types.h"
@@ -114,8 +113,8 @@ class Lease {
   /// Steady-clock nanoseconds until which the lease is ours; 0 if not held.
   std::atomic<std::int64_t> valid_until_{0};
   std::mutex mutex_;
-  std::condition_variable_any changed_;
-  std::jthread beat_thread_;
+  internal::StopCondition changed_;
+  internal::Thread beat_thread_;
 };
 
 }  // namespace dmm::worker

@@ -31,7 +31,7 @@ RunLoop::RunLoop(const internal::Streams& streams, Matters& matters, std::string
                 const Lane& lane = lanes_[lane_of_key(key)];
                 return lane.ours && !lane.leaving;
               }),
-      random_(std::random_device()()) {
+      random_(internal::random_seed()) {
   internal::check(declared_);
 }
 

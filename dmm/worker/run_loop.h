@@ -40,6 +40,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/internal/streams.h"
 #include "dmm/materializer.h"
 #include "dmm/work_stream.h"
@@ -72,7 +73,7 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   WorkStats stats() const override;
 
  private:
-  using Clock = std::chrono::steady_clock;
+  using Clock = internal::SteadyClock;
   using Timers = std::multimap<Clock::time_point, std::function<void()>>;
   using Timer = std::optional<Timers::iterator>;  ///< none: not set, or fired
 

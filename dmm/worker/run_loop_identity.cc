@@ -6,6 +6,7 @@
 #include <charconv>
 
 #include "dmm/internal/done.h"
+#include "dmm/internal/runtime.h"
 #include "dmm/json.h"
 #include "dmm/limits.h"
 #include "dmm/worker/run_loop.h"
@@ -123,7 +124,7 @@ void RunLoop::restore(const ItemPtr& item) {
   report_waits_.forget(item->key);
   held_.erase(item->key);
   const Token& token = *item->token;
-  const auto now = system_clock::now();
+  const auto now = internal::SystemClock::now();
   if (const internal::Status* status = statuses_.find(item->key);
       status != nullptr && status->token == token.sequence.value && status->created == created_) {
     item->attempts = status->attempts;
@@ -302,7 +303,7 @@ void RunLoop::mark_run(const ItemPtr& item) {
   status.attempts = item->attempts;
   status.error_code = code::worker_crashed.id;
   status.error = "a worker ended while it ran this identity, or it is running now";
-  status.failed_at = unix_ms(system_clock::now());
+  status.failed_at = unix_ms(internal::SystemClock::now());
   status.created = created_;
   status.token = item->current.sequence.value;
   status.crashes = item->crashes + 1;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/json.h"
 #include "dmm/limits.h"
 #include "dmm/worker/backoff.h"
@@ -155,7 +156,7 @@ void RunLoop::conclude(const ItemPtr& item) {
 
 /// Replaces the token by one that carries nothing and is dated; a newer one is left alone.
 void RunLoop::requeue(const ItemPtr& item) {
-  const auto due = system_clock::now() + item->result->outcome.delay();
+  const auto due = internal::SystemClock::now() + item->result->outcome.delay();
   transport::Publication publication{
       .subject = streams_.names.token_subject(item->current.identity),
       .headers = {{std::string(wire::kNotBefore), std::to_string(unix_ms(due))}},
@@ -184,7 +185,7 @@ void RunLoop::wait_for_report(const ItemPtr& item) {
   const auto most = options_.offline_retry.count();
   const milliseconds delay(
       std::uniform_int_distribution<milliseconds::rep>(most - most / 4, most + most / 4)(random_));
-  const auto now = system_clock::now();
+  const auto now = internal::SystemClock::now();
   internal::Status status;
   status.phase = "offline";
   status.attempts = item->attempts;
@@ -261,7 +262,7 @@ void RunLoop::park(const ItemPtr& item, std::string_view error_code, const std::
 
 void RunLoop::put_status(const ItemPtr& item, std::string_view phase, std::string_view error_code,
                          const std::string& error, milliseconds retry_in) {
-  const auto now = system_clock::now();
+  const auto now = internal::SystemClock::now();
   statuses_.put(item->key,
                 internal::Status{std::string(phase), item->attempts, std::string(error_code), error,
                                  unix_ms(now), retry_in.count() > 0 ? unix_ms(now + retry_in) : 0,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/json.h"
 #include "dmm/limits.h"
 
@@ -111,7 +112,7 @@ void StatusStore::refuse(const std::string& subject, Sequence sequence, const Er
                                   std::string(error.code().id),
                                   error.message(),
                                   std::chrono::duration_cast<std::chrono::milliseconds>(
-                                      std::chrono::system_clock::now().time_since_epoch())
+                                      internal::SystemClock::now().time_since_epoch())
                                       .count()};
   ++in_flight_;
   streams_.status->publish(
