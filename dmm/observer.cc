@@ -314,6 +314,7 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
                              streams_.log);
       try {
         handler_(context, report);
+        crash_point("handled a report");
         return std::nullopt;
       } catch (const Error& error) {
         if (error.kind() == Kind::conflict && !handlers_stop_.stop_requested()) {
@@ -417,6 +418,7 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
     const std::uint64_t sequence = handled_up_to();
     if (sequence == stored_cursor_ || cursor_.created.empty() || !lease_->held()) return;
     stored_cursor_ = sequence;
+    crash_point("stores a cursor");
     publish_status(cursor_key(kind_), nlohmann::json(Cursor{cursor_.created, sequence}));
   }
 

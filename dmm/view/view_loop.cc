@@ -236,6 +236,7 @@ bool ViewLoop::take_inputs() {
 void ViewLoop::begin_telling() {
   const auto begun = Clock::now();
   compare();
+  internal::crash_point("compared the caches");
   telling_ = true;
   snapshot_due_ = Clock::now() + snapshots_.interval;
   ++stats_.rebuilds;
@@ -375,6 +376,7 @@ void ViewLoop::told(const std::string& id, const Result<Sequence>& result) {
     retry_at_ = Clock::now() + kTroubleDelay;
     return;
   }
+  internal::crash_point("told a row");
   gate_.told(id, result.value(), Clock::now());
   ++stats_.notified;
   slot->proven = false;

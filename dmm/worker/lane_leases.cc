@@ -313,6 +313,7 @@ void LaneLeases::look_at_won() {
 }
 
 void LaneLeases::own(const LaneTable::Offer& offer, Sequence message) {
+  internal::crash_point("took a lane");
   table_.note_taken(offer.lane, offer.epoch, message);
   epochs_[offer.lane].store(offer.epoch.value, std::memory_order_release);
   const bool continued = offer.own && owned_before_[offer.lane] == offer.before;

@@ -118,6 +118,7 @@ std::optional<Tenure> Lease::acquire(const std::stop_token& stop) {
       const auto asked_at = internal::SteadyClock::now();
       if (free && take(next, record(before_group)) && is_newest(next)) {
         const Tenure tenure{next, ours && found->epoch == epoch(), seized, before_group};
+        internal::crash_point("took a lease");
         epoch_.store(next.value, std::memory_order_relaxed);
         valid_until_.store(nanoseconds_of(asked_at + timing_.ttl - timing_.margin),
                            std::memory_order_release);
@@ -148,6 +149,7 @@ void Lease::release() noexcept {
   stop_beating();
   valid_until_.store(0, std::memory_order_release);
   if (!was_held || shared_) return;
+  internal::crash_point("gives a lease");
   try {
     transport::publish(*streams_.leases,
                        {.subject = streams_.names.lease_subject(name_, epoch()),

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "dmm/internal/policy.h"
+#include "dmm/internal/runtime.h"
 #include "dmm/limits.h"
 
 namespace dmm::worker {
@@ -317,6 +318,7 @@ void RunLoop::pump_erases() {
 void RunLoop::send_erase(Sequence sequence, std::uint32_t lane) {
   streams_.work->erase(sequence, [this, sequence, lane,
                                   tenure = tenure_](const Result<bool>& result) {
+    internal::crash_point("deleted a token");
     const std::size_t left = --erasing_;
     --unerased_[lane];
     if (!result.ok()) {

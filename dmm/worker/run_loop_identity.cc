@@ -331,6 +331,7 @@ void RunLoop::rewrite_entry(const ItemPtr& item) {
                               item->entry_known = false;
                               return load_entry(item);
                             }
+                            internal::crash_point("rewrote an entry");
                             item->rewritten = true;
                             item->entry.revision = result.value();
                             prepare(item);
@@ -373,6 +374,7 @@ void RunLoop::dispatch(const ItemPtr& item) {
                              streams_.log, streams_.downlink.get());
     }
     run->took = Clock::now() - begun;
+    internal::crash_point("a run returned");
     mailbox_.post([this, item, run, may_run] {
       run->cancelled = run->cancelled || !may_run;
       ran(item);

@@ -138,6 +138,7 @@ void RunLoop::stored(const ItemPtr& item, Entry entry, const Result<Sequence>& r
     return again_soon(item, kTroubleDelay);
   }
   ++stats_.stored;
+  internal::crash_point("stored an entry");
   entry.revision = result.value();
   item->entry = entry;
   entries_.put(item->key, std::move(entry));
