@@ -60,6 +60,7 @@ class MemoryServer final {
 
  private:
   friend class MemoryTransport;
+  friend struct Backstage;
   explicit MemoryServer(std::shared_ptr<MemoryCore> core) : core_(std::move(core)) {}
 
   std::shared_ptr<MemoryCore> core_;
