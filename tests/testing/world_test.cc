@@ -283,8 +283,7 @@ TEST_CASE("world: a take-over takes no time where time is virtual", "[world][uni
   world.want("later");
   CHECK(world.settle().size() == 1);
   world.pass(std::chrono::hours(2));
-  CHECK(world.kitchen()["song"] == "later");
-  CHECK(world.kitchen()["plays"] == 2);
+  CHECK(second.bucket().work_streams().at(0)->stats().runs >= 3);  // each hour
   CHECK(std::chrono::steady_clock::now() - real < 20s);
 }
 
