@@ -217,7 +217,9 @@ void Scene::kill(std::uint32_t place, milliseconds back_after) {
   }
   life->kill();
   helpers_.emplace_back([life] { life->bury(); });
-  later(back_after, [this, place] { begin_life(place); });
+  later(back_after, [this, place] {
+    if (places_[place].life == nullptr) begin_life(place);
+  });
 }
 
 void Scene::at_crash_point(testing::Scheduler::Group group, std::string_view name) {
@@ -467,6 +469,7 @@ void Scene::want(std::uint32_t lamp, bool wanted) {
 // ---- what workers do
 
 Outcome Scene::run(Life& life, Context& context, json& cache) {
+  if (life.killed()) throw std::runtime_error("the worker was killed");
   const std::string key = key_of(context.identity());
   const std::uint64_t news = cache.is_object() ? cache.value("news", std::uint64_t{0}) : 0;
   Run& run = journal_.runs.emplace_back();
