@@ -72,8 +72,8 @@ nanoseconds Scheduler::elapsed() const noexcept {
 
 void Scheduler::freeze(Group group, nanoseconds time) {
   const std::lock_guard lock(mutex_);
-  Time& until = frozen_[group];
-  until = std::max(until, now_ + time);
+  if (frozen_.size() <= group) frozen_.resize(group + 1);
+  frozen_[group] = std::max(frozen_[group], now_ + time);
 }
 
 void Scheduler::shift_clock(Group group, nanoseconds by) {
@@ -190,7 +190,7 @@ Scheduler::Task* Scheduler::choose() {
     Time soonest = Time::max();
     for (const TaskPtr& task : tasks_) {
       Time when = task->state == State::ready ? now_ : task->deadline;
-      if (!frozen_.empty()) when = std::max(when, frozen_until(task->group));
+      if (task->group < frozen_.size()) when = std::max(when, frozen_[task->group]);
       if (when <= now_) candidates_.push_back(task.get());
       soonest = std::min(soonest, when);
     }
@@ -202,11 +202,6 @@ Scheduler::Task* Scheduler::choose() {
   running_->state = State::ready;
   running_->on = nullptr;
   return running_;
-}
-
-Time Scheduler::frozen_until(Group group) const {
-  const auto found = frozen_.find(group);
-  return found == frozen_.end() ? Time() : found->second;
 }
 
 // ---- what must not be

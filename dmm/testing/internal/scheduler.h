@@ -106,7 +106,6 @@ class Scheduler final : public internal::Runtime {
   /// Lets another thread go on, or the same, and returns when the caller may.
   void hand_over(std::unique_lock<std::mutex>& lock);
   Task* choose();
-  Time frozen_until(Group group) const;
   [[noreturn]] void stuck() const;
   std::string describe() const;
   void watch(const std::stop_token& stop, std::chrono::milliseconds patience, bool abort_it);
@@ -119,7 +118,7 @@ class Scheduler final : public internal::Runtime {
   std::uint64_t started_ = 0;
   Task* running_ = nullptr;
   Time now_;
-  std::map<Group, Time> frozen_;
+  std::vector<Time> frozen_;  ///< by group, until when
   std::map<Group, std::chrono::nanoseconds> shifts_;
   AtCrashPoint at_crash_point_;
   std::atomic<std::uint64_t> switches_ = 0;
