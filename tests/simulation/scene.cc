@@ -19,11 +19,6 @@ using testing::Part;
 
 namespace {
 
-const wire::Names& names() {
-  static const wire::Names all("sim");
-  return all;
-}
-
 transport::StreamConfig desired_config() {
   return {
       .name = "KV_desired", .subjects = {"$KV.desired.>"}, .key_value = true, .description = {}};
