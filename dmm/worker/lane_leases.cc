@@ -121,7 +121,8 @@ void LaneLeases::serve(const std::stop_token& stop) {
     }
     const auto now = Clock::now();
     turn(now);
-    mailbox_.run_until(std::min(next_beat_, now + timing_.poll));
+    // A beat that is not answered keeps the next one waiting, whenever that is due.
+    mailbox_.run_until(beating_ ? now + timing_.poll : std::min(next_beat_, now + timing_.poll));
   }
 }
 
