@@ -28,7 +28,7 @@ struct Bucket::Impl final : internal::Notifier {
   // ---- Notifier ----
   nlohmann::json matter(const Identity& identity, Sequence* token) override;
   Sequence notify(const Identity& identity, const nlohmann::json& cache,
-                  std::optional<Sequence> expected) override;
+                  std::optional<Sequence> expected, std::chrono::milliseconds deadline) override;
   void poke(const Identity& identity) override;
   const std::string& type_name(std::type_index type) const override;
 
@@ -66,7 +66,7 @@ class HandlerMatters final : public Matters {
     return notifier_.matter(identity, nullptr);
   }
   void notify(const Identity& identity, const nlohmann::json& cache) override {
-    notifier_.notify(identity, cache, std::nullopt);
+    notifier_.notify(identity, cache, std::nullopt, limits::publish_deadline);
   }
   void poke(const Identity& identity) override { notifier_.poke(identity); }
   const std::string& type_name(std::type_index type) const override {
@@ -119,10 +119,11 @@ transport::Publication Bucket::Impl::token(const Identity& identity,
 }
 
 Sequence Bucket::Impl::notify(const Identity& identity, const nlohmann::json& cache,
-                              std::optional<Sequence> expected) {
+                              std::optional<Sequence> expected,
+                              std::chrono::milliseconds deadline) {
   transport::Publication publication = token(identity, cache);
   publication.expected_last = expected;
-  return transport::publish(*streams.work, std::move(publication), limits::publish_deadline);
+  return transport::publish(*streams.work, std::move(publication), deadline);
 }
 
 template <class Make>
@@ -279,7 +280,7 @@ nlohmann::json Bucket::matter(const Identity& identity) {
 }
 
 void Bucket::notify(const Identity& identity, const nlohmann::json& cache) {
-  impl_->notify(identity, cache, std::nullopt);
+  impl_->notify(identity, cache, std::nullopt, limits::publish_deadline);
 }
 
 void Bucket::poke(const Identity& identity) {

@@ -30,12 +30,15 @@ using worker::Mailbox;
 using worker::RunPool;
 using worker::Tenure;
 
-/// Remembers what the handler read, and notifies only if that is still so.
+/// Remembers what the handler read, and notifies only if that is still so, and while the lease is
+/// held under which the report was read: behind it another owner may have told what is newer.
 class HandlerContext final : public ObserveContext {
  public:
-  HandlerContext(Notifier& notifier, const std::string& kind, const std::string& device,
-                 std::stop_token stop, const Logger& log)
+  HandlerContext(Notifier& notifier, const Lease& lease, Epoch epoch, const std::string& kind,
+                 const std::string& device, std::stop_token stop, const Logger& log)
       : notifier_(notifier),
+        lease_(lease),
+        epoch_(epoch),
         kind_(kind),
         device_(device),
         stop_(std::move(stop)),
@@ -49,9 +52,15 @@ class HandlerContext final : public ObserveContext {
   }
   void notify(const Identity& identity, const nlohmann::json& cache) override {
     const auto read = read_.find(identity);
+    const auto left = std::chrono::duration_cast<milliseconds>(lease_.left());
+    if (left.count() <= 0 || lease_.epoch() != epoch_) {
+      throw Error(code::lease_lost,
+                  fmt::format("{} is not notified: another worker may observe {} by now",
+                              printable(key_of(identity), 300), kind_));
+    }
     const Sequence stored = notifier_.notify(
-        identity, cache,
-        read == read_.end() ? std::nullopt : std::optional<Sequence>(read->second));
+        identity, cache, read == read_.end() ? std::nullopt : std::optional<Sequence>(read->second),
+        std::min<milliseconds>(limits::publish_deadline, left));
     if (read != read_.end()) read->second = stored;
   }
   void poke(const Identity& identity) override { notifier_.poke(identity); }
@@ -66,6 +75,8 @@ class HandlerContext final : public ObserveContext {
 
  private:
   Notifier& notifier_;
+  const Lease& lease_;
+  const Epoch epoch_;
   const std::string& kind_;
   const std::string& device_;
   const std::stop_token stop_;
@@ -296,9 +307,9 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
     }
     device->running = true;
     ++running_;
-    pool_->submit([this, device, message, tenure = tenure_,
+    pool_->submit([this, device, message, tenure = tenure_, epoch = lease_->epoch(),
                    state = std::make_shared<nlohmann::json>(std::move(report).value())] {
-      auto error = std::make_shared<std::optional<Error>>(call(*device, *state));
+      auto error = std::make_shared<std::optional<Error>>(call(*device, epoch, *state));
       mailbox_.post([this, device, message, tenure, error] {
         --running_;
         device->running = false;
@@ -308,10 +319,10 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
   }
 
   /// Calls the handler until what it read was still so when it notified. On the pool.
-  std::optional<Error> call(const Device& device, const nlohmann::json& report) {
+  std::optional<Error> call(const Device& device, Epoch epoch, const nlohmann::json& report) {
     while (true) {
-      HandlerContext context(notifier_, kind_, device.name, handlers_stop_.get_token(),
-                             streams_.log);
+      HandlerContext context(notifier_, *lease_, epoch, kind_, device.name,
+                             handlers_stop_.get_token(), streams_.log);
       try {
         handler_(context, report);
         crash_point("handled a report");

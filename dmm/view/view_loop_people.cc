@@ -54,12 +54,14 @@ void ViewLoop::on_message(transport::Message message) noexcept {
   });
 }
 
-/// A token that was told may be gone, and with it the entry that was to come of it: what is known
-/// of entries is no longer what the next owner may begin with.
+/// A token that was told may be gone, and with it the entry that was to come of it: the rows are
+/// compared with the caches anew. What is known of entries is no longer what the next owner may
+/// begin with.
 void ViewLoop::on_history_lost(std::string reason) noexcept {
   mailbox_.post([this, reason = std::move(reason)] {
     streams_.log.warn("a stream lost its history", {{"view", name()}, {"reason", reason}});
     known_.reset();
+    if (computation_) rebuild(reason);
   });
 }
 

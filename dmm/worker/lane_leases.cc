@@ -290,12 +290,15 @@ void LaneLeases::look_at_won() {
   const auto won = std::exchange(won_, {});
   taking_ = {};
   std::array<Epoch, limits::lanes> newest{};
+  std::vector<std::pair<std::uint32_t, Epoch>> there;
   try {
     const std::string filter = streams_.names.lease_filter(fmt::format("work.{}.*", type_));
     if (!won.empty()) {
       for (const std::string& subject : streams_.leases->subjects(filter)) {
         const auto found = lane_in(streams_.names.lease_name(subject), type_);
-        if (found) newest[found->first] = std::max(newest[found->first], found->second);
+        if (!found) continue;
+        newest[found->first] = std::max(newest[found->first], found->second);
+        there.push_back(*found);
       }
     }
   } catch (const Error& error) {
@@ -306,6 +309,10 @@ void LaneLeases::look_at_won() {
   for (const auto& [offer, message] : won) {
     if (newest[offer.lane] == offer.epoch && alive_) {
       own(offer, message);
+      // What an answer that never came left behind, here or at another worker.
+      for (const auto& [lane, epoch] : there) {
+        if (lane == offer.lane && epoch < offer.before) forget_epoch(lane, epoch);
+      }
     } else if (newest[offer.lane] > offer.epoch) {
       streams_.leases->erase(message, [](const Result<bool>&) {});
     }
@@ -324,6 +331,15 @@ void LaneLeases::own(const LaneTable::Offer& offer, Sequence message) {
   told_[offer.lane] = true;
   tell({offer.lane, Tenure{offer.epoch, continued, taken_over, {}}});
   if (offer.message) streams_.leases->erase(offer.message, [](const Result<bool>&) {});
+}
+
+void LaneLeases::forget_epoch(std::uint32_t lane, Epoch epoch) {
+  streams_.leases->last(
+      streams_.names.lane_subject(type_, lane, epoch),
+      [leases = streams_.leases](const Result<std::optional<transport::Message>>& found) {
+        if (!found.ok() || !found.value()) return;
+        leases->erase(found.value()->sequence, [](const Result<bool>&) {});
+      });
 }
 
 void LaneLeases::clear_seats(Clock::time_point now) {

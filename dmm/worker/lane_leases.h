@@ -97,6 +97,7 @@ class LaneLeases final : private transport::ReaderSink {
   void taken(const LaneTable::Offer& offer, std::uint64_t term, const Result<Sequence>& result);
   void look_at_won();
   void own(const LaneTable::Offer& offer, Sequence message);
+  void forget_epoch(std::uint32_t lane, Epoch epoch);
   void clear_seats(Clock::time_point now);
   void set_share(std::size_t share);
   void tell(LaneChange change);

@@ -83,6 +83,11 @@ bool Lease::held() const noexcept {
          valid_until_.load(std::memory_order_acquire);
 }
 
+std::chrono::nanoseconds Lease::left() const noexcept {
+  return std::chrono::nanoseconds(valid_until_.load(std::memory_order_acquire) -
+                                  nanoseconds_of(internal::SteadyClock::now()));
+}
+
 std::optional<Tenure> Lease::acquire(const std::stop_token& stop) {
   stop_beating();
   // What was seen of the present holder, and since when nothing new was.

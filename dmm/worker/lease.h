@@ -80,6 +80,8 @@ class Lease {
 
   /// True while no other can hold it.
   bool held() const noexcept;
+  /// For how long that will be so, if no beat is answered any more; not above zero: it is not held.
+  std::chrono::nanoseconds left() const noexcept;
   Epoch epoch() const noexcept { return Epoch{epoch_.load(std::memory_order_relaxed)}; }
 
  private:

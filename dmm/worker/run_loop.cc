@@ -150,6 +150,7 @@ RunLoop::Clock::time_point RunLoop::advance() {
   if (!to_begin_.empty()) until = std::min(until, std::max(now, next_begin_));
   if (lanes_leave_) until = std::min(until, now + milliseconds(20));
   if (begins_ && all_caught_up()) until = std::min(until, resync_.turn(now));
+  until = std::min(until, statuses_.turn(now));
   pump_erases();
   if (consumed_ > 0 && ready_.size() < limits::identities_ready_max &&
       ready_bytes_ < limits::ready_bytes_max && reader_) {

@@ -8,6 +8,12 @@
 
 namespace dmm::worker {
 
+namespace {
+
+constexpr std::chrono::milliseconds kAgain(500);  // behind a write that was not answered
+
+}  // namespace
+
 StatusStore::StatusStore(const internal::Streams& streams, Mailbox& mailbox)
     : streams_(streams), mailbox_(mailbox) {}
 
@@ -59,47 +65,74 @@ void StatusStore::clear(const std::string& key) {
 void StatusStore::write(const std::string& key, const std::shared_ptr<Slot>& slot) {
   slot->dirty = slot->writing;
   if (slot->writing) return;
-  if (!slot->wanted && !slot->stored) {
+  if (!slot->wanted && !slot->stored && !slot->doubt) {
     slots_.erase(key);
     return;
   }
   slot->writing = true;
   ++in_flight_;
+  const auto answer = [this, key, slot](const Result<Sequence>& result) {
+    mailbox_.post([this, key, slot, result] { written(key, slot, result); });
+  };
+  const std::string subject = streams_.names.status_subject(key);
   if (slot->wanted) {
-    streams_.status->publish({.subject = streams_.names.status_subject(key),
-                              .payload = dump_json(nlohmann::json(*slot->wanted))},
-                             limits::publish_deadline,
-                             [this, key, slot](const Result<Sequence>& result) {
-                               mailbox_.post([this, key, slot, ok = result.ok(),
-                                              stored = result.ok() ? result.value() : Sequence{}] {
-                                 written(key, slot, ok, ok ? stored : slot->stored);
-                               });
-                             });
-  } else {
-    streams_.status->erase(slot->stored, [this, key, slot](const Result<bool>& result) {
-      mailbox_.post([this, key, slot, ok = result.ok()] {
-        written(key, slot, ok, ok ? Sequence{} : slot->stored);
-      });
-    });
+    streams_.status->publish(
+        {.subject = subject, .payload = dump_json(nlohmann::json(*slot->wanted))},
+        limits::publish_deadline, answer);
+    return;
   }
+  if (!slot->doubt) return remove(key, slot, slot->stored);
+  streams_.status->last(
+      subject, [this, key, slot, answer](const Result<std::optional<transport::Message>>& found) {
+        if (!found.ok()) return answer(found.error());
+        if (!found.value()) return answer(Sequence{});
+        remove(key, slot, found.value()->sequence);
+      });
 }
 
-void StatusStore::written(const std::string& key, const std::shared_ptr<Slot>& slot, bool ok,
-                          Sequence stored) {
+void StatusStore::remove(const std::string& key, const std::shared_ptr<Slot>& slot,
+                         Sequence sequence) {
+  streams_.status->erase(sequence, [this, key, slot](const Result<bool>& result) {
+    mailbox_.post([this, key, slot,
+                   end = result.ok()
+                             ? Result<Sequence>(Sequence{})
+                             : Result<Sequence>(result.error())] { written(key, slot, end); });
+  });
+}
+
+void StatusStore::written(const std::string& key, const std::shared_ptr<Slot>& slot,
+                          const Result<Sequence>& result) {
   --in_flight_;
   slot->writing = false;
-  slot->stored = stored;
+  slot->doubt = !result.ok();
+  if (result.ok()) slot->stored = result.value();
   const auto found = slots_.find(key);
   if (found == slots_.end() || found->second != slot) return;  // loaded anew meanwhile
   if (slot->dirty) return write(key, slot);
   std::vector<std::function<void()>> waiting;
   waiting.swap(slot->waiting);
   for (const auto& told : waiting) told();
-  if (!ok) {
-    streams_.log.warn("a status could not be written", {{"key", key}});
+  if (!result.ok()) {
+    streams_.log.warn("a status could not be written",
+                      {{"key", key}, {"error", result.error().what()}});
+    if (result.error().kind() == Kind::invalid) return;  // it never can
+    if (unanswered_.empty()) again_at_ = Clock::now() + kAgain;
+    unanswered_.insert(key);
     return;
   }
-  if (!slot->wanted) slots_.erase(found);
+  if (!slot->wanted) slots_.erase(key);
+}
+
+StatusStore::Clock::time_point StatusStore::turn(Clock::time_point now) {
+  if (unanswered_.empty()) return Clock::time_point::max();
+  if (now < again_at_) return again_at_;
+  for (const std::string& key : std::exchange(unanswered_, {})) {
+    const auto found = slots_.find(key);
+    if (found == slots_.end()) continue;
+    const std::shared_ptr<Slot> slot = found->second;
+    if (slot->doubt) write(key, slot);
+  }
+  return Clock::time_point::max();
 }
 
 void StatusStore::refuse(const std::string& subject, Sequence sequence, const Error& error) {

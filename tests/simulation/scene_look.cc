@@ -143,10 +143,10 @@ void Scene::check_bounds() {
   const auto failing = core.subjects(names.status(1).name, names.status_filter("job"));
   at_most("statuses", failing.size(), 0);
   const auto leases = core.state(names.leases(1).name);
-  // Lanes and the group of each type, its seats and beats, those of the dead for a minute, and what
-  // else is leased.
+  // Lanes, also of an epoch that is over and whose end was not heard, and the group of each type,
+  // its seats and beats, those of the dead for a minute, and what else is leased.
   at_most("messages of leases", leases ? leases->messages : 0,
-          types * 70 + lives_.size() * (types * 2 + 4) + 10);
+          types * (2 * limits::lanes + 6) + lives_.size() * (types * 2 + 4) + 10);
   for (const Place& place : places_) {
     if (place.life == nullptr) continue;
     for (const WorkStream* work : place.life->bucket().work_streams()) {
