@@ -191,6 +191,7 @@ void ViewLoop::turn() {
   }
   pump();
   finish_rollout();
+  watch_cache();
   save_snapshot(false);
   save_state(false);
   publish_stats();

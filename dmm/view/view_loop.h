@@ -87,6 +87,7 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   void on_state(const transport::Message& message);
   void follow(const PendingOrder& pending);
   void on_release(const transport::Message& message);
+  void watch_cache();
   void on_status(const std::string& key, const transport::Message& message);
   void approve(std::uint64_t removals);
   void rebuild(const std::string& why);
@@ -153,6 +154,8 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   std::unique_ptr<transport::Reader> tokens_;    ///< what others tell in the name of this view
   std::unique_ptr<transport::Reader> statuses_;  ///< only during a limited rollout
 
+  nlohmann::json cache_mark_;  ///< where the cache stood when it was last looked at
+  Clock::time_point cache_looked_at_{};
   Clock::time_point saved_at_{};
   std::string saved_;
   bool saving_ = false;

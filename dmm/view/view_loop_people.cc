@@ -12,6 +12,7 @@
 #include "dmm/json.h"
 #include "dmm/limits.h"
 #include "dmm/view/release.h"
+#include "dmm/view/stream_mark.h"
 #include "dmm/view/view_loop.h"
 
 namespace dmm::view {
@@ -63,6 +64,23 @@ void ViewLoop::on_history_lost(std::string reason) noexcept {
     known_.reset();
     if (computation_) rebuild(reason);
   });
+}
+
+/// Entries that went without a word are told again.
+void ViewLoop::watch_cache() {
+  if (!telling_ || rebuild_ || Clock::now() < cache_looked_at_ + limits::view_state_interval)
+    return;
+  cache_looked_at_ = Clock::now();
+  try {
+    const transport::StreamState state = streams_.cache->state();
+    const std::string loss = loss_since(cache_mark_, state);
+    cache_mark_ = mark_of(state);
+    if (loss.empty()) return;
+    known_.reset();
+    rebuild("the cache: " + loss);
+  } catch (const Error& error) {
+    if (!may_heal(error)) throw;
+  }
 }
 
 /// An order waits in the bucket until an owner that has loaded the view has followed it.

@@ -140,6 +140,7 @@ void ViewLoop::compare() {
 }
 
 void ViewLoop::know(KnownEntries found) {
+  cache_mark_ = found.mark.cache;
   known_ = std::move(found.mark);
   for (const std::string& id : found.open) note_removed(id);
 }

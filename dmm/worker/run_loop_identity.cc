@@ -401,6 +401,7 @@ void RunLoop::overdue(const ItemPtr& item, const std::shared_ptr<Run>& run) {
   const std::string text = fmt::format("did not return within {} ms", run->timeout.count());
   streams_.log.warn("materialize is overdue; it holds its slot until it returns",
                     {{"key", item->key}, {"error", text}});
+  if (!held(*item)) return;
   ++item->attempts;
   put_status(item, "failing", code::materialize_timed_out.id, text, milliseconds(0));
   --item->attempts;

@@ -45,6 +45,9 @@ void RunLoop::ran(const ItemPtr& item) {
   }
   item->state = State::storing;
   RunResult& result = run->result;
+  // Another owner may be at work, and say other things of this identity by now.
+  const bool succeeded = result.end == RunResult::End::succeeded && !run->timed_out;
+  if (!succeeded && !held(*item)) return put_back(item);
   if (!result.healed.empty()) {
     ++stats_.corrupt;
     streams_.log.warn("a cache entry could not be read and counts as missing",

@@ -71,33 +71,36 @@ void StatusStore::write(const std::string& key, const std::shared_ptr<Slot>& slo
   }
   slot->writing = true;
   ++in_flight_;
+  if (!slot->doubt) return replace(key, slot, slot->stored);
+  streams_.status->last(streams_.names.status_subject(key),
+                        [this, key, slot](const Result<std::optional<transport::Message>>& found) {
+                          mailbox_.post([this, key, slot, found] {
+                            if (!found.ok()) return written(key, slot, found.error());
+                            replace(key, slot,
+                                    found.value() ? found.value()->sequence : Sequence{});
+                          });
+                        });
+}
+
+/// Puts what is wanted in the place of this message, or of none. Who was stopped past its lease
+/// does not know what lies there, so it changes nothing.
+void StatusStore::replace(const std::string& key, const std::shared_ptr<Slot>& slot,
+                          Sequence present) {
   const auto answer = [this, key, slot](const Result<Sequence>& result) {
     mailbox_.post([this, key, slot, result] { written(key, slot, result); });
   };
-  const std::string subject = streams_.names.status_subject(key);
   if (slot->wanted) {
-    streams_.status->publish(
-        {.subject = subject, .payload = dump_json(nlohmann::json(*slot->wanted))},
-        limits::publish_deadline, answer);
-    return;
+    streams_.status->publish({.subject = streams_.names.status_subject(key),
+                              .payload = dump_json(nlohmann::json(*slot->wanted)),
+                              .expected_last = present},
+                             limits::publish_deadline, answer);
+  } else if (!present) {
+    written(key, slot, Sequence{});
+  } else {
+    streams_.status->erase(present, [answer](const Result<bool>& result) {
+      answer(result.ok() ? Result<Sequence>(Sequence{}) : Result<Sequence>(result.error()));
+    });
   }
-  if (!slot->doubt) return remove(key, slot, slot->stored);
-  streams_.status->last(
-      subject, [this, key, slot, answer](const Result<std::optional<transport::Message>>& found) {
-        if (!found.ok()) return answer(found.error());
-        if (!found.value()) return answer(Sequence{});
-        remove(key, slot, found.value()->sequence);
-      });
-}
-
-void StatusStore::remove(const std::string& key, const std::shared_ptr<Slot>& slot,
-                         Sequence sequence) {
-  streams_.status->erase(sequence, [this, key, slot](const Result<bool>& result) {
-    mailbox_.post([this, key, slot,
-                   end = result.ok()
-                             ? Result<Sequence>(Sequence{})
-                             : Result<Sequence>(result.error())] { written(key, slot, end); });
-  });
 }
 
 void StatusStore::written(const std::string& key, const std::shared_ptr<Slot>& slot,

@@ -70,7 +70,7 @@ class StatusStore {
     std::vector<std::function<void()>> waiting;
   };
   void write(const std::string& key, const std::shared_ptr<Slot>& slot);
-  void remove(const std::string& key, const std::shared_ptr<Slot>& slot, Sequence sequence);
+  void replace(const std::string& key, const std::shared_ptr<Slot>& slot, Sequence present);
   /// result   the message that lies there now; 0: none.
   void written(const std::string& key, const std::shared_ptr<Slot>& slot,
                const Result<Sequence>& result);

@@ -35,8 +35,16 @@ std::string lines(const std::vector<std::string>& all) {
   return text;
 }
 
+/// The first violation, with a bug of the promise that it breaks; null if there is none.
+const Violation* first_of(const Verdict& verdict, const Options& options) {
+  for (const Violation& one : verdict.violations) {
+    if (options.bug == Bug::none || one.promise == broken_by(options.bug)) return &one;
+  }
+  return nullptr;
+}
+
 std::string describe(const Plan& plan, const Options& options, const Verdict& verdict) {
-  const Violation& first = verdict.violations.front();
+  const Violation& first = *first_of(verdict, options);
   std::string text;
   for (const Violation& one : verdict.violations) {
     text += fmt::format("  {}: {}\n", one.promise, one.text);
@@ -58,7 +66,7 @@ Told work_on(std::uint64_t seed, const Options& options) {
   const RunOptions run{.bug = options.bug, .history = options.history, .logs = options.logs};
   const Verdict verdict = simulate(plan, run);
   Told told{.seed = seed,
-            .violated = !verdict.violations.empty(),
+            .violated = first_of(verdict, options) != nullptr,
             .runs = verdict.runs,
             .switches = verdict.switches,
             .simulated_ms = std::chrono::duration_cast<milliseconds>(verdict.simulated).count(),
