@@ -107,6 +107,8 @@ void RunLoop::reset() {
   suspended_.clear();
   for (const auto& [sequence, lane] : to_erase_) --unerased_[lane];
   to_erase_.clear();
+  for (const auto& [sequence, lane] : erase_again_) --unerased_[lane];
+  erase_again_.clear();
   storing_ = 0;
   std::erase_if(items_, [&](const auto& pair) { return abandon(pair.second); });
   for (Lane& lane : lanes_) lane.caught_up = false;
@@ -326,7 +328,12 @@ void RunLoop::send_erase(Sequence sequence, std::uint32_t lane) {
       mailbox_.post([this, sequence, lane, tenure] {
         if (tenure != tenure_) return;
         ++unerased_[lane];
-        later(kTroubleDelay, [this, sequence, lane] { to_erase_.emplace_back(sequence, lane); });
+        erase_again_.emplace_back(sequence, lane);
+        if (erase_again_.size() > 1) return;
+        later(kTroubleDelay, [this] {
+          std::ranges::move(erase_again_, std::back_inserter(to_erase_));
+          erase_again_.clear();
+        });
       });
     } else if (erases_wait_ && left == limits::erases_in_flight_max / 2) {
       mailbox_.post([] {});  // the owner sends the next half

@@ -270,6 +270,8 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   std::unordered_map<std::string, ItemPtr> held_;  ///< paused by themselves, by key
 
   std::deque<std::pair<Sequence, std::uint32_t>> to_erase_;  ///< and their lanes
+  /// The same, to be tried again in a while.
+  std::vector<std::pair<Sequence, std::uint32_t>> erase_again_;
   std::array<std::atomic<std::size_t>, limits::lanes> unerased_{};
   std::atomic<std::size_t> erasing_ = 0;
   std::atomic<bool> erases_wait_ = false;  ///< to_erase_ has more than may be under way

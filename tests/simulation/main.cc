@@ -52,6 +52,7 @@ std::string describe(const Plan& plan, const Options& options, const Verdict& ve
   RunOptions again{.bug = options.bug};
   const Plan least = shrink(plan, again, first.promise, kShrinking);
   again.history = true;
+  again.logs = options.logs;
   const Verdict shortest = simulate(least, again);
   text += fmt::format("  the shortest history that was found, {} of {} steps:\n{}",
                       least.steps.size(), plan.steps.size(), lines(shortest.history));

@@ -44,8 +44,7 @@ Options parse_options(int argc, char** argv) {
       continue;
     }
     if (option == "--history" || option == "--logs") {
-      options.history = true;
-      options.logs = options.logs || option == "--logs";
+      (option == "--logs" ? options.logs : options.history) = true;
       continue;
     }
     if (i + 1 >= argc) throw std::invalid_argument(fmt::format("{} needs a value", option));
@@ -83,8 +82,8 @@ is the same history.
   --bug NAME    give the workers a bug and stop at the first seed that finds it; exit code 0 then
                 says that it was found. NAME: {}
   --jobs N      processes at a time (one for each core)
-  --history     print what happened
-  --logs        the same, with what the workers logged
+  --history     print all that happened
+  --logs        histories have what the workers logged
 )",
       names_of_bugs());
 }

@@ -13,7 +13,7 @@ struct Options {
   Bug bug = Bug::none;
   unsigned jobs = 0;     ///< processes; 0: one for each core
   bool history = false;  ///< print what happened, of each seed
-  bool logs = false;     ///< and what the workers logged
+  bool logs = false;     ///< with what the workers logged
   bool help = false;
 };
 

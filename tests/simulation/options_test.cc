@@ -31,7 +31,8 @@ TEST_CASE("options: they are read", "[simulation][unit]") {
   CHECK(options.from == 7);
   CHECK(options.bug == Bug::no_lease);
   CHECK(options.jobs == 3);
-  CHECK(parse({"--logs"}).history);
+  CHECK(parse({"--logs"}).logs);
+  CHECK(parse({"--history"}).history);
   CHECK(parse({"--help"}).help);
 }
 

@@ -90,12 +90,14 @@ std::string Scene::unsettled() {
   for (const auto& speaker : speakers_) {
     if (!speaker->silent()) return "not all was said";
   }
-  for (const auto& [key, known] : known_) {
-    if (std::string text = differs(key, known); !text.empty()) return text;
-  }
   testing::MemoryCore& core = testing::Backstage::of(server_);
   const wire::Names names("sim");
   const auto work = core.state(names.work(1).name);
+  for (const auto& [key, known] : known_) {
+    const std::string text = differs(key, known);
+    if (text.empty()) continue;
+    return fmt::format("{}; {} tokens are left", text, work ? work->messages : 0);
+  }
   if (work && work->messages > 0) {
     const auto tokens = core.subjects(names.work(1).name, ">");
     return fmt::format("{} tokens are left, for example {}", tokens.size(),
