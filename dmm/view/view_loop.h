@@ -77,6 +77,7 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   void pump();
   void tell(const std::string& id);
   void told(const std::string& id, const Result<Sequence>& result);
+  void tell_failed();
   void finish_rollout();
   struct PendingOrder {
     Order order;
@@ -129,7 +130,11 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   bool telling_ = false;          ///< loaded and compared
   std::deque<std::string> to_tell_;
   std::size_t sending_ = 0;
-  std::vector<std::string> failed_;  ///< ids whose notify failed, to be told again at retry_at_
+  struct Failed {
+    std::string id;
+    bool removal = false;
+  };
+  std::vector<Failed> failed_;  ///< notifies that are to be told again at retry_at_
   Clock::time_point retry_at_;
   nlohmann::json baselines_;
   std::unordered_map<std::string, std::string> refused_;  ///< place to what was last said of it

@@ -23,7 +23,7 @@ namespace {
 
 /// The next owner has to look at the entry of such an identity.
 bool is_open(const Rows::Slot& slot) {
-  return !slot.proven || slot.sending || slot.twice || slot.foreign || slot.row != slot.told;
+  return !slot.proven || slot.doubt || slot.sending || slot.twice || slot.foreign || slot.row != slot.told;
 }
 
 }  // namespace

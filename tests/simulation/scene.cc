@@ -354,6 +354,14 @@ void Scene::say_again() {
   for (std::uint32_t meter = 0; meter < plan_.meters; ++meter) {
     if (known_.contains(fmt::format("sink.{}", meter))) report(meter);
   }
+  // Which of its newest entries the cache lost, nobody can see.
+  if (plan_.lamps > 0 && journal_.lost(Stored::Where::cache)) {
+    try {
+      hand_->views().rebuild("lamps");
+    } catch (const Error& error) {
+      note(error.what());
+    }
+  }
 }
 
 bool Scene::settle(milliseconds deadline, const std::string& when) {
