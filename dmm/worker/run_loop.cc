@@ -137,6 +137,7 @@ void RunLoop::turn(bool may_begin) {
   report_waits_.close_idle();
   resync_.attend();
   if (history_lost_) recover_history();
+  doubt_entries();
   if (may_begin) follow_lanes();
   begins_ = may_begin && !history_lost_ && leases_.held();
   auto until = advance();
@@ -174,6 +175,16 @@ void RunLoop::recover_history() {
   } catch (const Error& error) {
     streams_.log.warn("the state of the work stream is unknown", {{"error", error.what()}});
     later(kTroubleDelay, [this] { mailbox_.wake(); });
+  }
+}
+
+/// A server that comes back may have lost the newest entries, and a run that changes nothing would
+/// not write them again: behind each reconnect they are read anew.
+void RunLoop::doubt_entries() {
+  if (!streams_.transport) return;  // in tests of parts
+  if (const auto reconnects = streams_.transport->reconnects(); reconnects != reconnects_) {
+    reconnects_ = reconnects;
+    entries_.clear();
   }
 }
 

@@ -138,6 +138,7 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   void turn(bool may_begin);
   Clock::time_point advance();
   void recover_history();
+  void doubt_entries();
   void forget_history(const std::string& reason, std::size_t dropped);
   void take_arrived();
   void fire_timers();
@@ -258,6 +259,7 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   std::size_t storing_ = 0;
   std::size_t consumed_ = 0;  ///< read since the last grant
   EntryStore entries_;
+  std::uint64_t reconnects_ = 0;  ///< when entries were last known to be those of the server
   StatusStore statuses_;
   ReportWaits report_waits_;
   Steering steering_;

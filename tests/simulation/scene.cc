@@ -375,9 +375,13 @@ bool Scene::settle(milliseconds deadline, const std::string& when) {
       return false;
     }
     pass_until(now() + 50ms);
-    if (plan_.lamps > 0 && now() - looked > 2s) {
+    if (now() - looked > 5s) {
       looked = now();
-      approve_removals();
+      if (plan_.lamps > 0) approve_removals();
+      // Devices report on and on. What came in place of reports that were lost may be passed over.
+      for (std::uint32_t meter = 0; !calm_ && meter < plan_.meters; ++meter) {
+        if (journal_.lost(Stored::Where::reports)) report(meter);
+      }
     }
   }
   pass_until(now() + 400ms);
