@@ -145,7 +145,8 @@ void Scene::check_bounds() {
   const auto failing = core.subjects(names.status(1).name, names.status_filter("job"));
   for (const std::string& subject : failing) {
     const auto status = server_.look(subject);
-    violate("bounded", fmt::format("a status is left: {} {}", subject, status ? status->payload : ""));
+    violate("bounded",
+            fmt::format("a status is left: {} {}", subject, status ? status->payload : ""));
   }
   const auto leases = core.state(names.leases(1).name);
   // Lanes, also of an epoch that is over and whose end was not heard, and the group of each type,
