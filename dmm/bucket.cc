@@ -12,6 +12,7 @@
 #include "dmm/downlink/ask_server.h"
 #include "dmm/downlink/downlink.h"
 #include "dmm/internal/control_store.h"
+#include "dmm/internal/history.h"
 #include "dmm/internal/observing.h"
 #include "dmm/internal/streams.h"
 #include "dmm/json.h"
@@ -261,6 +262,7 @@ Bucket Bucket::open(std::string_view ns, BucketOptions options) {
     throw error.with_context(fmt::format("opening namespace {}", ns));
   }
   streams.downlink = std::make_shared<downlink::Downlink>(streams);
+  streams.history = std::make_shared<internal::History>();
   impl->matters = std::make_unique<HandlerMatters>(*impl);
   impl->inspector = internal::make_inspector(streams);
   impl->views_for_people = internal::make_views(streams);
@@ -270,6 +272,9 @@ Bucket Bucket::open(std::string_view ns, BucketOptions options) {
 
 void Bucket::close() {
   impl_->close();
+}
+const internal::Streams& internal::streams_of(const Bucket& bucket) noexcept {
+  return bucket.impl_->streams;
 }
 const std::string& Bucket::ns() const noexcept {
   return impl_->streams.names.ns();
@@ -354,6 +359,13 @@ ViewStream& Bucket::view(View view) {
 }
 
 void Bucket::work(std::stop_token stop) {
+  try {
+    // What was lost meanwhile decides with what the parts begin.
+    impl_->streams.history->look(impl_->streams);
+  } catch (const Error& error) {
+    if (error.kind() != Kind::retry && error.kind() != Kind::in_doubt) throw;
+    impl_->streams.log.warn("the streams could not be looked at", {{"error", error.what()}});
+  }
   // Whoever fails for good ends the others: half a worker would look like a whole one.
   std::stop_source all;
   const std::stop_callback forward(stop, [&all] { all.request_stop(); });
@@ -383,6 +395,9 @@ void Bucket::work(std::stop_token stop) {
     if (!threads.empty()) {
       threads.emplace_back([&streams = impl_->streams, stopped = all.get_token()] {
         downlink::serve_asks(streams, stopped);
+      });
+      threads.emplace_back([&streams = impl_->streams, stopped = all.get_token()] {
+        internal::watch_history(streams, stopped);
       });
     }
   }

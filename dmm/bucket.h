@@ -36,6 +36,12 @@ namespace dmm {
 namespace transport {
 class Transport;
 }
+class Bucket;
+namespace internal {
+struct Streams;
+/// For other parts of dmm that work on an open namespace.
+const Streams& streams_of(const Bucket& bucket) noexcept;
+}  // namespace internal
 
 struct BucketOptions {
   /// How to reach the servers; unset fields come from the environment and the configuration file.
@@ -169,6 +175,7 @@ class Bucket final : public Matters {
 
  private:
   struct Impl;
+  friend const internal::Streams& internal::streams_of(const Bucket& bucket) noexcept;
   explicit Bucket(std::unique_ptr<Impl> impl);
   WorkStream& register_type(std::string type, AnyMaterializer materializer, WorkOptions options,
                             std::type_index cpp_type);

@@ -55,6 +55,9 @@ struct Publication {
   /// Told as urgent, the message leaves at once; otherwise it may wait up to a millisecond for
   /// others. For the latency path, not for bulk.
   bool urgent = false;
+
+  /// How long an answer is waited for before it is sent again; zero: limits::request_timeout.
+  std::chrono::milliseconds attempt = {};
 };
 
 /// How a stream is laid out. Field by field what JetStream calls it.
@@ -64,6 +67,10 @@ struct StreamConfig {
   int replicas = 1;
   bool key_value = false;  ///< marked and laid out as NATS clients expect of a KV bucket
   std::string description;
+  /// Messages that are older, or more than these, go, the oldest first; zero: all stay. A server in
+  /// memory keeps all.
+  std::chrono::seconds age = std::chrono::seconds(0);
+  std::int64_t messages_max = 0;
 };
 
 /// What a stream is and holds.
