@@ -64,7 +64,6 @@ inline constexpr auto backoff_max = 5min;
 // Leases.
 inline constexpr auto lease_ttl = 3s;
 inline constexpr auto lease_beat = 1s;
-inline constexpr auto lease_beat_attempt = 300ms;  ///< a beat that is not answered is sent again
 inline constexpr auto lease_margin =
     500ms;  ///< work stops this long before the lease may be another's
 inline constexpr auto lease_poll = 250ms;  ///< how often a standby looks

@@ -11,7 +11,9 @@
 #include <set>
 #include <unordered_map>
 
+#include "dmm/internal/history.h"
 #include "dmm/internal/observing.h"
+#include "dmm/internal/parked_event.h"
 #include "dmm/internal/status.h"
 #include "dmm/json.h"
 #include "dmm/worker/backoff.h"
@@ -151,7 +153,10 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
         continue;
       }
       set_holds(true);
-      while (!stop.stop_requested() && lease_->held()) turn(true);
+      while (!stop.stop_requested() && lease_->held()) {
+        turn(true);
+        if (news_lost()) begin_anew();
+      }
       set_holds(false);
     }
     finish();
@@ -183,7 +188,9 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
     mailbox_.post([this, reason = std::move(reason)] {
       streams_.log.error("the report stream lost its history: reading it from the start",
                          {{"kind", kind_}, {"reason", reason}});
+      const std::uint64_t losses = cursor_.losses;
       forget();
+      cursor_.losses = losses;
       if (reader_) reader_->grant(2 * limits::read_batch);
       try {
         cursor_.created = streams_.reports->state().created;
@@ -201,8 +208,12 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
     const std::string created = streams_.reports->state().created;
     const auto stored =
         transport::last(*streams_.status, streams_.names.status_subject(cursor_key(kind_)));
-    if (stored) cursor_ = parse_status<Cursor>(*stored).value_or(Cursor{});
-    if (cursor_.created != created) cursor_ = Cursor{created, 0};
+    if (stored) {
+      cursor_ = parse_status<Cursor>(*stored).value_or(Cursor{});
+    } else if (streams_.history) {
+      cursor_.losses = streams_.history->losses().value_or(0);  // nothing was told before
+    }
+    if (cursor_.created != created) cursor_ = Cursor{created, 0, cursor_.losses};
     stored_cursor_ = cursor_.sequence;
     highest_ = Sequence{cursor_.sequence};
     refusals_.clear();
@@ -211,9 +222,30 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
                       refusals_[std::string(streams_.names.status_key(message.subject))] =
                           message.sequence;
                     });
+    read_from(cursor_.sequence);
+  }
+
+  /// What handlers notified before may have been lost since.
+  bool news_lost() const {
+    const auto losses = streams_.history ? streams_.history->losses() : std::nullopt;
+    return losses && *losses != cursor_.losses;
+  }
+
+  /// Reads from the start, so that all is notified again.
+  void begin_anew() {
+    streams_.log.warn("news or caches were lost: all reports are handled again", {{"kind", kind_}});
+    reader_.reset();
+    ++history_;
+    const std::string created = cursor_.created;
+    forget();
+    cursor_ = Cursor{created, 0, *streams_.history->losses()};
+    stored_cursor_ = 0;
+    read_from(0);
+  }
+
+  void read_from(std::uint64_t sequence) {
     reader_ = streams_.reports->read(
-        {.filter = streams_.names.report_filter(kind_), .after = Sequence{cursor_.sequence}},
-        *this);
+        {.filter = streams_.names.report_filter(kind_), .after = Sequence{sequence}}, *this);
     reader_->grant(2 * limits::read_batch);
   }
 
@@ -391,8 +423,10 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
                               std::chrono::system_clock::now().time_since_epoch())
                               .count()};
     const std::string key = refusal_key("report", message.subject);
-    publish_status(key, nlohmann::json(refusal),
-                   [this, key](Sequence sequence) { refusals_[key] = sequence; });
+    publish_status(key, nlohmann::json(refusal), [this, key, refusal](Sequence sequence) {
+      refusals_[key] = sequence;
+      tell_refused(streams_, refusal, sequence);
+    });
   }
 
   /// A sound report ends the refusal of an earlier one.
@@ -416,7 +450,7 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
     const std::uint64_t sequence = handled_up_to();
     if (sequence == stored_cursor_ || cursor_.created.empty() || !lease_->held()) return;
     stored_cursor_ = sequence;
-    publish_status(cursor_key(kind_), nlohmann::json(Cursor{cursor_.created, sequence}));
+    publish_status(cursor_key(kind_), nlohmann::json(Cursor{cursor_.created, sequence, cursor_.losses}));
   }
 
   void publish_status(

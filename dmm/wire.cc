@@ -150,6 +150,18 @@ std::string Names::reply_filter(std::string_view caller) const {
   return fmt::format("dmm.{}.reply.*.*.{}.>", ns_, caller);
 }
 
+std::string Names::parked_subject(std::string_view key) const {
+  return fmt::format("dmm.{}.event.parked.{}", ns_, key);
+}
+
+std::string Names::parked_filter(std::string_view type) const {
+  return fmt::format("dmm.{}.event.parked.{}.*", ns_, type.empty() ? "*" : type);
+}
+
+std::string Names::refused_event_subject(std::string_view what) const {
+  return fmt::format("dmm.{}.event.refused.{}", ns_, what);
+}
+
 std::string Names::entry_subject(std::string_view key) const {
   return fmt::format("$KV.dmm_{}{}.{}", ns_, suffix_, key);
 }

@@ -17,6 +17,8 @@ class Downlink;
 namespace dmm::internal {
 
 /// The open streams of a namespace: what every part of a bucket works on. Shared by the parts; all
+class History;
+
 /// members are set once, before the first part starts.
 struct Streams {
   wire::Names names;

@@ -55,9 +55,6 @@ struct Publication {
   /// Told as urgent, the message leaves at once; otherwise it may wait up to a millisecond for
   /// others. For the latency path, not for bulk.
   bool urgent = false;
-
-  /// How long an answer is waited for before it is sent again; zero: limits::request_timeout.
-  std::chrono::milliseconds attempt = {};
 };
 
 /// How a stream is laid out. Field by field what JetStream calls it.

@@ -172,6 +172,7 @@ void ViewLoop::turn() {
   heard_before_ = heard_;
   const bool more = take_inputs();
   if (rebuild_) return;
+  follow_losses();
   // What was told behind the end of the load is a change like any other.
   if (!telling_ && computation_->inputs().ready()) {
     try {

@@ -88,6 +88,7 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   void on_release(const transport::Message& message);
   void on_status(const std::string& key, const transport::Message& message);
   void approve(std::uint64_t removals);
+  void follow_losses();
   void rebuild(const std::string& why);
   void refuse(const std::string& place, const Error& error);
   void accept(const std::string& place);
@@ -131,6 +132,7 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   Clock::time_point retry_at_;
   nlohmann::json baselines_;
   std::unordered_map<std::string, std::string> refused_;  ///< place to what was last said of it
+  std::optional<std::uint64_t> losses_;  ///< of the namespace, as far as was followed
   std::optional<std::string> carried_doubt_;  ///< into the next tenure of the same lease
   std::optional<PendingOrder> pending_order_;
 

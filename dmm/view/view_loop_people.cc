@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "dmm/identity.h"
+#include "dmm/internal/history.h"
 #include "dmm/internal/status.h"
 #include "dmm/json.h"
 #include "dmm/limits.h"
@@ -55,12 +56,22 @@ void ViewLoop::on_message(transport::Message message) noexcept {
 }
 
 /// A token that was told may be gone, and with it the entry that was to come of it: what is known
-/// of entries is no longer what the next owner may begin with.
+/// of entries is no longer what the next owner may begin with, and rows are compared with them
+/// anew.
 void ViewLoop::on_history_lost(std::string reason) noexcept {
   mailbox_.post([this, reason = std::move(reason)] {
-    streams_.log.warn("a stream lost its history", {{"view", name()}, {"reason", reason}});
     known_.reset();
+    if (!rebuild_ && computation_) rebuild(reason);
   });
+}
+
+/// What was told may be gone without a word to any reader: the cache has none here.
+void ViewLoop::follow_losses() {
+  const auto losses = streams_.history ? streams_.history->losses() : std::nullopt;
+  if (!losses || losses == losses_) return;
+  if (!std::exchange(losses_, losses) || rebuild_ || !computation_) return;
+  known_.reset();
+  rebuild("news or caches of the namespace were lost");
 }
 
 /// An order waits in the bucket until an owner that has loaded the view has followed it.

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "dmm/internal/history.h"
 #include "dmm/internal/policy.h"
 #include "dmm/limits.h"
 
@@ -63,9 +64,14 @@ void RunLoop::on_caught_up() noexcept {
       Lane& lane = lanes_[number];
       read[number] = lane.ours && !lane.leaving && !std::exchange(lane.caught_up, true);
     }
-    // A status whose token is gone was left behind by a crash between two writes.
-    statuses_.clear_unless(
-        [&](const std::string& key) { return !read[lane_of_key(key)] || items_.contains(key); });
+    // A status whose token is gone was left behind by a crash between two writes, or its token was
+    // lost; then what is known of the identity is the entry, with which it runs again.
+    const bool lost = std::exchange(tokens_lost_, false);
+    statuses_.clear_unless([&](const std::string& key) {
+      if (!read[lane_of_key(key)] || items_.contains(key)) return true;
+      if (lost || statuses_.find(key)->created != created_) resync_.tell(key);
+      return false;
+    });
   });
 }
 
@@ -134,6 +140,8 @@ void RunLoop::turn(bool may_begin) {
   report_waits_.close_idle();
   resync_.attend();
   if (history_lost_) recover_history();
+  if (may_begin) follow_connection();
+  follow_losses();
   if (may_begin) follow_lanes();
   begins_ = may_begin && !history_lost_ && leases_.held();
   auto until = advance();
@@ -167,10 +175,39 @@ void RunLoop::recover_history() {
     streams_.cache->state();
     streams_.status->state();
     history_lost_ = false;
+    if (std::exchange(read_again_, false) && reader_) read_from_start();
   } catch (const Error& error) {
     streams_.log.warn("the state of the work stream is unknown", {{"error", error.what()}});
     later(kTroubleDelay, [this] { mailbox_.wake(); });
   }
+}
+
+/// A server that was away may have come back with an older end of the stream: tokens that were
+/// deleted are there again, and sequences that were read before are given a second time. Neither
+/// shows behind the cursor of the reader, so all that is outstanding is read once more.
+void RunLoop::follow_connection() {
+  const std::uint64_t reconnects = streams_.transport->reconnects();
+  if (reconnects == reconnects_ || !reader_ || history_lost_) return;
+  reconnects_ = reconnects;
+  for (Lane& lane : lanes_) lane.caught_up = false;
+  read_from_start();
+}
+
+/// True if the stream lost its end and went on from there: a sequence that was passed is that of a
+/// message that is newer than all that were read.
+bool RunLoop::went_back(const transport::Message& message) {
+  const bool passed = message.sequence <= read_to_;
+  if (passed && message.stored_at > read_to_at_) return true;
+  if (!passed) read_to_ = message.sequence;
+  read_to_at_ = std::max(read_to_at_, message.stored_at);
+  return false;
+}
+
+/// Entries that are held in memory may be gone from the bucket.
+void RunLoop::follow_losses() {
+  const auto losses = streams_.history ? streams_.history->losses() : std::nullopt;
+  if (!losses || losses == losses_) return;
+  if (std::exchange(losses_, losses)) entries_.clear();
 }
 
 bool RunLoop::may_begin(const Item& next) const {
@@ -205,7 +242,14 @@ void RunLoop::take_arrived() {
   }
   if (loss) forget_history(*loss, dropped);
   consumed_ += messages.size();
-  for (transport::Message& message : messages) take_token(std::move(message));
+  for (transport::Message& message : messages) {
+    if (went_back(message)) {
+      read_again_ = true;
+      return forget_history(
+          fmt::format("message {} is another one than before", message.sequence.value), 0);
+    }
+    take_token(std::move(message));
+  }
 }
 
 void RunLoop::forget_history(const std::string& reason, std::size_t dropped) {
@@ -215,6 +259,9 @@ void RunLoop::forget_history(const std::string& reason, std::size_t dropped) {
   reset();
   consumed_ += dropped;
   created_.clear();
+  tokens_lost_ = true;
+  read_to_ = Sequence();
+  read_to_at_ = {};
   begins_ = false;
   history_lost_ = true;  // asking for the new creation time blocks: the owner thread does it
   mailbox_.wake();

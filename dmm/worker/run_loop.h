@@ -137,6 +137,9 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   void turn(bool may_begin);
   Clock::time_point advance();
   void recover_history();
+  void follow_connection();
+  bool went_back(const transport::Message& message);
+  void follow_losses();
   void forget_history(const std::string& reason, std::size_t dropped);
   void take_arrived();
   void fire_timers();
@@ -153,6 +156,7 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   void load_entries(const transport::StreamState& work);
   void drop_lane(std::uint32_t number);
   void give_lanes();
+  void read_from_start();
   void leave_lane(std::uint32_t number);
   bool finished(std::uint32_t number);
   void give_lane(std::uint32_t number);
@@ -207,6 +211,8 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
                   const std::string& error, std::chrono::milliseconds retry_in);
 
   void erase_token(const Item& item);
+  internal::Status status_of(const Item& item, std::string_view phase, std::string_view error_code,
+                             const std::string& error) const;
   void pump_erases();
   void send_erase(Sequence sequence, std::uint32_t lane);
   Timers::iterator later(Clock::duration delay, std::function<void()> task);
@@ -247,6 +253,12 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   bool history_lost_ = false;  ///< the owner thread has to look
   std::string created_;        ///< of the work stream
 
+  bool tokens_lost_ = false;   ///< statuses whose tokens are gone may speak of lost ones
+  bool read_again_ = false;    ///< from the start, once the history is known
+  Sequence read_to_;           ///< of all tokens that were read, the highest
+  std::chrono::system_clock::time_point read_to_at_;  ///< and when the latest was stored
+  std::uint64_t reconnects_ = 0;         ///< of the connection when reading began
+  std::optional<std::uint64_t> losses_;  ///< of the namespace, as far as was followed
   std::unordered_map<std::string, ItemPtr> items_;
   ReadyQueue<ItemPtr> ready_;
   std::size_t ready_bytes_ = 0;

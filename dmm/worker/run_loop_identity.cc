@@ -297,14 +297,15 @@ void RunLoop::mark_run(const ItemPtr& item) {
     return park(item, code::worker_crashed.id,
                 fmt::format("{} workers ended while they ran it", item->crashes));
   }
-  internal::Status status;
-  status.phase = "failing";
-  status.attempts = item->attempts;
-  status.error_code = code::worker_crashed.id;
-  status.error = "a worker ended while it ran this identity, or it is running now";
-  status.failed_at = unix_ms(system_clock::now());
-  status.created = created_;
-  status.token = item->current.sequence.value;
+  internal::Status status =
+      status_of(*item, "failing", code::worker_crashed.id,
+                "a worker ended while it ran this identity, or it is running now");
+  const internal::Status* before = statuses_.find(item->key);
+  if (item->crashes > 0) {
+    internal::add_failure(status, before);
+  } else if (before != nullptr) {
+    status.failures = before->failures;
+  }
   status.crashes = item->crashes + 1;
   statuses_.put(item->key, std::move(status), [this, item, tenure = tenure_, round = item->round] {
     if (tenure == tenure_ && round == item->round) dispatch(item);

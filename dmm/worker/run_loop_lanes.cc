@@ -102,10 +102,16 @@ void RunLoop::begin_lanes() {
     next_begin_ = Clock::now() + kTroubleDelay;
     return;
   }
-  reader_.reset();
-  ++reading_;
   for (const std::uint32_t number : to_begin_) lanes_[number].ours = true;
   to_begin_.clear();
+  reconnects_ = streams_.transport->reconnects();
+  read_from_start();
+}
+
+/// Of what is known already, nothing is newer.
+void RunLoop::read_from_start() {
+  reader_.reset();
+  ++reading_;
   consumed_ = 0;
   reader_ = streams_.work->read(
       {.filter = streams_.names.token_filter(type_), .after = {}, .created = created_}, *this);

@@ -185,16 +185,12 @@ void RunLoop::wait_for_report(const ItemPtr& item) {
   const milliseconds delay(
       std::uniform_int_distribution<milliseconds::rep>(most - most / 4, most + most / 4)(random_));
   const auto now = system_clock::now();
-  internal::Status status;
-  status.phase = "offline";
-  status.attempts = item->attempts;
-  status.error_code = code::device_offline.id;
-  status.error = fmt::format("waits for the next report of {} {}", outcome.kind(),
-                             printable(outcome.device(), 300));
-  status.failed_at = unix_ms(now);
+  internal::Status status =
+      status_of(*item, "offline", code::device_offline.id,
+                fmt::format("waits for the next report of {} {}", outcome.kind(),
+                            printable(outcome.device(), 300)));
+  if (const auto* before = statuses_.find(item->key)) status.failures = before->failures;
   status.next_retry_at = unix_ms(now + delay);
-  status.created = created_;
-  status.token = item->current.sequence.value;
   status.waits_for = fmt::format("{}.{}", outcome.kind(), device);
   statuses_.put(item->key, std::move(status));
   item->token = std::move(item->current);
@@ -261,11 +257,24 @@ void RunLoop::park(const ItemPtr& item, std::string_view error_code, const std::
 
 void RunLoop::put_status(const ItemPtr& item, std::string_view phase, std::string_view error_code,
                          const std::string& error, milliseconds retry_in) {
-  const auto now = system_clock::now();
-  statuses_.put(item->key,
-                internal::Status{std::string(phase), item->attempts, std::string(error_code), error,
-                                 unix_ms(now), retry_in.count() > 0 ? unix_ms(now + retry_in) : 0,
-                                 created_, item->current.sequence.value, 0});
+  internal::Status status = status_of(*item, phase, error_code, error);
+  if (retry_in.count() > 0) status.next_retry_at = status.failed_at + retry_in.count();
+  internal::add_failure(status, statuses_.find(item->key));
+  statuses_.put(item->key, std::move(status));
+}
+
+internal::Status RunLoop::status_of(const Item& item, std::string_view phase,
+                                    std::string_view error_code, const std::string& error) const {
+  internal::Status status;
+  status.phase = phase;
+  status.attempts = item.attempts;
+  status.error_code = error_code;
+  status.error = error;
+  status.failed_at = unix_ms(system_clock::now());
+  status.created = created_;
+  status.token = item.current.sequence.value;
+  status.crashes = item.crashes;
+  return status;
 }
 
 /// The run does not count: the token waits a little and is begun again.
