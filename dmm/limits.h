@@ -129,4 +129,20 @@ inline constexpr std::size_t skipped_events_max = 1'000;  ///< of one run of an 
 inline constexpr std::int64_t resource_events_max = 1'000'000;
 inline constexpr auto resource_events_age = 7 * 24h;
 
+// Workers as services.
+inline constexpr auto roll_call = 1s;  ///< in which workers answer who asks for them
+inline constexpr std::size_t workers_told_max = 10'000;  ///< answers that are taken
+inline constexpr auto recount_interval = 1s;             ///< of what a counter cannot tell
+inline constexpr int recount_share = 100;                ///< and so many times what it took
+inline constexpr auto service_grace = 30s;  ///< from SIGTERM until the process ends by force
+inline constexpr auto service_alive = 60s;  ///< a loop that does not turn for so long is stuck
+inline constexpr std::size_t http_threads = 4;
+inline constexpr std::size_t http_body_bytes_max = 4'096;
+inline constexpr auto http_timeout = 5s;
+inline constexpr std::size_t spans_waiting_max = 4'096;  ///< more are dropped, and counted
+inline constexpr std::size_t spans_sent_max = 512;       ///< at once
+inline constexpr auto spans_interval = 1s;               ///< between two sendings
+inline constexpr auto spans_timeout = 5s;                ///< for the collector
+inline constexpr auto spans_pause_max = 60s;  ///< between attempts to reach a dead collector
+
 }  // namespace dmm::limits

@@ -11,6 +11,7 @@
 #include <set>
 #include <unordered_map>
 
+#include "dmm/internal/active_span.h"
 #include "dmm/internal/history.h"
 #include "dmm/internal/observing.h"
 #include "dmm/internal/parked_event.h"
@@ -64,12 +65,14 @@ class HandlerContext final : public ObserveContext {
   const std::string& device() const noexcept override { return device_; }
   std::stop_token stop_token() const noexcept override { return stop_; }
   const Logger& log() const noexcept override { return log_; }
+  std::string traceparent() const override { return traceparent_; }
 
  private:
   Notifier& notifier_;
   const std::string& kind_;
   const std::string& device_;
   const std::stop_token stop_;
+  const std::string traceparent_ = current_trace();
   const Logger log_;
   std::map<Identity, Sequence> read_;  ///< the token's sequence when it was read
 };
@@ -329,7 +332,7 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
     ++running_;
     pool_->submit([this, device, message, tenure = tenure_,
                    state = std::make_shared<nlohmann::json>(std::move(report).value())] {
-      auto error = std::make_shared<std::optional<Error>>(call(*device, *state));
+      auto error = std::make_shared<std::optional<Error>>(call(*device, *message, *state));
       mailbox_.post([this, device, message, tenure, error] {
         --running_;
         device->running = false;
@@ -339,7 +342,16 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
   }
 
   /// Calls the handler until what it read was still so when it notified. On the pool.
-  std::optional<Error> call(const Device& device, const nlohmann::json& report) {
+  std::optional<Error> call(const Device& device, const transport::Message& message,
+                            const nlohmann::json& report) {
+    ActiveSpan span(streams_.spans.get(), trace_of(message), Span::Role::consumer, "observe", kind_);
+    if (span.recording()) span.attribute("dmm.device", printable(device.name, 300));
+    std::optional<Error> error = call_until_sound(device, report);
+    if (error) span.fail(error->what());
+    return error;
+  }
+
+  std::optional<Error> call_until_sound(const Device& device, const nlohmann::json& report) {
     while (true) {
       HandlerContext context(notifier_, kind_, device.name, handlers_stop_.get_token(),
                              streams_.log);
@@ -363,7 +375,7 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
   void called(const DevicePtr& device, const std::shared_ptr<transport::Message>& message,
               const std::optional<Error>& error) {
     if (!error) {
-      count(&ObserveStats::handled);
+      count_handled(*message);
       clear_refusal(message->subject);
       return handled(device);
     }
@@ -488,6 +500,12 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
   void count(std::uint64_t ObserveStats::*counter) {
     const std::lock_guard lock(stats_mutex_);
     ++(stats_.*counter);
+  }
+  void count_handled(const transport::Message& message) {
+    const auto lag = std::chrono::system_clock::now() - message.stored_at;
+    const std::lock_guard lock(stats_mutex_);
+    ++stats_.handled;
+    stats_.lags.add(lag);
   }
   void set_holds(bool holds) {
     const std::lock_guard lock(stats_mutex_);

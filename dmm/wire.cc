@@ -162,6 +162,14 @@ std::string Names::refused_event_subject(std::string_view what) const {
   return fmt::format("dmm.{}.event.refused.{}", ns_, what);
 }
 
+std::string Names::roll_call_subject() const {
+  return fmt::format("dmm.{}.workers.ask", ns_);
+}
+
+std::string Names::roll_answer_subject(std::string_view call) const {
+  return fmt::format("dmm.{}.workers.answer.{}", ns_, call);
+}
+
 std::string Names::entry_subject(std::string_view key) const {
   return fmt::format("$KV.dmm_{}{}.{}", ns_, suffix_, key);
 }

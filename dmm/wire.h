@@ -79,6 +79,10 @@ class Names {
   std::string parked_filter(std::string_view type = {}) const;
   /// dmm.<ns>.event.refused.<what>: a message could not be read. what: "report", "token".
   std::string refused_event_subject(std::string_view what) const;
+  /// dmm.<ns>.workers.ask, on which workers are asked who they are
+  std::string roll_call_subject() const;
+  /// dmm.<ns>.workers.answer.<call>, on which they answer
+  std::string roll_answer_subject(std::string_view call) const;
   /// The message that holds the cache entry of a key.
   std::string entry_subject(std::string_view key) const;
   std::string entry_filter(std::string_view type = {}) const;

@@ -41,6 +41,7 @@ Advance Computation::advance() {
   if (std::ranges::all_of(input_.batches, [](const auto& one) { return one.second.empty(); })) {
     return advance;
   }
+  const auto begun = std::chrono::steady_clock::now();
   try {
     step(input_);
   } catch (const Error& error) {
@@ -48,6 +49,7 @@ Advance Computation::advance() {
     return advance;
   }
   advance.stepped = true;
+  advance.took = std::chrono::steady_clock::now() - begun;
   note_errors(advance.left_out);
   advance.touched = rows_.apply(result_.outputs[kOutput]);
   LeftOut without_key{"rows", std::nullopt};

@@ -127,6 +127,7 @@ class Input final : public SourceSink {
       if (auto* row = std::get_if<SourceRow>(&taken_.front())) {
         ++rows;
         ++counts.changes;
+        note(*row, events);
         apply(std::move(*row), batch, counts, unreadable);
       } else {
         loaded_ = true;
@@ -266,6 +267,17 @@ class Input final : public SourceSink {
     bool untold = false;  ///< as above
   };
   static constexpr std::size_t kGranted = 4 * limits::read_batch;
+  static constexpr std::size_t kVerified = 4096;  ///< keys in a turn
+
+  static constexpr std::size_t kTracesMax = 32;  ///< of a step
+
+  static void note(SourceRow& row, InputEvents& events) {
+    if (!events.oldest || row.changed_at < *events.oldest) events.oldest = row.changed_at;
+    if (row.traceparent.empty() || events.traces.size() >= kTracesMax) return;
+    if (std::ranges::find(events.traces, row.traceparent) == events.traces.end()) {
+      events.traces.push_back(std::move(row.traceparent));
+    }
+  }
 
   template <class Put>
   void tell(Put put) noexcept {

@@ -25,6 +25,8 @@ namespace dmm::view {
 struct InputEvents {
   std::optional<std::string> doubt;    ///< rows may be missing by mistake
   std::optional<std::string> restart;  ///< everything told is void
+  std::optional<std::chrono::system_clock::time_point> oldest;  ///< of the changes that were taken
+  std::vector<std::string> traces;  ///< the traceparents of the first of them, each once
 };
 
 /// A document that cannot be read, or, without an error, one that could not be and now can.

@@ -158,6 +158,7 @@ void ViewLoop::end_tenure() {
   to_tell_.clear();
   failed_.clear();
   missing_.clear();
+  traces_.clear();
   publish_stats();
 }
 
@@ -224,12 +225,13 @@ bool ViewLoop::take_inputs() {
     rebuild(advance.failure);
     return false;
   }
-  if (advance.stepped) ++stats_.steps;
+  if (advance.stepped) note_step(advance);
   if (telling_) {
     consider(advance.touched);
   } else {
     for (const std::string& id : advance.touched) computation_->rows().at(id).queued = false;
   }
+  step_trace_.clear();
   return computation_->inputs().waiting();
 }
 
@@ -288,6 +290,7 @@ void ViewLoop::consider(const std::vector<std::string>& ids) {
       slot.held = false;
       removals_.withdraw(id);
     }
+    keep_trace(id, slot);
     if (slot.sending || slot.held) continue;
     if (slot.row == slot.told) {
       computation_->rows().drop_if_empty(id);
@@ -350,6 +353,9 @@ void ViewLoop::tell(const std::string& id) {
   if (slot->entry) {
     publication.headers.emplace_back(wire::kEntry, std::to_string(slot->entry.value));
   }
+  if (const auto trace = traces_.find(id); trace != traces_.end()) {
+    publication.headers.emplace_back(wire::kTraceparent, trace->second);
+  }
   slot->sending = true;
   slot->sent = slot->row;  // values stay with the owner: their counts are for one thread
   ++sending_;
@@ -379,6 +385,7 @@ void ViewLoop::told(const std::string& id, const Result<Sequence>& result) {
   gate_.told(id, result.value(), Clock::now());
   ++stats_.notified;
   slot->proven = false;
+  traces_.erase(id);
   if (row.kind() == engine::Kind::null) {
     ++stats_.removed;
     note_removed(id);

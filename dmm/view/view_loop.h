@@ -108,6 +108,9 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   void save_state(bool now);
   ViewInfo present_state() const;
   void publish_stats();
+  void note_step(const Advance& advance);
+  void keep_trace(const std::string& id, const Rows::Slot& slot);
+  void count_operators();
 
   const internal::Streams& streams_;
   const View declared_;  ///< by this program
@@ -159,6 +162,9 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   bool saving_ = false;
   std::atomic<std::uint64_t> heard_{0};  ///< grows when an input has something to take
   std::uint64_t heard_before_ = 0;       ///< what it was when the present turn began
+  std::string step_trace_;  ///< of the present step; empty: its changes belong to none
+  std::unordered_map<std::string, std::string> traces_;  ///< of rows that are to be told
+  Clock::time_point operators_due_{};
   ViewStats stats_;
   mutable std::mutex published_mutex_;
   ViewStats published_;

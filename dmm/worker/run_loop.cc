@@ -337,6 +337,7 @@ void RunLoop::publish_stats() {
   stats_.paused = steering_.paused() != nullptr;
   stats_.lanes = lanes_owned();
   stats_.holds_lease = stats_.lanes > 0 && leases_.held();
+  count_more();
   const std::lock_guard lock(published_mutex_);
   published_ = stats_;
 }

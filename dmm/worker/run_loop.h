@@ -147,6 +147,8 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   bool quiet() const;
   void cancel_runs();
   void publish_stats();
+  void count_more();
+  void recount();
   std::size_t slots() const;
 
   // The lanes.
@@ -289,6 +291,7 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   std::mt19937_64 random_;
 
   WorkStats stats_;
+  Clock::time_point next_recount_;
   mutable std::mutex published_mutex_;
   WorkStats published_;
 

@@ -346,6 +346,7 @@ void RunLoop::dispatch(const ItemPtr& item) {
   run->input.deleted = token.deleted;
   run->input.attempt = item->attempts + 1;
   run->input.epoch = lanes_[item->lane].epoch;
+  run->input.traceparent = token.traceparent;
   if (token.news.empty()) {
     run->input.value = item->entry.value;
   } else if (!token.view.empty()) {
@@ -360,6 +361,7 @@ void RunLoop::dispatch(const ItemPtr& item) {
   item->run = run;
   item->state = State::running;
   ++stats_.runs;
+  if (run->input.attempt > 1) ++stats_.retried;
   run->timeout = options_.timeout;
   watch_deadline(item, run, run->timeout);
   pool_->submit([this, item, run, lane = item->lane] {
@@ -370,7 +372,7 @@ void RunLoop::dispatch(const ItemPtr& item) {
     const bool may_run = leases_.held(lane, run->input.epoch) && !run->stop.stop_requested();
     if (may_run) {
       run->result = run_once(materializer_, run->input, matters_, run->stop.get_token(),
-                             streams_.log, streams_.downlink.get());
+                             streams_.log, streams_.downlink.get(), streams_.spans.get());
     }
     run->took = Clock::now() - begun;
     mailbox_.post([this, item, run, may_run] {

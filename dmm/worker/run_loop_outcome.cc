@@ -35,6 +35,7 @@ void RunLoop::ran(const ItemPtr& item) {
   item->run.reset();
   cancel(run->deadline);
   usual_run_ = (usual_run_ * 7 + run->took) / 8;
+  run->cancelled ? void(++stats_.cancelled) : stats_.run_times.add(run->took);
   if (item->abandoned) {
     item->abandoned = false;
     item->state = State::fresh;
@@ -52,12 +53,14 @@ void RunLoop::ran(const ItemPtr& item) {
                        {"error", result.healed}});
   }
   if (run->timed_out) {
+    ++stats_.timed_out;
     return fail(item, code::materialize_timed_out.id,
                 fmt::format("did not return within {} ms", run->timeout.count()));
   }
   switch (result.end) {
     case RunResult::End::refused:
       if (run->input.is_news) ++stats_.refused;
+      ++stats_.gave_up;
       return park(item, result.error_code, result.error);
     case RunResult::End::failed:
       if (run->cancelled) return put_back(item);
@@ -79,6 +82,7 @@ void RunLoop::finish(const ItemPtr& item) {
   const Entry& entry = item->entry;
   if (result.outcome.action() == Outcome::Action::park) {
     note_first_run(*item, true);
+    ++stats_.gave_up;
     return park(item, code::parked_by_outcome.id, result.outcome.reason());
   }
   if (result.outcome.action() == Outcome::Action::wait) return wait_for_report(item);
@@ -130,6 +134,7 @@ void RunLoop::stored(const ItemPtr& item, Entry entry, const Result<Sequence>& r
       return again_soon(item, kConflictDelay);
     }
     if (result.error().kind() == Kind::invalid) {
+      ++stats_.gave_up;
       return park(item, result.error().code().id, result.error().message());
     }
     streams_.log.warn("a cache entry could not be written",
@@ -145,10 +150,14 @@ void RunLoop::stored(const ItemPtr& item, Entry entry, const Result<Sequence>& r
 
 void RunLoop::conclude(const ItemPtr& item) {
   ++stats_.succeeded;
+  stats_.turnarounds.add(system_clock::now() - item->current.stored_at);
   note_first_run(*item, false);
   item->attempts = 0;
   statuses_.clear(item->key);
-  if (item->result->outcome.action() == Outcome::Action::requeue) return requeue(item);
+  if (item->result->outcome.action() == Outcome::Action::requeue) {
+    ++stats_.postponed;
+    return requeue(item);
+  }
   erase_token(*item);
   leave(item);
 }
@@ -176,6 +185,7 @@ void RunLoop::requeue(const ItemPtr& item) {
 
 /// The device is waited for: its next report makes the identity ready, or else time does.
 void RunLoop::wait_for_report(const ItemPtr& item) {
+  ++stats_.unreached;
   if (item->token) return leave(item);
   const RunResult result = std::move(*item->result);
   item->result.reset();
