@@ -135,6 +135,7 @@ nlohmann::json Bucket::Impl::matter(const Identity& identity, Sequence* token) {
     if (!text) return nullptr;
     return parse_json(*text).value();
   } catch (const Error& error) {
+    if (error.kind() == Kind::unsupported) throw;  // not damaged, but of a newer version
     // Lost, zeroed or stale caches are normal; a damaged one is as good as lost.
     streams.log.warn("a cache entry could not be read and counts as missing",
                      {{"key", key_of(identity)},

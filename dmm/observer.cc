@@ -319,6 +319,10 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
     const auto message = std::make_shared<transport::Message>(std::move(*device->waiting));
     device->waiting.reset();
     device->handling = message->sequence;
+    if (const auto error = newer(*message, "the report")) {
+      refuse(*message, *error);
+      return handled(device);
+    }
     Result<nlohmann::json> report = parse_json(message->payload);
     if (!report.ok()) {
       refuse(*message, report.error());

@@ -107,8 +107,7 @@ std::optional<std::uint64_t> History::losses() const noexcept {
 }
 
 History::Kept History::read(const Streams& streams) {
-  const auto first =
-      transport::last(*streams.status, streams.names.status_subject(kHistoryKey));
+  const auto first = transport::last(*streams.status, streams.names.status_subject(kHistoryKey));
   const auto copy = transport::last(*streams.leases, streams.names.beat_subject(kCopy));
   Kept kept;
   if (first) {
@@ -131,8 +130,9 @@ void History::adopt(const Streams& streams, const HistoryRecord& kept) {
   }
   if (kept.found > known_->found) {
     for (const FoundLoss& loss : kept.last) {
-      streams.log.warn("another process found that a stream lost its history",
-                       {{"stream", loss.stream}, {"reason", printable(loss.reason, kReasonBytesMax)}});
+      streams.log.warn(
+          "another process found that a stream lost its history",
+          {{"stream", loss.stream}, {"reason", printable(loss.reason, kReasonBytesMax)}});
     }
     known_ = kept;
     return;

@@ -109,7 +109,8 @@ void Connection::request(Channel channel, const std::string& subject,
     if (pending_.size() > kUrgentMax) channel = Channel::bulk;
     id = next_id_++;
     if (pending_.empty()) timers_changed_.notify_one();
-    pending_.emplace(id, Pending{channel, subject, steady_clock::now() + timeout, std::move(handler)});
+    pending_.emplace(id,
+                     Pending{channel, subject, steady_clock::now() + timeout, std::move(handler)});
   }
   Link& out = link(channel);
   try {
@@ -340,7 +341,8 @@ void Connection::on_disconnected(natsConnection*, void* closure) noexcept {
   Connection& self = *link->owner;
   if (self.closed_) return;
   if (link->channel == Channel::urgent) self.log_.warn("connection lost, trying to reconnect");
-  self.call_later(milliseconds(0), [&self, channel = link->channel] { self.fail_requests(channel); });
+  self.call_later(milliseconds(0),
+                  [&self, channel = link->channel] { self.fail_requests(channel); });
 }
 
 /// What was asked on a connection that is lost is not answered any more. Who is told that at once

@@ -191,10 +191,10 @@ class State : public std::enable_shared_from_this<State> {
           const auto info = nlohmann::json::parse(answer.value().payload, nullptr, false);
           if (!info.is_object() || self->cursor_ != cursor) return;
           if (info.contains("error")) return self->restart_locked("the consumer is gone");
-          const bool owes = info.value("num_pending", std::uint64_t{0}) > 0 ||
-                            info.value("/delivered/consumer_seq"_json_pointer, std::uint64_t{0}) +
-                                    1 !=
-                                self->next_in_consumer_;
+          const bool owes =
+              info.value("num_pending", std::uint64_t{0}) > 0 ||
+              info.value("/delivered/consumer_seq"_json_pointer, std::uint64_t{0}) + 1 !=
+                  self->next_in_consumer_;
           self->lagging_ = owes ? self->lagging_ + 1 : 0;
           if (self->lagging_ >= kLagsMax) self->restart_locked("the consumer gives nothing");
         });

@@ -141,6 +141,7 @@ void RunLoop::turn(bool may_begin) {
   resync_.attend();
   if (history_lost_) recover_history();
   if (may_begin) follow_connection();
+  follow_backlog();
   follow_losses();
   if (may_begin) follow_lanes();
   begins_ = may_begin && !history_lost_ && leases_.held();
@@ -162,6 +163,7 @@ RunLoop::Clock::time_point RunLoop::advance() {
       ready_bytes_ < limits::ready_bytes_max && reader_) {
     reader_->grant(std::exchange(consumed_, 0));
   }
+  if (fresh_ && ready_.size(Turn::fresh) < limits::identities_ready_max) fresh_->go_on();
   publish_stats();
   return timers_.empty() ? until : std::min(until, timers_.begin()->first);
 }
@@ -211,13 +213,8 @@ void RunLoop::follow_losses() {
 }
 
 bool RunLoop::may_begin(const Item& next) const {
-  if (!held(next) || busy_ >= slots() || storing_ >= limits::publishes_in_flight_max ||
-      to_erase_.size() >= limits::publishes_in_flight_max) {
-    return false;
-  }
-  if (busy_ == 0) return true;
-  // What may take the worker down with it takes no other run along.
-  return !alone_ && next.crashes <= limits::crashes_shared;
+  return held(next) && busy_ < slots() && storing_ < limits::publishes_in_flight_max &&
+         to_erase_.size() < limits::publishes_in_flight_max;
 }
 
 /// How many identities may be on their way to or in a run. The pool has a thread for each run;
@@ -248,7 +245,7 @@ void RunLoop::take_arrived() {
       return forget_history(
           fmt::format("message {} is another one than before", message.sequence.value), 0);
     }
-    take_token(std::move(message));
+    take_token(std::move(message), false);
   }
 }
 
@@ -309,6 +306,7 @@ void RunLoop::finish_work() {
   const auto writes_end = Clock::now() + limits::request_timeout;
   while (busy_ > 0 || (!quiet() && Clock::now() < writes_end)) turn(false);
   reader_.reset();
+  fresh_.reset();
   steering_.stop();
   resync_.stop();
   pool_.reset();

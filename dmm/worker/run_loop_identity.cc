@@ -37,7 +37,8 @@ std::uint32_t lane_named(std::string_view subject) {
 
 }  // namespace
 
-void RunLoop::take_token(transport::Message message) {
+/// fresh   it came while a backlog is worked through.
+void RunLoop::take_token(transport::Message message, bool fresh) {
   const Lane& lane = lanes_[lane_named(message.subject)];
   if (!lane.ours || lane.leaving) return;  // another worker's
   ++stats_.tokens;
@@ -63,6 +64,7 @@ void RunLoop::take_token(transport::Message message) {
   }
   item->token = std::move(token);
   item->loaded = true;
+  item->backlog = fresh_ && !fresh && !lane.caught_up;
   switch (item->state) {
     case State::fresh:
       return restore(item);
@@ -153,7 +155,10 @@ void RunLoop::enqueue(const ItemPtr& item) {
   }
   item->state = State::ready;
   ready_bytes_ += item->token->news.size();
-  ready_.push(item, item->attempts > 0);
+  ready_.push(item, item->crashes > limits::crashes_shared ? Turn::alone
+                    : item->attempts > 0                   ? Turn::retrying
+                    : item->backlog                        ? Turn::backlog
+                                                           : Turn::fresh);
 }
 
 void RunLoop::wait(const ItemPtr& item, Clock::duration delay) {
@@ -173,7 +178,6 @@ void RunLoop::wait(const ItemPtr& item, Clock::duration delay) {
 void RunLoop::begin(const ItemPtr& item) {
   ++busy_;
   ++item->round;
-  alone_ = item->crashes > limits::crashes_shared ? item : nullptr;
   item->state = State::reading;
   item->entry_known = false;
   item->marked = false;
@@ -274,6 +278,10 @@ void RunLoop::prepare(const ItemPtr& item) {
     erase_token(*item);
     statuses_.clear(item->key);
     return leave(item);
+  }
+  if (item->entry_known && !item->entry.newer.empty()) {
+    --busy_;
+    return park(item, code::newer_format.id, item->entry.newer);
   }
   if (item->entry_known && of_another_view(item->entry.view, item->current.view)) {
     --busy_;

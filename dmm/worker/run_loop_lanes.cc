@@ -80,6 +80,7 @@ void RunLoop::take_lane(std::uint32_t number, const Tenure& tenure) {
 void RunLoop::begin_lanes() {
   if (to_begin_.empty() || history_lost_ || Clock::now() < next_begin_) return;
   next_begin_ = Clock::now() + kBetweenReadings;
+  bool many = false;  // more wait than are held in memory
   try {
     const transport::StreamState work = streams_.work->state();
     if (!created_.empty() && created_ != work.created) {
@@ -95,6 +96,7 @@ void RunLoop::begin_lanes() {
     };
     statuses_.load(type_, begun);
     entries_.clear();
+    many = work.messages > limits::identities_ready_max;
     if (to_begin_.size() == limits::lanes) load_entries(work);
   } catch (const Error& error) {
     if (error.kind() != Kind::retry && error.kind() != Kind::not_found) throw;
@@ -106,6 +108,17 @@ void RunLoop::begin_lanes() {
   to_begin_.clear();
   reconnects_ = streams_.transport->reconnects();
   read_from_start();
+  if (many) {
+    fresh_ = std::make_unique<FreshNews>(
+        streams_, mailbox_, type_, [this](transport::Message message) {
+          if (!history_lost_) take_token(std::move(message), true);
+        });
+  }
+}
+
+/// What waited has been read: from here on one reader is enough.
+void RunLoop::follow_backlog() {
+  if (fresh_ && all_caught_up()) fresh_.reset();
 }
 
 /// Of what is known already, nothing is newer.

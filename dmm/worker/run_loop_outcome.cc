@@ -80,6 +80,8 @@ void RunLoop::finish(const ItemPtr& item) {
   }
   RunResult& result = *item->result;
   const Entry& entry = item->entry;
+  // The run may have begun before its entry was read.
+  if (!entry.newer.empty()) return park(item, code::newer_format.id, entry.newer);
   if (result.outcome.action() == Outcome::Action::park) {
     note_first_run(*item, true);
     ++stats_.gave_up;
