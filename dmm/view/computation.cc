@@ -74,7 +74,7 @@ std::string Computation::restore(SnapshotReader& reader, std::vector<LeftOut>& l
     return "it is not of the inputs of the view";
   }
   rows_.drop_empty();  // of inputs that were there before others
-  return inputs_.vanished(unreadable);
+  return {};
 }
 
 const engine::StepResult& Computation::step(engine::StepInput& input) {

@@ -165,6 +165,7 @@ void ViewLoop::end_tenure() {
 void ViewLoop::rebuild(const std::string& why) {
   streams_.log.warn("the view is computed anew", {{"view", name()}, {"reason", why}});
   rebuild_ = true;
+  rebuilt_because_ = why;
 }
 
 // ---- steps
@@ -172,8 +173,8 @@ void ViewLoop::rebuild(const std::string& why) {
 void ViewLoop::turn() {
   heard_before_ = heard_;
   const bool more = take_inputs();
-  if (rebuild_) return;
   follow_losses();
+  if (rebuild_) return;
   // What was told behind the end of the load is a change like any other.
   if (!telling_ && computation_->inputs().ready()) {
     try {

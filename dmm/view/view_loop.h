@@ -97,7 +97,7 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   std::string refusal_subject(const std::string& place) const;
   SnapshotHead wanted_snapshot() const;
   void open_inputs(bool stood);
-  std::string begin_with_snapshot(bool stood);
+  std::string begin_with_snapshot(bool stood, const std::string& rebuilt_because);
   void take_known(SnapshotHead head);
   void compare();
   void know(KnownEntries found);
@@ -148,6 +148,7 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   std::uint64_t history_ = 0;
   std::int64_t snapshot_at_ = 0;
   std::string cold_because_;
+  std::string rebuilt_because_;  ///< why the tenure before ended, if the next one is to begin cold
   Clock::time_point snapshot_due_;
   std::uint64_t snapshot_work_ = 0;  ///< done when the last one was made
   std::atomic<std::uint64_t> snapshots_written_ = 0;
