@@ -1,11 +1,12 @@
 # What `cmake --install` puts where, and how other projects find it: find_package(dmm) with the
-# targets dmm::dmm, dmm::engine, dmm::testing and dmm::postgres, and pkg-config dmm and dmm-postgres.
+# targets dmm::dmm, dmm::engine, dmm::testing, dmm::postgres and dmm::resource, and pkg-config dmm,
+# dmm-postgres and dmm-resource.
 # Included from the top.
 include(CMakePackageConfigHelpers)
 
 set(dmm_libraries dmm dmm_engine dmm_testing)
 if(TARGET dmm_postgres)
-  list(APPEND dmm_libraries dmm_postgres)
+  list(APPEND dmm_libraries dmm_postgres dmm_resource)
 endif()
 # In a folder of its own, so that "engine/..." does not lie about in the system's include folder;
 # includes read the same as in this tree.
@@ -45,6 +46,11 @@ if(TARGET dmm_postgres)
   configure_file(${CMAKE_CURRENT_LIST_DIR}/postgres/dmm-postgres.pc.in
     ${PROJECT_BINARY_DIR}/dmm-postgres.pc @ONLY)
   install(FILES ${PROJECT_BINARY_DIR}/dmm-postgres.pc
+    DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+  set(DMM_RESOURCE_PC_REQUIRES "dmm-postgres = ${PROJECT_VERSION}")
+  configure_file(${CMAKE_CURRENT_LIST_DIR}/resource/dmm-resource.pc.in
+    ${PROJECT_BINARY_DIR}/dmm-resource.pc @ONLY)
+  install(FILES ${PROJECT_BINARY_DIR}/dmm-resource.pc
     DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 endif()
 install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
