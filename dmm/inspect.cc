@@ -149,8 +149,8 @@ void apply_status(const Status& status, Matter& matter) {
 std::vector<Failure> failures_of(const Status& status) {
   std::vector<Failure> failures;
   for (const PastFailure& one : status.failures) {
-    failures.push_back({from_unix_ms(one.at), Sequence{one.token}, one.attempt, one.error_code,
-                        one.error});
+    failures.push_back(
+        {from_unix_ms(one.at), Sequence{one.token}, one.attempt, one.error_code, one.error});
   }
   return failures;
 }
@@ -479,8 +479,7 @@ void StreamInspector::watch_parked(std::string_view type, std::stop_token stop,
 }
 
 std::vector<HistoryLoss> StreamInspector::losses() {
-  const auto kept =
-      transport::last(*streams_.status, streams_.names.status_subject(kHistoryKey));
+  const auto kept = transport::last(*streams_.status, streams_.names.status_subject(kHistoryKey));
   const auto record = kept ? parse_history(*kept) : std::nullopt;
   std::vector<HistoryLoss> losses;
   if (!record) return losses;

@@ -67,7 +67,7 @@ struct Matter {
   std::optional<std::chrono::system_clock::time_point> next_retry_at;
   /// Not empty: the value cannot be read, and why.
   std::string damage;
-  /// What the waiting token carries; an empty text is a poke. Nothing without a token, and in lists.
+  /// What the waiting token carries; empty text: a poke. Nothing without a token, and in lists.
   std::optional<std::string> news = {};
   int crashes = 0;  ///< workers that ended while they ran the present news
   /// The last limits::failures_kept failures since the last success, oldest first.

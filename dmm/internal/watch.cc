@@ -164,11 +164,11 @@ void watch_parked(const Streams& streams, std::string_view type, const std::stop
     return at == std::string::npos ? std::string() : note.subject.substr(at + words.size());
   };
   std::vector<std::unique_ptr<transport::Subscription>> subscriptions;  // end before the mailbox
-  subscriptions.push_back(messenger->subscribe(
-      streams.names.parked_filter(type), "", [hear, rest_of](transport::Note note) {
-        std::string key = rest_of(note, ".event.parked.");
-        hear(std::move(note), "parked", std::move(key));
-      }));
+  subscriptions.push_back(messenger->subscribe(streams.names.parked_filter(type), "",
+                                               [hear, rest_of](transport::Note note) {
+                                                 std::string key = rest_of(note, ".event.parked.");
+                                                 hear(std::move(note), "parked", std::move(key));
+                                               }));
   if (type.empty()) {
     subscriptions.push_back(messenger->subscribe(
         streams.names.refused_event_subject("*"), "", [hear, rest_of](transport::Note note) {

@@ -46,7 +46,7 @@ class FreshNews final : private transport::ReaderSink {
 
   Mailbox& mailbox_;
   const std::function<void(transport::Message)> taken_;
-  std::size_t consumed_ = 0;  ///< since the last grant
+  std::size_t consumed_ = 0;                                    ///< since the last grant
   const std::shared_ptr<int> alive_ = std::make_shared<int>();  ///< for what is in the mailbox
   std::unique_ptr<transport::Reader> reader_;                   ///< last: it ends first
 };

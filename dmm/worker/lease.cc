@@ -115,8 +115,9 @@ std::optional<Tenure> Lease::acquire(const std::stop_token& stop) {
       const Epoch used = std::max(floor(), found ? found->epoch : Epoch());
       const Epoch next{used.value + 1};
       if (free && found && !found->released && !ours) seized = true;
-      const Epoch before_group =
-          std::max(floor_, !found ? Epoch() : ours ? found->before_group : found->epoch);
+      const Epoch before_group = std::max(floor_, !found ? Epoch()
+                                                  : ours ? found->before_group
+                                                         : found->epoch);
       const auto asked_at = steady_clock::now();
       if (free && take(next, record(before_group)) && is_newest(next)) {
         const Tenure tenure{next, ours && found->epoch == epoch(), seized, before_group};

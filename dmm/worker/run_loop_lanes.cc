@@ -109,8 +109,8 @@ void RunLoop::begin_lanes() {
   reconnects_ = streams_.transport->reconnects();
   read_from_start();
   if (many) {
-    fresh_ = std::make_unique<FreshNews>(
-        streams_, mailbox_, type_, [this](transport::Message message) {
+    fresh_ =
+        std::make_unique<FreshNews>(streams_, mailbox_, type_, [this](transport::Message message) {
           if (!history_lost_) take_token(std::move(message), true);
         });
   }
