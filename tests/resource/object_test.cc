@@ -38,7 +38,7 @@ TEST_CASE("object: a kind is 1 to 64 of lower case digits and single separators"
     CHECK_NOTHROW(check_kind(kind));
   }
   CHECK_NOTHROW(check_kind(std::string(64, 'a')));
-  for (const char* kind :
+  for (const std::string& kind :
        {std::string(), std::string(65, 'a'), std::string("User Account"), std::string("User"),
         std::string("a__b"), std::string("_a"), std::string("a-"), std::string("a|b"),
         std::string("a.b"), std::string("\xc3\xa9")}) {
