@@ -74,6 +74,7 @@ Program::Program()
   add_pipeline_commands(*this);
 #ifdef DMM_CLI_POSTGRES
   add_postgres_commands(*this);
+  add_resource_commands(*this);
 #endif
   add_view_commands(*this);
   add_explain_commands(*this);

@@ -73,6 +73,7 @@ void add_watch_commands(Program& program);      // watch
 void add_namespace_commands(Program& program);  // init leases doctor
 void add_pipeline_commands(Program& program);   // pipeline check|explain|run
 void add_postgres_commands(Program& program);   // postgres migrate|watch|unwatch|status
+void add_resource_commands(Program& program);   // resource ls|get|retry|events|migrate|...
 void add_view_commands(Program& program);       // view ls|show|approve|run
 void add_explain_commands(Program& program);    // explain
 void add_dev_commands(Program& program);        // dev
