@@ -287,8 +287,9 @@ TEST_CASE("run loop: the last failures are kept until a success and what is park
   REQUIRE(status);
   CHECK(status->phase == "parked");
   REQUIRE(status->failures.size() == limits::failures_kept);
-  CHECK(status->failures.front().attempt == 5);
-  CHECK(status->failures.front().error == "failure 5");
+  // Parking comes behind the failure of the last attempt.
+  CHECK(status->failures.front().attempt == 4);
+  CHECK(status->failures.front().error == "failure 4");
   CHECK(status->failures.back().error_code == "DMM-0304");
   CHECK(status->failures.back().token == token.value);
   // News that come are a new beginning, and what was before them is still told.
@@ -303,7 +304,52 @@ TEST_CASE("run loop: the last failures are kept until a success and what is park
   REQUIRE(again);
   CHECK(again->failures.size() == limits::failures_kept);
   CHECK(again->failures.back().error_code == "DMM-0303");
-  CHECK(again->failures.front().attempt == 6);
+  CHECK(again->failures.front().attempt == 5);
+}
+
+TEST_CASE("run loop: news that come while a backlog waits do not wait for all of it",
+          "[run_loop][unit]") {
+  Worker worker;
+  const int backlog = static_cast<int>(limits::identities_ready_max) + 5'000;
+  for (int i = 0; i < backlog; ++i) {
+    worker.work->put(worker.streams.names.token_subject({"player", std::to_string(i)}), "{}");
+  }
+  worker.holding = true;
+  worker.start({.concurrency = 1});
+  wait_for("the first run", [&] { return worker.runs() == 1; });
+  worker.put_token(R"({"song":"fresh"})");
+  worker.wait_past(200ms);  // it has been read by then
+  worker.release();
+  wait_for(
+      "the fresh one", [&] { return worker.done(); }, 30s);
+  CHECK(worker.runs() < 5'000);
+  wait_for(
+      "all of them", [&] { return worker.runs() >= static_cast<std::size_t>(backlog) + 1; }, 60s);
+}
+
+TEST_CASE("run loop: one that has to run alone and hangs keeps the others for a while only",
+          "[run_loop][unit]") {
+  Worker worker;
+  const Sequence token = worker.put_token(R"({"song":"hangs"})");
+  worker.status->put(worker.streams.names.status_subject(key_of(kPlayer)),
+                     nlohmann::json{{"phase", "failing"},
+                                    {"crashes", limits::crashes_shared + 1},
+                                    {"created", testing::kCreated},
+                                    {"token", token.value}}
+                         .dump());
+  const Identity other{"player", "attic"};
+  worker.work->put(worker.streams.names.token_subject(other), "{}");
+  worker.holding = true;
+  const auto begun = std::chrono::steady_clock::now();
+  worker.start();
+  wait_for("the first", [&] { return worker.runs() == 1; });
+  CHECK(worker.run(0).id == "kitchen");
+  wait_for(
+      "the other one", [&] { return worker.runs() == 2; }, limits::alone_max + 5s);
+  CHECK(std::chrono::steady_clock::now() - begun >= limits::alone_max);
+  CHECK(worker.inside == 2);
+  worker.release();
+  wait_for("both", [&] { return worker.done() && worker.inside == 0; });
 }
 
 }  // namespace dmm::worker
