@@ -32,6 +32,10 @@ using worker::Mailbox;
 using worker::RunPool;
 using worker::Tenure;
 
+std::int64_t nanoseconds_of(std::chrono::system_clock::time_point time) {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch()).count();
+}
+
 /// Remembers what the handler read, and notifies only if that is still so.
 class HandlerContext final : public ObserveContext {
  public:
@@ -158,7 +162,7 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
       set_holds(true);
       while (!stop.stop_requested() && lease_->held()) {
         turn(true);
-        if (news_lost()) begin_anew();
+        if (news_lost()) begin_anew("news or caches were lost");
       }
       set_holds(false);
     }
@@ -225,7 +229,18 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
                       refusals_[std::string(streams_.names.status_key(message.subject))] =
                           message.sequence;
                     });
-    read_from(cursor_.sequence);
+    // The report at the cursor tells whether the stream is still the one that was read.
+    read_from(cursor_.sequence - (cursor_.stored_at > 0 ? 1 : 0));
+  }
+
+  /// True if it is what was handled last. A stream that lost its end and went on from there has
+  /// another one in its place: what is behind the cursor then was never handled.
+  bool was_handled(const transport::Message& message) {
+    const std::int64_t expected = std::exchange(cursor_.stored_at, 0);
+    if (expected == 0 || message.sequence.value != cursor_.sequence) return false;
+    if (nanoseconds_of(message.stored_at) == expected) return true;
+    begin_anew(fmt::format("report {} is another one than before", message.sequence.value));
+    return true;
   }
 
   /// What handlers notified before may have been lost since.
@@ -235,13 +250,15 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
   }
 
   /// Reads from the start, so that all is notified again.
-  void begin_anew() {
-    streams_.log.warn("news or caches were lost: all reports are handled again", {{"kind", kind_}});
+  void begin_anew(const std::string& why) {
+    streams_.log.warn("all reports are handled again", {{"kind", kind_}, {"reason", why}});
     reader_.reset();
     ++history_;
     const std::string created = cursor_.created;
+    const auto losses = streams_.history ? streams_.history->losses() : std::nullopt;
+    const std::uint64_t known = losses.value_or(cursor_.losses);
     forget();
-    cursor_ = Cursor{created, 0, *streams_.history->losses()};
+    cursor_ = Cursor{created, 0, known};
     stored_cursor_ = 0;
     read_from(0);
   }
@@ -284,8 +301,10 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
   }
 
   void take(const transport::Message& message) {
+    if (was_handled(message)) return grant_one();
     count(&ObserveStats::reports);
     highest_ = message.sequence;
+    highest_at_ = message.stored_at;
     const auto parts = wire::split_report(message.subject);
     const std::optional<std::string> name = parts ? decode_id(parts->device) : std::nullopt;
     if (!name) {
@@ -348,7 +367,8 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
   /// Calls the handler until what it read was still so when it notified. On the pool.
   std::optional<Error> call(const Device& device, const transport::Message& message,
                             const nlohmann::json& report) {
-    ActiveSpan span(streams_.spans.get(), trace_of(message), Span::Role::consumer, "observe", kind_);
+    ActiveSpan span(streams_.spans.get(), trace_of(message), Span::Role::consumer, "observe",
+                    kind_);
     if (span.recording()) span.attribute("dmm.device", printable(device.name, 300));
     std::optional<Error> error = call_until_sound(device, report);
     if (error) span.fail(error->what());
@@ -466,7 +486,9 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
     const std::uint64_t sequence = handled_up_to();
     if (sequence == stored_cursor_ || cursor_.created.empty() || !lease_->held()) return;
     stored_cursor_ = sequence;
-    publish_status(cursor_key(kind_), nlohmann::json(Cursor{cursor_.created, sequence, cursor_.losses}));
+    publish_status(cursor_key(kind_),
+                   nlohmann::json(Cursor{cursor_.created, sequence, cursor_.losses,
+                                         open_.empty() ? nanoseconds_of(highest_at_) : 0}));
   }
 
   void publish_status(
@@ -534,8 +556,9 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
   std::unordered_map<std::string, DevicePtr> devices_;
   std::deque<DevicePtr> ready_;
   std::multimap<Clock::time_point, DevicePtr> timers_;
-  std::set<Sequence> open_;  ///< read and not yet handled
-  Sequence highest_;         ///< read
+  std::set<Sequence> open_;                           ///< read and not yet handled
+  Sequence highest_;                                  ///< read
+  std::chrono::system_clock::time_point highest_at_;  ///< when that was stored
   std::size_t running_ = 0;
   std::size_t writing_ = 0;
   std::size_t consumed_ = 0;

@@ -85,7 +85,8 @@ bool is_sound(const nlohmann::json& value, const Refusal*) {
 }
 
 bool is_sound(const nlohmann::json& value, const Cursor*) {
-  return counters_fit(value, {"sequence", "losses"}, kUint64Max);
+  return counters_fit(value, {"sequence", "losses"}, kUint64Max) &&
+         counters_fit(value, {"stored_at"}, kInt64Max);
 }
 
 }  // namespace

@@ -67,8 +67,9 @@ struct Cursor {
   std::string created;  ///< of the report stream
   std::uint64_t sequence = 0;
   std::uint64_t losses = 0;  ///< of the namespace that were known: what was told before may be gone
+  std::int64_t stored_at = 0;  ///< Unix nanoseconds: of the report `sequence`; 0: not known
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Cursor, created, sequence, losses)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Cursor, created, sequence, losses, stored_at)
 
 /// The status key of a refused message: "refused.<what>.<subject behind the namespace, encoded>".
 std::string refusal_key(std::string_view what, std::string_view subject);

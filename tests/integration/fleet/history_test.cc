@@ -174,6 +174,62 @@ TEST_CASE("history: news under sequences that were used before are not passed ov
   CHECK(worker.error().empty());
 }
 
+TEST_CASE("history: reports under sequences that were used before are not passed over",
+          "[history][fault][integration]") {
+  const bool at_work = GENERATE(true, false);
+  INFO((at_work ? "while workers work" : "while nobody works"));
+  testing::NatsServer server;
+  nemesis::Proxy network({server.port()});
+  Bucket outside = open_bucket(server);
+  Journal journal;
+  std::unique_ptr<Bucket> bucket;
+  std::unique_ptr<Worker> worker;
+  const auto begin = [&] {
+    bucket = std::make_unique<Bucket>(open_bucket_at({network.ports()[0]}));
+    bucket->register_type(kType, journal.noting(), quick());
+    bucket->observe("speaker", ReportHandler([](ObserveContext& context, const json& report) {
+                      context.notify(thing(context.device()), report);
+                    }));
+    worker = std::make_unique<Worker>(*bucket);
+  };
+  const auto report = [&](int first, int count, int value) {
+    for (int i = first; i < first + count; ++i) {
+      outside.report("speaker", std::to_string(i), json{{"value", value}});
+    }
+  };
+  const auto settle = [&](int first, int count, int value) {
+    for (int i = first; i < first + count; ++i) {
+      wait_settled_on(outside, thing(std::to_string(i)), json{{"value", value}}, kHealed);
+    }
+  };
+  begin();
+  report(0, 10, 1);
+  settle(0, 10, 1);
+  const auto stream = names().reports(1).name;
+  const testing::TemporaryDirectory older;
+  server.stop();
+  std::filesystem::copy(files_of(server, stream), older / "reports",
+                        std::filesystem::copy_options::recursive);
+  server.start();
+  report(0, 10, 2);
+  settle(0, 10, 2);
+  if (at_work) {
+    network.set(nemesis::Trouble::refuse);
+  } else {
+    worker.reset();
+    bucket.reset();
+  }
+  server.kill();
+  std::filesystem::remove_all(files_of(server, stream));
+  std::filesystem::copy(older / "reports", files_of(server, stream),
+                        std::filesystem::copy_options::recursive);
+  server.start();
+  report(100, 15, 3);
+  network.set(nemesis::Trouble::none);
+  if (!at_work) begin();
+  settle(100, 15, 3);
+}
+
 TEST_CASE("history: tokens that a crash brought back are deleted without a run",
           "[history][fault][integration]") {
   testing::NatsServer server;
