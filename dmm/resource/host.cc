@@ -22,12 +22,22 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto kSetUpAgain = 500ms;
+constexpr auto kChoresInterval = 3s;  ///< between two looks for their tokens
 /// Before a run is begun again that the database did not answer. Attempts of the controller have
 /// their own delays, in the database.
 constexpr auto kTroubleFirst = 100ms;
 constexpr auto kTroubleMax = 5s;
 /// Connections of informers, upkeep, user transactions and controllers' informs.
 constexpr std::size_t kSessions = 16;
+
+/// False at a stop.
+bool pause(const std::stop_token& stop, std::chrono::milliseconds time) {
+  std::mutex mutex;
+  std::condition_variable_any changed;
+  std::unique_lock lock(mutex);
+  changed.wait_for(lock, stop, time, [] { return false; });
+  return !stop.stop_requested();
+}
 
 void check_options(const HostOptions& options) {
   require(options.upkeep.count() > 0, code::bad_option, "upkeep is not above zero");
@@ -48,6 +58,8 @@ struct Host::Impl {
   void set_up();
   void set_up_or_wait(const std::stop_token& stop);
   void claim_home();
+  std::vector<Identity> chores() const;
+  void keep_chores(const std::stop_token& stop);
   void work(const std::stop_token& stop);
 
   internal::HostParts parts;
@@ -87,10 +99,35 @@ void Host::Impl::set_up() {
     internal::register_kind(parts, controller, options);
   }
   // Each looks what is due; one that runs elsewhere in the fleet is run once more behind that.
-  for (const char* id : internal::kUpkeepIds) parts.bucket.poke({internal::kUpkeepType, id});
+  for (const Identity& identity : chores()) parts.bucket.poke(identity);
+}
+
+/// What has to be done again and again, and so always has a token.
+std::vector<Identity> Host::Impl::chores() const {
+  std::vector<Identity> all;
+  if (upkeep_registered) {
+    for (const char* id : internal::kUpkeepIds) all.push_back({internal::kUpkeepType, id});
+  }
   for (const auto& [controller, options] : controllers) {
     if (controller.inform) {
-      parts.bucket.poke({internal::informer_type(controller.kind), controller.kind});
+      all.push_back({internal::informer_type(controller.kind), controller.kind});
+    }
+  }
+  return all;
+}
+
+/// Until `stop`: a chore whose token is gone, because the stream was lost or a person purged it,
+/// gets another. The chores themselves see to all other tokens.
+void Host::Impl::keep_chores(const std::stop_token& stop) {
+  const auto& streams = dmm::internal::streams_of(parts.bucket);
+  while (pause(stop, kChoresInterval)) {
+    try {
+      for (const Identity& identity : chores()) {
+        const std::string subject = streams.names.token_subject(identity);
+        if (!transport::last(*streams.work, subject)) parts.bucket.poke(identity);
+      }
+    } catch (const std::exception& e) {
+      parts.log.debug("the chores of resources could not be looked at", {{"error", e.what()}});
     }
   }
 }
@@ -103,10 +140,7 @@ void Host::Impl::set_up_or_wait(const std::stop_token& stop) {
       if (error.kind() != Kind::retry && error.kind() != Kind::in_doubt) throw;
       parts.log.warn("resources cannot be worked yet", {{"error", error.what()}});
     }
-    std::mutex waiting;
-    std::condition_variable_any changed;
-    std::unique_lock lock(waiting);
-    changed.wait_for(lock, stop, kSetUpAgain, [] { return false; });
+    pause(stop, kSetUpAgain);
   }
 }
 
@@ -118,6 +152,9 @@ void Host::Impl::work(const std::stop_token& stop) {
   {
     // Tells events until the last work has ended.
     const std::jthread relaying([&](const std::stop_token& end) { relay.run(end); });
+    const std::jthread keeping([&](const std::stop_token& end) { keep_chores(end); });
+    parts.stopping = false;
+    const std::stop_callback stopping(stop, [this] { parts.stopping = true; });
     parts.bucket.work(stop);
   }
 }

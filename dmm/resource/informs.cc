@@ -174,11 +174,10 @@ class Informs {
 };
 
 Outcome Informs::run(Context& context) {
+  if (parts_.stopping) return Outcome::requeue_after(0ms);  // the token stays
   milliseconds wait(0);
   std::optional<InformRun> taken = take(wait);
-  if (!taken) {
-    return wait.count() < 0 ? Outcome::done() : Outcome::requeue_after(wait);
-  }
+  if (!taken) return Outcome::requeue_after(wait);
   InformRun& run = *taken;
   try {
     list(context, run);
@@ -222,7 +221,8 @@ void Informs::plan(pqxx::transaction_base& transaction, const char* column, cons
       kind(), microseconds(*schedule.next(now, now, draw_share())));
 }
 
-/// wait   until something is due, if nothing is; below zero: nothing ever is.
+/// wait   until something is due, if nothing is. There always is a next time, so that a token that
+/// is not there is one that was lost.
 std::optional<InformRun> Informs::take(milliseconds& wait) {
   const std::string runner = wire::unique_id();
   return parts_.sessions.transact("looking for an inform", [&](pqxx::work& transaction) {
@@ -247,7 +247,7 @@ std::optional<InformRun> Informs::take(milliseconds& wait) {
           "  - dmm.microseconds(clock_timestamp())) / 1000, k.paused_at IS NOT NULL"
           " FROM dmm.resource_kind AS k WHERE k.name = $1",
           kind());
-      wait = next[0].is_null() ? milliseconds(-1)
+      wait = next[0].is_null() ? milliseconds(1h)
                                : std::max(milliseconds(next[0].as<std::int64_t>()), 10ms);
       if (next[1].as<bool>()) wait = 1s;
       return std::optional<InformRun>();

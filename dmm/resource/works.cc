@@ -108,6 +108,7 @@ class Works {
 };
 
 Outcome Works::run(Context& context) {
+  if (parts_.stopping) return Outcome::requeue_after(0ms);  // the token stays
   const Key key = key_of_identity(context.identity());
   const std::string claim = wire::unique_id();
   Claimed claimed;

@@ -26,6 +26,9 @@ struct HostParts {
   std::unique_ptr<Claims> claims = {};
   std::unique_ptr<Finishes> finishes = {};
 
+  /// The program ends: what has not begun stays for others.
+  std::atomic<bool> stopping{false};
+
   // Statistics; relaxed.
   std::atomic<std::uint64_t> worked{0};
   std::atomic<std::uint64_t> failed{0};

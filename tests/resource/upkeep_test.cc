@@ -17,9 +17,10 @@ void make_rows(Database& db, const std::string& ns, const std::string& state, in
   db.exec(
       "INSERT INTO dmm.resource (namespace, kind, id, object, state, state_at, synced_at)"
       " SELECT '" +
-      ns + "', 'note', '" + state + "' || g, '{\"name\":\"' || '" + state + "' || g || '\"}', '" +
-      state + "', now() - interval '" + age + "', now() - interval '" + age +
-      "' FROM generate_series(1, " + std::to_string(count) + ") AS g");
+      ns + "', 'note', '" + state + "' || g, ('{\"name\":\"' || '" + state +
+      "' || g || '\"}')::jsonb, '" + state + "', now() - interval '" + age +
+      "', now() - interval '" + age + "' FROM generate_series(1, " + std::to_string(count) +
+      ") AS g");
 }
 
 KindOptions wide() {
