@@ -70,6 +70,7 @@ Program::Program()
   add_report_commands(*this);
   add_downlink_commands(*this);
   add_watch_commands(*this);
+  add_workers_commands(*this);
   add_namespace_commands(*this);
   add_pipeline_commands(*this);
 #ifdef DMM_CLI_POSTGRES

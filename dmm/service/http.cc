@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <httplib.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <mutex>
 #include <thread>
@@ -47,12 +48,13 @@ struct HttpServer::Impl {
   }
 };
 
-HttpServer::HttpServer(const std::string& address, int port, Handler handler)
+HttpServer::HttpServer(const std::string& address, int port, Handler handler,
+                       std::size_t body_bytes_max)
     : impl_(std::make_unique<Impl>()) {
   httplib::Server& server = impl_->server;
   impl_->handler = std::move(handler);
   server.new_task_queue = [] { return new httplib::ThreadPool(limits::http_threads); };
-  server.set_payload_max_length(limits::http_body_bytes_max);
+  server.set_payload_max_length(body_bytes_max);
   server.set_read_timeout(limits::http_timeout);
   server.set_write_timeout(limits::http_timeout);
   // A kept connection would keep one of the few threads.
@@ -106,6 +108,9 @@ HttpPoster::HttpPoster(const std::string& url, std::chrono::milliseconds timeout
     : impl_(std::make_unique<Impl>()) {
   const std::size_t scheme = url.find("://");
   const std::size_t slash = scheme == std::string::npos ? scheme : url.find('/', scheme + 3);
+  const std::size_t end = std::min(slash, url.size());
+  require(scheme != std::string::npos && end > scheme + 3, code::bad_option,
+          "the URL of the collector names no host");
   impl_->path = slash == std::string::npos ? "/" : url.substr(slash);
   impl_->client = std::make_unique<httplib::Client>(url.substr(0, slash));
   require(impl_->client->is_valid(), code::bad_option, "the URL of the collector is no URL");

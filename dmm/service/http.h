@@ -3,10 +3,13 @@
 // The little HTTP that a service needs; the only place that knows the library behind it.
 
 #include <chrono>
+#include <cstddef>
 #include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
+
+#include "dmm/limits.h"
 
 namespace dmm::service {
 
@@ -31,8 +34,10 @@ class HttpServer final {
 
   /// address   "127.0.0.1", "[::1]", "0.0.0.0", "localhost".
   /// port      0: any.
+  /// body_bytes_max   of a request; a longer one is answered 413.
   /// Throws Error{invalid} DMM-0404 if it cannot listen there.
-  HttpServer(const std::string& address, int port, Handler handler);
+  HttpServer(const std::string& address, int port, Handler handler,
+             std::size_t body_bytes_max = limits::http_body_bytes_max);
   HttpServer(const HttpServer&) = delete;
   HttpServer& operator=(const HttpServer&) = delete;
   ~HttpServer();
