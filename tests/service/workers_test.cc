@@ -10,6 +10,7 @@
 
 #include "dmm/bucket.h"
 #include "dmm/internal/roll_call.h"
+#include "dmm/testing/memory_server.h"
 #include "dmm/testing/memory_transport.h"
 #include "dmm/testing/wait_for.h"
 #include "tests/service/subject.h"
@@ -29,17 +30,17 @@ struct Player {
 
 class Worker {
  public:
-  Worker(const std::shared_ptr<dmm::transport::Transport>& transport, const std::string& program)
-      : bucket_(dmm::Bucket::open("music", options(transport, program))) {
+  Worker(const dmm::testing::MemoryServer& server, const std::string& program)
+      : bucket_(dmm::Bucket::open("music", options(server, program))) {
     bucket_.register_type<Player>("player");
     thread_ = std::jthread([this](const std::stop_token& stop) { bucket_.work(stop); });
   }
   dmm::Bucket& bucket() { return bucket_; }
 
-  static dmm::BucketOptions options(std::shared_ptr<dmm::transport::Transport> transport,
+  static dmm::BucketOptions options(const dmm::testing::MemoryServer& server,
                                     const std::string& program) {
     dmm::BucketOptions options;
-    options.transport = std::move(transport);
+    options.transport = server.connect();
     options.logger = dmm::Logger();
     options.program = program;
     options.describe = [] { return nlohmann::json{{"more", 1}}; };
@@ -76,11 +77,11 @@ TEST_CASE("workers: an answer is read as far as it is sound", "[service][workers
 
 TEST_CASE("workers: who works says what it has and who only looks does not answer",
           "[service][workers][unit]") {
-  const auto transport = dmm::testing::MemoryTransport::create();
-  dmm::Bucket looks = dmm::Bucket::open("music", Worker::options(transport, "looks"));
+  const dmm::testing::MemoryServer server;
+  dmm::Bucket looks = dmm::Bucket::open("music", Worker::options(server, "looks"));
   CHECK(looks.workers(50ms).empty());
   CHECK(looks.not_ready() == std::vector<std::string>{"it does not work yet"});
-  Worker one(transport, "one");
+  Worker one(server, "one");
   dmm::testing::wait_for("the worker to be ready",
                          [&] { return one.bucket().not_ready().empty(); });
   const std::vector<WorkerInfo> found = looks.workers(100ms);
@@ -97,10 +98,10 @@ TEST_CASE("workers: who works says what it has and who only looks does not answe
 
 TEST_CASE("workers: two that share a type answer with lanes that do not overlap",
           "[service][workers][unit]") {
-  const auto transport = dmm::testing::MemoryTransport::create();
-  dmm::Bucket looks = dmm::Bucket::open("music", Worker::options(transport, "looks"));
-  Worker a(transport, "a");
-  Worker b(transport, "b");
+  const dmm::testing::MemoryServer server;
+  dmm::Bucket looks = dmm::Bucket::open("music", Worker::options(server, "looks"));
+  Worker a(server, "a");
+  Worker b(server, "b");
   std::vector<WorkerInfo> found;
   dmm::testing::wait_for("the lanes to be shared", [&] {
     found = looks.workers(50ms);
