@@ -20,7 +20,8 @@ CREATE TABLE dmm.resource_namespace (
   degraded_retention interval CHECK (degraded_retention > '0'),
   updated_at timestamptz NOT NULL DEFAULT now()
 );
-COMMENT ON COLUMN dmm.resource_namespace.max_workers IS 'works at a time in the fleet; NULL: no limit';
+COMMENT ON COLUMN dmm.resource_namespace.max_workers IS
+  'works at a time in the fleet; NULL: no limit';
 COMMENT ON COLUMN dmm.resource_namespace.expiry IS 'how long synced is believed; NULL: for ever';
 
 CREATE TABLE dmm.resource_kind (
@@ -70,7 +71,7 @@ CREATE TABLE dmm.resource (
   PRIMARY KEY (namespace, kind, id)
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
 -- All that upkeep, the counts and the limits look for.
-CREATE INDEX resource_state ON dmm.resource (namespace, state, state_at);
+CREATE INDEX resource_state ON dmm.resource (state, namespace, state_at);
 
 -- What is to be told to NATS when the transaction is committed: runs to be made ('work', 'inform')
 -- and events. What is held waits for a kind to be resumed or a place in its namespace.
@@ -130,6 +131,10 @@ RETURNS jsonb LANGUAGE sql VOLATILE AS $body$
         || CASE WHEN coalesce(trace, '') = '' THEN '{}' ELSE jsonb_build_object('trace', trace) END)
 $body$;
 
+-- The functions of the hot path keep their plans, which look rows up by key whatever the statistics
+-- of the tables say: making a plan takes longer than the statement, and a plan that was made for an
+-- empty table would read all of a full one.
+
 -- Brings objects. Each of `objects` is {"n": number within this call, "ns", "kind", "id", "object"}
 -- and may have "tags", "metadata", "max_attempts", "created" (microseconds since 1970), "force",
 -- "verdict" ("newer", "same" or "older" than what is stored, if the caller compared) and
@@ -139,7 +144,12 @@ $body$;
 -- Gives one row for each object: created, updated, unchanged, relabelled, stale, deleted, conflict.
 CREATE FUNCTION dmm.inform(objects json, listing boolean DEFAULT false, skipped integer DEFAULT 0)
 RETURNS TABLE (n integer, result text, number bigint, generation bigint, state text)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $body$
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET jit = off
+AS $body$
 #variable_conflict use_column
 DECLARE
   wanted CONSTANT integer := json_array_length(objects);
@@ -153,17 +163,18 @@ BEGIN
     FOR line IN
       WITH given AS MATERIALIZED (
         SELECT DISTINCT ON (o.ns, o.kind, o.id) o.*, coalesce(o.force, false) AS forced
-        FROM json_to_recordset(objects) AS o (n integer, ns text COLLATE "C", kind text COLLATE "C", id text COLLATE "C", object jsonb,
-          tags text[], metadata jsonb, max_attempts integer, created bigint, verdict text,
-          expected bigint, force boolean)
+        FROM json_to_recordset(objects) AS o (n integer, ns text COLLATE "C", kind text COLLATE "C",
+          id text COLLATE "C", object jsonb, tags text[], metadata jsonb, max_attempts integer,
+          created bigint, verdict text, expected bigint, force boolean)
         WHERE o.n <> ALL (told)
         ORDER BY o.ns, o.kind, o.id, o.n
       ), known AS MATERIALIZED (
-        SELECT r.namespace, r.kind, r.id, r.number, r.generation, r.state, r.attempt, r.object,
-          r.tags, r.metadata, r.max_attempts, r.missing_since
-        FROM dmm.resource AS r
-        JOIN given AS g ON g.ns = r.namespace AND g.kind = r.kind AND g.id = r.id
-        ORDER BY r.namespace, r.kind, r.id FOR UPDATE OF r
+        SELECT k.namespace, k.kind, k.id, k.number, k.generation, k.state, k.attempt, k.object,
+          k.tags, k.metadata, k.max_attempts, k.missing_since
+        FROM given AS g
+        CROSS JOIN LATERAL (
+          SELECT * FROM dmm.resource AS r
+          WHERE r.namespace = g.ns AND r.kind = g.kind AND r.id = g.id FOR UPDATE) AS k
       ), judged AS MATERIALIZED (
         SELECT g.*, k.number AS known_number, k.generation AS known_generation,
           k.state AS known_state, k.attempt AS known_attempt,
@@ -175,7 +186,8 @@ BEGIN
               OR g.object = k.object))) THEN 'deleted'
             WHEN g.forced OR k.missing_since IS NOT NULL
               OR (g.verdict IS DISTINCT FROM 'same' AND g.object <> k.object) THEN 'updated'
-            WHEN coalesce(g.tags, k.tags) <> k.tags OR coalesce(g.metadata, k.metadata) <> k.metadata
+            WHEN coalesce(g.tags, k.tags) <> k.tags
+              OR coalesce(g.metadata, k.metadata) <> k.metadata
               OR coalesce(g.max_attempts, k.max_attempts) <> k.max_attempts THEN 'relabelled'
             ELSE 'unchanged'
           END AS judgement
@@ -193,7 +205,8 @@ BEGIN
         UPDATE dmm.resource AS r
         SET object = j.object, metadata = coalesce(j.metadata, r.metadata),
           tags = coalesce(j.tags, r.tags), max_attempts = coalesce(j.max_attempts, r.max_attempts),
-          external_created_at = coalesce(to_timestamp(j.created / 1000000.0), r.external_created_at),
+          external_created_at =
+            coalesce(to_timestamp(j.created / 1000000.0), r.external_created_at),
           generation = r.generation + 1, state = 'scheduled', state_at = clock_timestamp(),
           informed_at = clock_timestamp(), synced_at = NULL, tries = 0, claim = NULL,
           retry_at = NULL, missing_since = NULL
@@ -209,7 +222,8 @@ BEGIN
       ), answers AS MATERIALIZED (
         SELECT j.n, 'created' AS result, i.number, 1::bigint AS generation, 'scheduled' AS state,
           i.namespace, i.kind, i.id, 0::bigint AS attempt
-        FROM inserted AS i JOIN judged AS j ON j.ns = i.namespace AND j.kind = i.kind AND j.id = i.id
+        FROM inserted AS i
+        JOIN judged AS j ON j.ns = i.namespace AND j.kind = i.kind AND j.id = i.id
         UNION ALL
         SELECT u.n, 'updated', u.number, u.generation, 'scheduled', u.namespace, u.kind, u.id, 0
         FROM updated AS u
@@ -254,7 +268,12 @@ CREATE FUNCTION dmm.resource_claim(keys json)
 RETURNS TABLE (n integer, verdict text, delay_ms bigint, number bigint, generation bigint,
   attempt bigint, tries integer, max_attempts integer, object text, metadata text, tags text,
   errors text, created bigint, external_created bigint, synced bigint, missing bigint)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $body$
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET jit = off
+AS $body$
 #variable_conflict use_column
 DECLARE
   paused CONSTANT text[] := ARRAY(SELECT k.name FROM dmm.resource_kind AS k
@@ -273,24 +292,28 @@ BEGIN
     places := places || jsonb_build_object(limited.name, limited.max_workers - (
       SELECT count(*) FROM dmm.resource AS r
       WHERE r.namespace = limited.name AND r.state = 'running' AND NOT EXISTS (
-        SELECT FROM json_to_recordset(keys) AS k (ns text COLLATE "C", kind text COLLATE "C", id text COLLATE "C")
+        SELECT FROM json_to_recordset(keys) AS k (ns text COLLATE "C", kind text COLLATE "C",
+          id text COLLATE "C")
         WHERE k.ns = r.namespace AND k.kind = r.kind AND k.id = r.id)));
   END LOOP;
   RETURN QUERY
   WITH given AS MATERIALIZED (
-    SELECT k.* FROM json_to_recordset(keys) AS k (n integer, ns text COLLATE "C", kind text COLLATE "C", id text COLLATE "C", claim text)
+    SELECT k.* FROM json_to_recordset(keys) AS k (n integer, ns text COLLATE "C",
+      kind text COLLATE "C", id text COLLATE "C", claim text)
   ), mine AS MATERIALIZED (
-    SELECT r.namespace, r.kind, r.id, r.state, r.retry_at, r.tries, r.max_attempts, r.claim
-    FROM dmm.resource AS r
-    JOIN given AS g ON g.ns = r.namespace AND g.kind = r.kind AND g.id = r.id
-    ORDER BY r.namespace, r.kind, r.id FOR UPDATE OF r SKIP LOCKED
+    SELECT k.namespace, k.kind, k.id, k.state, k.retry_at, k.tries, k.max_attempts, k.claim
+    FROM given AS g
+    CROSS JOIN LATERAL (
+      SELECT * FROM dmm.resource AS r
+      WHERE r.namespace = g.ns AND r.kind = g.kind AND r.id = g.id FOR UPDATE SKIP LOCKED) AS k
   ), judged AS MATERIALIZED (
     SELECT g.*, m.state, m.claim AS claimed_by, m.tries, m.max_attempts,
       greatest(0, ceil(extract(epoch FROM m.retry_at - clock_timestamp()) * 1000))::bigint AS wait,
       CASE
         WHEN m.state IS NULL THEN CASE WHEN EXISTS (
-          SELECT FROM dmm.resource AS r
-          WHERE r.namespace = g.ns AND r.kind = g.kind AND r.id = g.id) THEN 'busy' ELSE 'missing' END
+            SELECT FROM dmm.resource AS r
+            WHERE r.namespace = g.ns AND r.kind = g.kind AND r.id = g.id OFFSET 0)
+          THEN 'busy' ELSE 'missing' END
         WHEN m.state IN ('synced', 'deleted') THEN 'nothing'
         WHEN m.claim = g.claim THEN 'again'
         WHEN m.state = 'degraded' OR (m.state = 'running' AND m.tries >= m.max_attempts)
@@ -343,7 +366,9 @@ BEGIN
     SELECT p.n, r.number, r.generation, r.attempt, r.tries, r.max_attempts, r.object, r.metadata,
       r.tags, r.errors, r.created_at, r.external_created_at, r.synced_at, r.missing_since
     FROM placed AS p
-    JOIN dmm.resource AS r ON r.namespace = p.ns AND r.kind = p.kind AND r.id = p.id
+    CROSS JOIN LATERAL (
+      SELECT * FROM dmm.resource AS k
+      WHERE k.namespace = p.ns AND k.kind = p.kind AND k.id = p.id OFFSET 0) AS r
     WHERE p.final = 'again'
   )
   SELECT p.n, CASE p.final WHEN 'again' THEN 'claimed' ELSE p.final END, coalesce(p.wait, 0),
@@ -361,7 +386,12 @@ $body$;
 -- not in force any more, and nothing was changed.
 CREATE FUNCTION dmm.resource_finish(results json)
 RETURNS TABLE (n integer, answer text, state text)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $body$
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET jit = off
+AS $body$
 #variable_conflict use_column
 DECLARE
   line record;
@@ -369,13 +399,15 @@ DECLARE
 BEGIN
   FOR line IN
     WITH given AS MATERIALIZED (
-      SELECT g.* FROM json_to_recordset(results) AS g (n integer, ns text COLLATE "C", kind text COLLATE "C", id text COLLATE "C",
-        claim text, verdict text, error text, trace text, delay_ms bigint)
+      SELECT g.* FROM json_to_recordset(results) AS g (n integer, ns text COLLATE "C",
+        kind text COLLATE "C", id text COLLATE "C", claim text, verdict text, error text,
+        trace text, delay_ms bigint)
     ), mine AS MATERIALIZED (
-      SELECT r.namespace, r.kind, r.id, r.claim, r.unwell, g.n
-      FROM dmm.resource AS r
-      JOIN given AS g ON g.ns = r.namespace AND g.kind = r.kind AND g.id = r.id
-      ORDER BY r.namespace, r.kind, r.id FOR UPDATE OF r SKIP LOCKED
+      SELECT k.namespace, k.kind, k.id, k.claim, k.unwell, g.n
+      FROM given AS g
+      CROSS JOIN LATERAL (
+        SELECT * FROM dmm.resource AS r
+        WHERE r.namespace = g.ns AND r.kind = g.kind AND r.id = g.id FOR UPDATE SKIP LOCKED) AS k
     ), ended AS (
       UPDATE dmm.resource AS r
       SET state = CASE g.verdict
@@ -417,7 +449,7 @@ BEGIN
     SELECT g.n, CASE WHEN e.n IS NOT NULL THEN 'done'
         WHEN m.n IS NOT NULL THEN 'superseded'
         WHEN EXISTS (SELECT FROM dmm.resource AS r WHERE r.namespace = g.ns AND r.kind = g.kind
-                     AND r.id = g.id) THEN 'busy'
+                     AND r.id = g.id OFFSET 0) THEN 'busy'
         ELSE 'superseded' END AS answer, coalesce(e.state, '') AS state,
       (SELECT count(*) FROM told) > 0 OR EXISTS (SELECT FROM dmm.resource_namespace AS s
         WHERE s.name = g.ns AND s.max_workers IS NOT NULL) AS tell
@@ -437,7 +469,12 @@ $body$;
 -- transaction does so at a time: another one gets nothing, and the first one looks again.
 CREATE FUNCTION dmm.resource_relay(batch integer)
 RETURNS TABLE (seq bigint, what text, namespace text, kind text, id text, event text, at bigint)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $body$
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET jit = off
+AS $body$
 #variable_conflict use_column
 DECLARE
   paused CONSTANT text[] := ARRAY(SELECT k.name FROM dmm.resource_kind AS k
@@ -450,7 +487,8 @@ BEGIN
   IF cardinality(paused) + cardinality(limited) > 0 THEN
     UPDATE dmm.resource_outbox AS o SET held = true WHERE o.seq IN (
       SELECT w.seq FROM dmm.resource_outbox AS w
-      WHERE NOT w.held AND w.what = 'work' AND (w.kind = ANY (paused) OR w.namespace = ANY (limited))
+      WHERE NOT w.held AND w.what = 'work'
+        AND (w.kind = ANY (paused) OR w.namespace = ANY (limited))
       ORDER BY w.seq LIMIT batch);
     FOR space IN
       SELECT s.name, s.max_workers - (SELECT count(*) FROM dmm.resource AS r
@@ -473,7 +511,7 @@ BEGIN
   WITH taken AS MATERIALIZED (
     SELECT o.seq FROM dmm.resource_outbox AS o WHERE NOT o.held ORDER BY o.seq LIMIT batch
   ), gone AS (
-    DELETE FROM dmm.resource_outbox AS o USING taken AS t WHERE o.seq = t.seq
+    DELETE FROM dmm.resource_outbox AS o WHERE o.seq = ANY (ARRAY(SELECT t.seq FROM taken AS t))
     RETURNING o.seq, o.what, o.namespace, o.kind, o.id, o.event, o.at
   )
   SELECT g.seq, g.what, g.namespace, g.kind, g.id, g.event::text, dmm.microseconds(g.at)
