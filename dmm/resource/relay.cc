@@ -23,6 +23,8 @@ using namespace std::chrono_literals;
 using postgres::internal::Session;
 
 constexpr auto kPauseAfterTrouble = 200ms;
+/// For a message; then the batch is begun anew, for the stream may have to be made again.
+constexpr auto kTellDeadline = 5s;
 /// Fewer messages than this leave at once; more are gathered.
 constexpr std::size_t kUrgent = 8;
 
@@ -37,7 +39,7 @@ class Volley {
       const std::lock_guard lock(shared_->mutex);
       ++shared_->open;
     }
-    stream.publish(std::move(publication), limits::publish_deadline,
+    stream.publish(std::move(publication), kTellDeadline,
                    [shared = shared_, index](const Result<Sequence>& result) {
                      const std::lock_guard lock(shared->mutex);
                      if (!result.ok()) shared->errors.emplace_back(index, result.error());
@@ -146,6 +148,7 @@ void Relay::run(const std::stop_token& stop) noexcept {
       log_.warn("the outbox of resources could not be told; it is tried again",
                 {{"error", error.what()}});
       session_.reset();
+      events_.reset();
       failed = true;
     }
     wait(stop, failed);
@@ -228,7 +231,7 @@ void Relay::tell(const std::vector<Line>& lines) {
     const auto there = transport::last(*events_, events[index].subject);
     if (there && there->payload == events[index].payload) continue;
     events[index].expected_last.reset();
-    transport::publish(*events_, events[index], limits::publish_deadline);
+    transport::publish(*events_, events[index], kTellDeadline);
   }
 }
 
