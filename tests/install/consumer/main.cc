@@ -8,6 +8,10 @@
 #include "dmm/postgres/migrations.h"
 #include "dmm/postgres/table.h"
 #endif
+#ifdef WITH_RESOURCE
+#include "dmm/resource/host.h"
+#include "dmm/resource/migrations.h"
+#endif
 #ifdef WITH_SERVICE
 #include "dmm/service/service.h"
 #endif
@@ -56,6 +60,15 @@ int main() {
   try {
     dmm::postgres::table({.connection = "host=nowhere"});
     return fail("a table without a name was accepted");
+  } catch (const dmm::Error& error) {
+    if (error.code().id != "DMM-0404") return fail(error.what());
+  }
+#endif
+#ifdef WITH_RESOURCE
+  if (dmm::resource::migration_script().empty()) return fail("resources have no migrations");
+  try {
+    dmm::resource::Client("no = connection =");
+    return fail("a connection string that makes no sense was accepted");
   } catch (const dmm::Error& error) {
     if (error.code().id != "DMM-0404") return fail(error.what());
   }
