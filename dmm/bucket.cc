@@ -9,8 +9,12 @@
 
 #include "dmm/downlink/ask_server.h"
 #include "dmm/downlink/downlink.h"
+#include "dmm/internal/active_span.h"
 #include "dmm/internal/control_store.h"
+#include "dmm/internal/history.h"
+#include "dmm/internal/notify_counts.h"
 #include "dmm/internal/observing.h"
+#include "dmm/internal/roll_call.h"
 #include "dmm/internal/runtime.h"
 #include "dmm/internal/streams.h"
 #include "dmm/json.h"
@@ -33,6 +37,9 @@ struct Bucket::Impl final : internal::Notifier {
   const std::string& type_name(std::type_index type) const override;
 
   transport::Publication token(const Identity& identity, const nlohmann::json& news) const;
+  internal::Parts parts() const;
+  std::vector<std::string> not_ready() const;
+  nlohmann::json describe() const;
   /// Publishes a token made of what is read, as often as someone else comes between.
   /// make   gets what lies there; returns the token to publish.
   template <class Make>
@@ -47,6 +54,11 @@ struct Bucket::Impl final : internal::Notifier {
   std::unique_ptr<Inspector> inspector;
   std::unique_ptr<Views> views_for_people;
   std::unique_ptr<Control> control;
+  internal::NotifyCounts notifies;
+  std::atomic<std::uint64_t> reports{0};
+  nlohmann::json process;  ///< what this process says of itself when it is asked
+  std::function<nlohmann::json()> describe_more;
+  std::atomic<int> working{0};  ///< calls of work()
 
   mutable std::mutex mutex;  ///< guards what follows
   std::unordered_map<std::type_index, std::string> type_names;
@@ -77,6 +89,26 @@ class HandlerMatters final : public Matters {
   internal::Notifier& notifier_;
 };
 
+/// Says that work() is going on.
+class Working final {
+ public:
+  explicit Working(std::atomic<int>& calls) : calls_(calls) { ++calls_; }
+  Working(const Working&) = delete;
+  Working& operator=(const Working&) = delete;
+  ~Working() { --calls_; }
+
+ private:
+  std::atomic<int>& calls_;
+};
+
+/// What a map of the bucket owns. With its mutex held.
+template <class Noun, class Owned>
+std::vector<const Noun*> all_of(const std::map<std::string, std::unique_ptr<Owned>>& owned) {
+  std::vector<const Noun*> all;
+  for (const auto& [name, one] : owned) all.push_back(one.get());
+  return all;
+}
+
 /// An older dmm made namespaces without this stream; all but shadows works in them.
 std::shared_ptr<transport::Stream> open_shadows(transport::Transport& server,
                                                 const transport::StreamConfig& config,
@@ -102,6 +134,7 @@ nlohmann::json Bucket::Impl::matter(const Identity& identity, Sequence* token) {
     if (!text) return nullptr;
     return parse_json(*text).value();
   } catch (const Error& error) {
+    if (error.kind() == Kind::unsupported) throw;  // not damaged, but of a newer version
     // Lost, zeroed or stale caches are normal; a damaged one is as good as lost.
     streams.log.warn("a cache entry could not be read and counts as missing",
                      {{"key", key_of(identity)},
@@ -115,7 +148,10 @@ transport::Publication Bucket::Impl::token(const Identity& identity,
                                            const nlohmann::json& news) const {
   check(identity);
   check_depth(news);
-  return {.subject = streams.names.token_subject(identity), .payload = dump_json(news)};
+  transport::Publication publication{.subject = streams.names.token_subject(identity),
+                                     .payload = dump_json(news)};
+  internal::add_trace(publication.headers);
+  return publication;
 }
 
 Sequence Bucket::Impl::notify(const Identity& identity, const nlohmann::json& cache,
@@ -123,7 +159,9 @@ Sequence Bucket::Impl::notify(const Identity& identity, const nlohmann::json& ca
                               std::chrono::milliseconds deadline) {
   transport::Publication publication = token(identity, cache);
   publication.expected_last = expected;
-  return transport::publish(*streams.work, std::move(publication), deadline);
+  const Sequence stored = transport::publish(*streams.work, std::move(publication), deadline);
+  notifies.add(identity.type);
+  return stored;
 }
 
 template <class Make>
@@ -134,8 +172,10 @@ void Bucket::Impl::replace_token(const Identity& identity, Make make) {
     transport::Publication publication = make(effective);
     publication.subject = streams.names.token_subject(identity);
     publication.expected_last = effective.token_sequence;
+    internal::add_trace(publication.headers);
     try {
       transport::publish(*streams.work, std::move(publication), limits::publish_deadline);
+      notifies.add(identity.type);
       return;
     } catch (const Error& error) {
       if (error.kind() != Kind::conflict) throw;
@@ -150,7 +190,8 @@ void Bucket::Impl::poke(const Identity& identity) {
     publication.payload = effective.token->payload;
     // The date of a requeue goes, everything else of the waiting token stays.
     for (const auto& [name, value] : effective.token->headers) {
-      if (name.starts_with("Dmm-") && name != wire::kNotBefore) {
+      const bool goes_on = name == wire::kTraceparent && internal::current_trace().empty();
+      if ((name.starts_with("Dmm-") && name != wire::kNotBefore) || goes_on) {
         publication.headers.emplace_back(name, value);
       }
     }
@@ -211,6 +252,25 @@ std::vector<BatchFailure> Bucket::Impl::publish_all(
   return shared->failures;
 }
 
+internal::Parts Bucket::Impl::parts() const {
+  const std::lock_guard lock(mutex);
+  return {all_of<WorkStream>(work_streams), all_of<Observer>(observers), all_of<ViewStream>(views)};
+}
+
+std::vector<std::string> Bucket::Impl::not_ready() const {
+  if (working == 0) return {"it does not work yet"};
+  if (!streams.transport->connected()) return {"not connected to the NATS server"};
+  return internal::not_ready(parts());
+}
+
+nlohmann::json Bucket::Impl::describe() const {
+  nlohmann::json answer = process;
+  answer.update(internal::describe(parts()));
+  answer["not_ready"] = not_ready();
+  if (describe_more) answer.update(describe_more());
+  return answer;
+}
+
 void Bucket::Impl::close() {
   {
     const std::lock_guard lock(mutex);
@@ -240,7 +300,10 @@ Bucket Bucket::open(std::string_view ns, BucketOptions options) {
   require(options.replicas == 1 || options.replicas == 3 || options.replicas == 5, code::bad_option,
           "replicas is not 1, 3 or 5");
   impl->snapshots = options.snapshots;
+  impl->process = internal::describe_process(options.program);
+  impl->describe_more = std::move(options.describe);
   internal::Streams& streams = impl->streams;
+  streams.spans = std::move(options.spans);
   streams.log = options.logger.with({{"namespace", std::string(ns)}});
   streams.transport = std::move(options.transport);
   try {
@@ -261,6 +324,7 @@ Bucket Bucket::open(std::string_view ns, BucketOptions options) {
     throw error.with_context(fmt::format("opening namespace {}", ns));
   }
   streams.downlink = std::make_shared<downlink::Downlink>(streams);
+  streams.history = std::make_shared<internal::History>();
   impl->matters = std::make_unique<HandlerMatters>(*impl);
   impl->inspector = internal::make_inspector(streams);
   impl->views_for_people = internal::make_views(streams);
@@ -270,6 +334,9 @@ Bucket Bucket::open(std::string_view ns, BucketOptions options) {
 
 void Bucket::close() {
   impl_->close();
+}
+const internal::Streams& internal::streams_of(const Bucket& bucket) noexcept {
+  return bucket.impl_->streams;
 }
 const std::string& Bucket::ns() const noexcept {
   return impl_->streams.names.ns();
@@ -293,9 +360,18 @@ const std::string& Bucket::type_name(std::type_index type) const {
 
 std::vector<BatchFailure> Bucket::notify_all(
     std::span<const std::pair<Identity, nlohmann::json>> batch) {
-  return impl_->publish_all(*impl_->streams.work, batch.size(), [&](std::size_t index) {
-    return impl_->token(batch[index].first, batch[index].second);
-  });
+  std::vector<BatchFailure> failures = impl_->publish_all(
+      *impl_->streams.work, batch.size(),
+      [&](std::size_t index) { return impl_->token(batch[index].first, batch[index].second); });
+  auto failed = failures.begin();
+  for (std::size_t index = 0; index < batch.size(); ++index) {
+    if (failed != failures.end() && failed->index == index) {
+      ++failed;
+    } else {
+      impl_->notifies.add(batch[index].first.type);
+    }
+  }
+  return failures;
 }
 
 void Bucket::remove(const Identity& identity) {
@@ -354,6 +430,13 @@ ViewStream& Bucket::view(View view) {
 }
 
 void Bucket::work(std::stop_token stop) {
+  try {
+    // What was lost meanwhile decides with what the parts begin.
+    impl_->streams.history->look(impl_->streams);
+  } catch (const Error& error) {
+    if (error.kind() != Kind::retry && error.kind() != Kind::in_doubt) throw;
+    impl_->streams.log.warn("the streams could not be looked at", {{"error", error.what()}});
+  }
   // Whoever fails for good ends the others: half a worker would look like a whole one.
   std::stop_source all;
   const std::stop_callback forward(stop, [&all] { all.request_stop(); });
@@ -368,6 +451,7 @@ void Bucket::work(std::stop_token stop) {
       all.request_stop();
     }
   };
+  const Working working(impl_->working);
   {
     std::vector<internal::Thread> threads;  // joined at the end of this block
     const std::lock_guard lock(impl_->mutex);
@@ -384,6 +468,12 @@ void Bucket::work(std::stop_token stop) {
       threads.emplace_back([&streams = impl_->streams, stopped = all.get_token()] {
         downlink::serve_asks(streams, stopped);
       });
+      threads.emplace_back([impl = impl_.get(), stopped = all.get_token()] {
+        internal::answer_roll_call(impl->streams, stopped, [impl] { return impl->describe(); });
+      });
+      threads.emplace_back([&streams = impl_->streams, stopped = all.get_token()] {
+        internal::watch_history(streams, stopped);
+      });
     }
   }
   if (failure) std::rethrow_exception(failure);
@@ -393,22 +483,25 @@ void Bucket::report(std::string_view kind, std::string_view device, const nlohma
   check_name(kind, "kind");
   check(Identity{std::string(kind), std::string(device)});
   check_depth(state);
-  transport::publish(
-      *impl_->streams.reports,
-      {.subject = impl_->streams.names.report_subject(kind, device), .payload = dump_json(state)},
-      limits::publish_deadline);
+  transport::Publication publication{.subject = impl_->streams.names.report_subject(kind, device),
+                                     .payload = dump_json(state)};
+  internal::add_trace(publication.headers);
+  transport::publish(*impl_->streams.reports, std::move(publication), limits::publish_deadline);
+  ++impl_->reports;
 }
 
 std::vector<BatchFailure> Bucket::report_all(
     std::string_view kind, std::span<const std::pair<std::string, nlohmann::json>> batch) {
   check_name(kind, "kind");
-  return impl_->publish_all(
+  std::vector<BatchFailure> failures = impl_->publish_all(
       *impl_->streams.reports, batch.size(), [&](std::size_t index) -> transport::Publication {
         check(Identity{std::string(kind), batch[index].first});
         check_depth(batch[index].second);
         return {.subject = impl_->streams.names.report_subject(kind, batch[index].first),
                 .payload = dump_json(batch[index].second)};
       });
+  impl_->reports += batch.size() - failures.size();
+  return failures;
 }
 
 CommandReply Bucket::command(std::string_view kind, std::string_view device,
@@ -432,18 +525,6 @@ bool Bucket::clear_shadow(std::string_view kind, std::string_view device) {
   return impl_->streams.downlink->clear_shadow(kind, device, {});
 }
 
-namespace {
-
-/// What a map of the bucket owns. With its mutex held.
-template <class Noun, class Owned>
-std::vector<const Noun*> all_of(const std::map<std::string, std::unique_ptr<Owned>>& owned) {
-  std::vector<const Noun*> all;
-  for (const auto& [name, one] : owned) all.push_back(one.get());
-  return all;
-}
-
-}  // namespace
-
 std::vector<const WorkStream*> Bucket::work_streams() const {
   const std::lock_guard lock(impl_->mutex);
   return all_of<WorkStream>(impl_->work_streams);
@@ -457,6 +538,25 @@ std::vector<const Observer*> Bucket::observers() const {
 std::vector<const ViewStream*> Bucket::view_streams() const {
   const std::lock_guard lock(impl_->mutex);
   return all_of<ViewStream>(impl_->views);
+}
+
+BucketStats Bucket::stats() const {
+  return {.connected = impl_->streams.transport->connected(),
+          .reconnects = impl_->streams.transport->reconnects(),
+          .notifies = impl_->notifies.all(),
+          .reports = impl_->reports};
+}
+
+std::vector<std::string> Bucket::not_ready() const {
+  return impl_->not_ready();
+}
+
+nlohmann::json Bucket::describe() const {
+  return impl_->describe();
+}
+
+std::vector<WorkerInfo> Bucket::workers(std::chrono::milliseconds timeout) const {
+  return internal::call_roll(impl_->streams, timeout);
 }
 
 Inspector& Bucket::inspect() {

@@ -8,6 +8,9 @@
 // registration, which comes first.
 
 #include <chrono>
+#include <cstdint>
+#include <functional>
+#include <map>
 #include <memory>
 #include <span>
 #include <stop_token>
@@ -27,15 +30,23 @@
 #include "dmm/log.h"
 #include "dmm/materializer.h"
 #include "dmm/observer.h"
+#include "dmm/trace.h"
 #include "dmm/view.h"
 #include "dmm/views.h"
 #include "dmm/work_stream.h"
+#include "dmm/workers.h"
 
 namespace dmm {
 
 namespace transport {
 class Transport;
 }
+class Bucket;
+namespace internal {
+struct Streams;
+/// For other parts of dmm that work on an open namespace.
+const Streams& streams_of(const Bucket& bucket) noexcept;
+}  // namespace internal
 
 struct BucketOptions {
   /// How to reach the servers; unset fields come from the environment and the configuration file.
@@ -48,6 +59,22 @@ struct BucketOptions {
   ViewSnapshots snapshots = {};  ///< of the views that work here
   /// Another transport than NATS, for tests; the connection options are then not used.
   std::shared_ptr<transport::Transport> transport = {};
+  /// What this program is called when tools ask who works here; empty: as its file is.
+  std::string program = {};
+  /// What else it says then: the members of the object are added to the answer. Called on a thread
+  /// of the transport, so it must neither block nor throw.
+  std::function<nlohmann::json()> describe = {};
+  /// Where what is done here for a trace is recorded. Nothing: traces are passed on as they came.
+  std::shared_ptr<SpanSink> spans = {};
+};
+
+/// What a process has done in a namespace beside its work.
+struct BucketStats {
+  bool connected = false;
+  std::uint64_t reconnects = 0;
+  /// Tokens stored by notify, notify_all, poke and remove, by type; those of views not included.
+  std::map<std::string, std::uint64_t> notifies;
+  std::uint64_t reports = 0;  ///< published by report and report_all
 };
 
 /// What became of one item of a batch.
@@ -159,6 +186,18 @@ class Bucket final : public Matters {
   std::vector<const WorkStream*> work_streams() const;
   std::vector<const Observer*> observers() const;
   std::vector<const ViewStream*> view_streams() const;
+  BucketStats stats() const;
+  /// What keeps this process from doing its work, for people; empty: nothing does. One that stands
+  /// by because others have all the work is ready.
+  std::vector<std::string> not_ready() const;
+
+  /// What this process answers when tools ask for it: docs/reference/wire-format.md, "Roll call".
+  nlohmann::json describe() const;
+
+  /// Asks who works in this namespace; returns who answered within `timeout`, by name and id. A
+  /// worker that is stuck or cut off is not among them.
+  /// Throws Error{retry} DMM-0101 no server; {unsupported} DMM-0705.
+  std::vector<WorkerInfo> workers(std::chrono::milliseconds timeout = limits::roll_call) const;
 
   /// For tools: lists, watches and repairs. See dmm/inspect.h.
   Inspector& inspect();
@@ -169,6 +208,7 @@ class Bucket final : public Matters {
 
  private:
   struct Impl;
+  friend const internal::Streams& internal::streams_of(const Bucket& bucket) noexcept;
   explicit Bucket(std::unique_ptr<Impl> impl);
   WorkStream& register_type(std::string type, AnyMaterializer materializer, WorkOptions options,
                             std::type_index cpp_type);

@@ -87,6 +87,9 @@ class Context : public Matters {
   virtual Epoch epoch() const noexcept = 0;
   /// True if the row behind this identity was removed: tear down. Success deletes the cache entry.
   virtual bool deleted() const noexcept = 0;
+  /// The place of this run in its trace, as the W3C header `traceparent`, for calls to others; what
+  /// is notified and commanded here carries it on by itself. Empty: the news belong to no trace.
+  virtual std::string traceparent() const { return {}; }
   /// A logger with the identity and the attempt in every line.
   virtual const Logger& log() const noexcept = 0;
 
@@ -125,6 +128,8 @@ class ObserveContext : public Matters {
   virtual const std::string& device() const noexcept = 0;
   virtual std::stop_token stop_token() const noexcept = 0;
   virtual const Logger& log() const noexcept = 0;
+  /// As Context::traceparent().
+  virtual std::string traceparent() const { return {}; }
 };
 
 namespace internal {

@@ -165,6 +165,43 @@ const Code bad_reply{"DMM-0704", Kind::corrupt, "the answer of a device cannot b
                      "Let the device answer with one JSON document within the limits."};
 const Code no_downlink{"DMM-0705", Kind::unsupported, "devices cannot be commanded here",
                        "Use a transport with a messenger, as that of NATS."};
+const Code resource_missing{"DMM-0801", Kind::not_found, "a resource does not exist",
+                            "See which there are with `dmm resource ls`; namespace, kind and id "
+                            "have to be spelled as they were informed."};
+const Code resource_state{"DMM-0802", Kind::conflict, "a resource is not in a state for this",
+                          "Look at it with `dmm resource get KIND ID`; it may have changed since."};
+const Code bad_resource{"DMM-0803", Kind::invalid, "a resource cannot be informed as it is",
+                        "Correct what the message names: kind, id, namespace, tags, metadata or "
+                        "the object itself."};
+const Code resources_not_migrated{"DMM-0804", Kind::invalid,
+                                  "the tables of resources are missing or too old",
+                                  "Run `dmm resource migrate up` once."};
+const Code resources_newer{"DMM-0805", Kind::unsupported,
+                           "the tables of resources are newer than this program",
+                           "Upgrade this program."};
+const Code resource_work_failed{"DMM-0806", Kind::retry, "the work on a resource failed",
+                                "Read the message of the controller in `dmm resource get KIND ID`; "
+                                "it is tried again by itself until its attempts are used up."};
+const Code inform_failed{"DMM-0807", Kind::retry, "an inform failed",
+                         "Read the message of the controller; it goes on behind its last "
+                         "checkpoint by itself."};
+const Code inform_incomplete{"DMM-0808", Kind::retry, "an inform ended without being complete",
+                             "Have inform() return Listed::complete() only when everything was "
+                             "put; it is tried again."};
+const Code too_many_missing{"DMM-0809", Kind::conflict,
+                            "a full list leaves out more resources than it may",
+                            "Look whether the other side tells all it has. If those are really "
+                            "gone: `dmm resource inform KIND --full --accept-missing`."};
+const Code resource_taken_over{"DMM-0810", Kind::cancelled,
+                               "a resource was taken over by another worker",
+                               "Nothing to do: the result of the worker that was replaced is "
+                               "dropped."};
+const Code other_home{"DMM-0811", Kind::invalid,
+                      "the resources of a database belong to another namespace",
+                      "Give the host the namespace that the message names, or another database."};
+const Code kind_unknown{"DMM-0812", Kind::not_found, "a kind is not known to the database",
+                        "Start the program that hosts its controller once; `dmm resource kinds` "
+                        "lists those that are known."};
 }  // namespace code
 
 namespace {
@@ -235,6 +272,18 @@ constexpr const Code* kCatalogue[] = {
     &code::command_refused,
     &code::bad_reply,
     &code::no_downlink,
+    &code::resource_missing,
+    &code::resource_state,
+    &code::bad_resource,
+    &code::resources_not_migrated,
+    &code::resources_newer,
+    &code::resource_work_failed,
+    &code::inform_failed,
+    &code::inform_incomplete,
+    &code::too_many_missing,
+    &code::resource_taken_over,
+    &code::other_home,
+    &code::kind_unknown,
 };
 
 }  // namespace

@@ -111,6 +111,19 @@ extern const Code no_reply;
 extern const Code command_refused;
 extern const Code bad_reply;
 extern const Code no_downlink;
+// 08xx: resources.
+extern const Code resource_missing;
+extern const Code resource_state;
+extern const Code bad_resource;
+extern const Code resources_not_migrated;
+extern const Code resources_newer;
+extern const Code resource_work_failed;
+extern const Code inform_failed;
+extern const Code inform_incomplete;
+extern const Code too_many_missing;
+extern const Code resource_taken_over;
+extern const Code other_home;
+extern const Code kind_unknown;
 }  // namespace code
 
 /// Every code there is, in the order of their ids.

@@ -10,6 +10,7 @@
 
 #include "dmm/internal/diagnose.h"
 #include "dmm/internal/done.h"
+#include "dmm/internal/history.h"
 #include "dmm/internal/runtime.h"
 #include "dmm/internal/status.h"
 #include "dmm/internal/streams.h"
@@ -143,6 +144,16 @@ void apply_status(const Status& status, Matter& matter) {
   matter.error = status.error;
   matter.failed_at = from_unix_ms(status.failed_at);
   if (status.next_retry_at != 0) matter.next_retry_at = from_unix_ms(status.next_retry_at);
+  matter.crashes = status.crashes;
+}
+
+std::vector<Failure> failures_of(const Status& status) {
+  std::vector<Failure> failures;
+  for (const PastFailure& one : status.failures) {
+    failures.push_back(
+        {from_unix_ms(one.at), Sequence{one.token}, one.attempt, one.error_code, one.error});
+  }
+  return failures;
 }
 
 Matter make_matter(Identity identity, Found found, std::string_view created, bool values) {
@@ -161,6 +172,8 @@ Matter make_matter(Identity identity, Found found, std::string_view created, boo
     const bool current = found.status && found.status->created == created &&
                          found.status->token == matter.token.value;
     if (current) apply_status(*found.status, matter);
+    if (found.status) matter.failures = failures_of(*found.status);
+    if (values) matter.news = std::move(effective.token->payload);
   }
   if (effective.entry) {
     matter.revision = effective.entry->sequence;
@@ -294,6 +307,9 @@ class StreamInspector final : public Inspector {
   std::vector<LeaseInfo> leases() override;
   void watch(std::string_view type, std::stop_token stop,
              const std::function<void(const Change&)>& visit) override;
+  void watch_parked(std::string_view type, std::stop_token stop,
+                    const std::function<void(const Change&)>& visit) override;
+  std::vector<HistoryLoss> losses() override;
   bool purge(const Identity& identity) override;
   bool drop(const Identity& identity) override;
   bool drop(const Refused& refused) override;
@@ -458,6 +474,22 @@ void StreamInspector::watch(std::string_view type, std::stop_token stop,
   internal::watch(streams_, type, stop, visit);
 }
 
+void StreamInspector::watch_parked(std::string_view type, std::stop_token stop,
+                                   const std::function<void(const Change&)>& visit) {
+  internal::watch_parked(streams_, type, stop, visit);
+}
+
+std::vector<HistoryLoss> StreamInspector::losses() {
+  const auto kept = transport::last(*streams_.status, streams_.names.status_subject(kHistoryKey));
+  const auto record = kept ? parse_history(*kept) : std::nullopt;
+  std::vector<HistoryLoss> losses;
+  if (!record) return losses;
+  for (const FoundLoss& loss : record->last) {
+    losses.push_back({loss.stream, loss.reason, from_unix_ms(loss.at)});
+  }
+  return losses;
+}
+
 bool StreamInspector::purge(const Identity& identity) {
   const Found found = find(identity);
   const std::string key = key_of(identity);
@@ -537,6 +569,7 @@ std::vector<Finding> StreamInspector::diagnose() {
     }
   }
   if (survey.streams.back().state) survey.leases = leases();
+  if (survey.streams[2].state) survey.losses = losses();
   survey.now = internal::SystemClock::now();
   return internal::diagnose(survey);
 }

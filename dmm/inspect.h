@@ -29,6 +29,22 @@ enum class Phase : std::uint8_t {
 };
 std::string_view to_string(Phase phase) noexcept;
 
+/// A run that did not succeed, or one that took its worker with it.
+struct Failure {
+  std::chrono::system_clock::time_point at;
+  Sequence token;  ///< that was tried
+  int attempt = 0;
+  std::string error_code;
+  std::string error;  ///< its beginning
+};
+
+/// A stream of a namespace that lost messages that it had.
+struct HistoryLoss {
+  std::string stream;  ///< "work", "cache", "reports", "status", "leases" or "shadows"
+  std::string reason;
+  std::chrono::system_clock::time_point at;  ///< when it was found
+};
+
 /// Everything known of one identity, or of a parked report.
 struct Matter {
   Identity identity;
@@ -51,6 +67,11 @@ struct Matter {
   std::optional<std::chrono::system_clock::time_point> next_retry_at;
   /// Not empty: the value cannot be read, and why.
   std::string damage;
+  /// What the waiting token carries; empty text: a poke. Nothing without a token, and in lists.
+  std::optional<std::string> news = {};
+  int crashes = 0;  ///< workers that ended while they ran the present news
+  /// The last limits::failures_kept failures since the last success, oldest first.
+  std::vector<Failure> failures = {};
 };
 
 /// A report or token that could not be read.
@@ -135,6 +156,17 @@ class Inspector {
   /// Calls `visit` for every change from now on (of one type or kind, if not empty) until `stop`.
   virtual void watch(std::string_view type, std::stop_token stop,
                      const std::function<void(const Change&)>& visit) = 0;
+
+  /// Calls `visit` when something is parked or refused, from now on until `stop`: `what` is "parked"
+  /// or "refused", `value` the status as JSON, `sequence` its revision. Best effort: what happens
+  /// while the connection is away is not told; list() and refused() have it. What `visit` throws
+  /// ends the watch and is passed on.
+  /// type   of parked identities; not empty: nothing that was refused.
+  virtual void watch_parked(std::string_view type, std::stop_token stop,
+                            const std::function<void(const Change&)>& visit) = 0;
+
+  /// Losses of history that were found, newest last; the last few.
+  virtual std::vector<HistoryLoss> losses() = 0;
 
   /// Deletes entry, token and status of an identity without a run. False if there was nothing.
   virtual bool purge(const Identity& identity) = 0;

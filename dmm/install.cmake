@@ -1,11 +1,15 @@
 # What `cmake --install` puts where, and how other projects find it: find_package(dmm) with the
-# targets dmm::dmm, dmm::engine, dmm::testing and dmm::postgres, and pkg-config dmm and dmm-postgres.
+# targets dmm::dmm, dmm::engine, dmm::testing, dmm::postgres, dmm::resource and dmm::service, and
+# pkg-config dmm, dmm-postgres, dmm-resource and dmm-service.
 # Included from the top.
 include(CMakePackageConfigHelpers)
 
 set(dmm_libraries dmm dmm_engine dmm_testing)
 if(TARGET dmm_postgres)
-  list(APPEND dmm_libraries dmm_postgres)
+  list(APPEND dmm_libraries dmm_postgres dmm_resource)
+endif()
+if(TARGET dmm_service)
+  list(APPEND dmm_libraries dmm_service)
 endif()
 # In a folder of its own, so that "engine/..." does not lie about in the system's include folder;
 # includes read the same as in this tree.
@@ -29,6 +33,10 @@ write_basic_package_version_file(${PROJECT_BINARY_DIR}/dmmConfigVersion.cmake
 install(FILES ${PROJECT_BINARY_DIR}/dmmConfig.cmake ${PROJECT_BINARY_DIR}/dmmConfigVersion.cmake
   DESTINATION ${DMM_INSTALL_CMAKEDIR})
 
+# The .pc files find the prefix from where they lie, so that a package may be put anywhere.
+file(RELATIVE_PATH DMM_PC_PREFIX /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
+string(REGEX REPLACE "/$" "" DMM_PC_PREFIX "${DMM_PC_PREFIX}")
+
 # Who links a static dmm links what it uses as well; a shared one brings that along.
 get_target_property(dmm_type dmm TYPE)
 set(DMM_PC_REQUIRES "nlohmann_json >= 3.11, fmt >= 9")
@@ -46,6 +54,25 @@ if(TARGET dmm_postgres)
     ${PROJECT_BINARY_DIR}/dmm-postgres.pc @ONLY)
   install(FILES ${PROJECT_BINARY_DIR}/dmm-postgres.pc
     DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+  set(DMM_RESOURCE_PC_REQUIRES "dmm-postgres = ${PROJECT_VERSION}")
+  configure_file(${CMAKE_CURRENT_LIST_DIR}/resource/dmm-resource.pc.in
+    ${PROJECT_BINARY_DIR}/dmm-resource.pc @ONLY)
+  install(FILES ${PROJECT_BINARY_DIR}/dmm-resource.pc
+    DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+endif()
+if(TARGET dmm_service)
+  set(DMM_SERVICE_PC_REQUIRES "dmm = ${PROJECT_VERSION}")
+  if(dmm_type STREQUAL "STATIC_LIBRARY")
+    string(APPEND DMM_SERVICE_PC_REQUIRES ", yaml-cpp, cpp-httplib")
+  endif()
+  configure_file(${CMAKE_CURRENT_LIST_DIR}/service/dmm-service.pc.in
+    ${PROJECT_BINARY_DIR}/dmm-service.pc @ONLY)
+  install(FILES ${PROJECT_BINARY_DIR}/dmm-service.pc
+    DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+  set(share ${CMAKE_CURRENT_LIST_DIR}/service/share)
+  install(FILES ${share}/dmm@.service DESTINATION lib/systemd/system)
+  install(FILES ${share}/alerts.yaml ${share}/dashboard.json ${share}/nats-permissions.conf
+    ${share}/Containerfile DESTINATION ${CMAKE_INSTALL_DATADIR}/dmm)
 endif()
 install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 

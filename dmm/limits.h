@@ -44,6 +44,7 @@ inline constexpr auto pull_heartbeat = 2s;
 inline constexpr auto consumer_inactive_threshold = 30s;
 inline constexpr auto recreate_delay = 1s;  ///< between finding a stream gone and creating it again
 inline constexpr auto stream_check_interval = 5s;  ///< how often loss of history is looked for
+inline constexpr auto history_record_interval = 60s;  ///< how often where streams stand is stored
 
 // Work.
 inline constexpr std::size_t concurrency = 16;                    ///< runs at a time, per type
@@ -53,6 +54,10 @@ inline constexpr std::size_t entries_held_bytes_max = 64u << 20;  ///< cache ent
 inline constexpr auto run_timeout = 15min;
 inline constexpr int crashes_max = 5;     ///< workers that may end in a run before it is parked
 inline constexpr int crashes_shared = 1;  ///< with more crashes behind it, an identity runs alone
+inline constexpr auto alone_wait = 5s;   ///< for runs to end beside which it must not begin
+inline constexpr auto alone_max = 10s;   ///< then others begin beside it again
+inline constexpr std::size_t failures_kept = 8;  ///< of an identity, since its last success
+inline constexpr std::size_t failure_text_bytes_max = 200;  ///< of the message of each of them
 inline constexpr double rate_least = 0.001;  ///< runs a second; 0 means no limit
 inline constexpr auto pace_wait_max = 1h;    ///< until it is looked again whether a run may begin
 inline constexpr auto backoff_first = 500ms;
@@ -97,5 +102,49 @@ inline constexpr auto report_reader_idle = 30s;  ///< until a reader that nobody
 inline constexpr std::size_t commands_waiting_max = 64;  ///< of a device; more are refused
 inline constexpr std::size_t shadows_untold_max = 2'048;  ///< wait for the connection
 inline constexpr std::size_t device_concurrency = 8;     ///< handlers of a DeviceHost at a time
+
+// Resources.
+inline constexpr std::size_t resource_tags_max = 64;
+inline constexpr std::size_t resource_tag_bytes_max = 255;
+inline constexpr std::size_t resource_metadata_bytes_max = 65'536;
+inline constexpr std::size_t resource_batch = 500;             ///< objects in one statement
+inline constexpr std::size_t resource_batch_bytes = 4u << 20;  ///< and no more than these
+inline constexpr std::size_t resource_list_max = 10'000;       ///< in one page
+inline constexpr int resource_attempts = 10;      ///< failures of one content until degraded
+inline constexpr int resource_errors_kept = 20;   ///< of a resource, the newest
+inline constexpr auto resource_poll = 1s;         ///< how often it is looked without a notification
+inline constexpr std::size_t resource_relay_batch = 1'000;  ///< tokens and events sent at once
+inline constexpr auto resource_answer = 10s;      ///< of the database, before a run is tried again
+inline constexpr auto resource_retry_max = 24h;   ///< between two attempts
+inline constexpr auto resource_upkeep_interval = 10s;
+inline constexpr std::size_t resource_upkeep_batch = 2'000;  ///< rows that one statement changes
+inline constexpr auto resource_lost_after = 30s;  ///< without a change, until its token is looked for
+inline constexpr std::size_t resource_lost_batch = 1'000;    ///< tokens looked for in one round
+inline constexpr auto inform_interval = 1h;
+inline constexpr auto inform_jitter = 1min;
+inline constexpr auto inform_overlap = 5min;      ///< what was listed last is listed again
+inline constexpr auto inform_timeout = 1h;
+inline constexpr auto inform_backoff_first = 1s;
+inline constexpr auto inform_backoff_max = 5min;
+inline constexpr int inform_attempts = 20;  ///< of a run that was asked for, until it is given up
+inline constexpr std::size_t skipped_events_max = 1'000;  ///< of one run of an informer
+inline constexpr std::int64_t resource_events_max = 1'000'000;
+inline constexpr auto resource_events_age = 7 * 24h;
+
+// Workers as services.
+inline constexpr auto roll_call = 1s;  ///< in which workers answer who asks for them
+inline constexpr std::size_t workers_told_max = 10'000;  ///< answers that are taken
+inline constexpr auto recount_interval = 1s;             ///< of what a counter cannot tell
+inline constexpr int recount_share = 100;                ///< and so many times what it took
+inline constexpr auto service_grace = 30s;  ///< from SIGTERM until the process ends by force
+inline constexpr auto service_alive = 60s;  ///< a loop that does not turn for so long is stuck
+inline constexpr std::size_t http_threads = 4;
+inline constexpr std::size_t http_body_bytes_max = 4'096;
+inline constexpr auto http_timeout = 5s;
+inline constexpr std::size_t spans_waiting_max = 4'096;  ///< more are dropped, and counted
+inline constexpr std::size_t spans_sent_max = 512;       ///< at once
+inline constexpr auto spans_interval = 1s;               ///< between two sendings
+inline constexpr auto spans_timeout = 5s;                ///< for the collector
+inline constexpr auto spans_pause_max = 60s;  ///< between attempts to reach a dead collector
 
 }  // namespace dmm::limits

@@ -11,7 +11,10 @@
 #include <set>
 #include <unordered_map>
 
+#include "dmm/internal/active_span.h"
+#include "dmm/internal/history.h"
 #include "dmm/internal/observing.h"
+#include "dmm/internal/parked_event.h"
 #include "dmm/internal/runtime.h"
 #include "dmm/internal/status.h"
 #include "dmm/json.h"
@@ -29,6 +32,10 @@ using worker::Lease;
 using worker::Mailbox;
 using worker::RunPool;
 using worker::Tenure;
+
+std::int64_t nanoseconds_of(std::chrono::system_clock::time_point time) {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch()).count();
+}
 
 /// Remembers what the handler read, and notifies only if that is still so, and while the lease is
 /// held under which the report was read: behind it another owner may have told what is newer.
@@ -72,6 +79,7 @@ class HandlerContext final : public ObserveContext {
   const std::string& device() const noexcept override { return device_; }
   std::stop_token stop_token() const noexcept override { return stop_; }
   const Logger& log() const noexcept override { return log_; }
+  std::string traceparent() const override { return traceparent_; }
 
  private:
   Notifier& notifier_;
@@ -80,6 +88,7 @@ class HandlerContext final : public ObserveContext {
   const std::string& kind_;
   const std::string& device_;
   const std::stop_token stop_;
+  const std::string traceparent_ = current_trace();
   const Logger log_;
   std::map<Identity, Sequence> read_;  ///< the token's sequence when it was read
 };
@@ -163,7 +172,10 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
         continue;
       }
       set_holds(true);
-      while (!stop.stop_requested() && lease_->held()) turn(true);
+      while (!stop.stop_requested() && lease_->held()) {
+        turn(true);
+        if (news_lost()) begin_anew("news or caches were lost");
+      }
       set_holds(false);
     }
     finish();
@@ -195,7 +207,9 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
     mailbox_.post([this, reason = std::move(reason)] {
       streams_.log.error("the report stream lost its history: reading it from the start",
                          {{"kind", kind_}, {"reason", reason}});
+      const std::uint64_t losses = cursor_.losses;
       forget();
+      cursor_.losses = losses;
       if (reader_) reader_->grant(2 * limits::read_batch);
       try {
         cursor_.created = streams_.reports->state().created;
@@ -213,8 +227,12 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
     const std::string created = streams_.reports->state().created;
     const auto stored =
         transport::last(*streams_.status, streams_.names.status_subject(cursor_key(kind_)));
-    if (stored) cursor_ = parse_status<Cursor>(*stored).value_or(Cursor{});
-    if (cursor_.created != created) cursor_ = Cursor{created, 0};
+    if (stored) {
+      cursor_ = parse_status<Cursor>(*stored).value_or(Cursor{});
+    } else if (streams_.history) {
+      cursor_.losses = streams_.history->losses().value_or(0);  // nothing was told before
+    }
+    if (cursor_.created != created) cursor_ = Cursor{created, 0, cursor_.losses};
     stored_cursor_ = cursor_.sequence;
     highest_ = Sequence{cursor_.sequence};
     refusals_.clear();
@@ -223,9 +241,43 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
                       refusals_[std::string(streams_.names.status_key(message.subject))] =
                           message.sequence;
                     });
+    // The report at the cursor tells whether the stream is still the one that was read.
+    read_from(cursor_.sequence - (cursor_.stored_at > 0 ? 1 : 0));
+  }
+
+  /// True if it is what was handled last. A stream that lost its end and went on from there has
+  /// another one in its place: what is behind the cursor then was never handled.
+  bool was_handled(const transport::Message& message) {
+    const std::int64_t expected = std::exchange(cursor_.stored_at, 0);
+    if (expected == 0 || message.sequence.value != cursor_.sequence) return false;
+    if (nanoseconds_of(message.stored_at) == expected) return true;
+    begin_anew(fmt::format("report {} is another one than before", message.sequence.value));
+    return true;
+  }
+
+  /// What handlers notified before may have been lost since.
+  bool news_lost() const {
+    const auto losses = streams_.history ? streams_.history->losses() : std::nullopt;
+    return losses && *losses != cursor_.losses;
+  }
+
+  /// Reads from the start, so that all is notified again.
+  void begin_anew(const std::string& why) {
+    streams_.log.warn("all reports are handled again", {{"kind", kind_}, {"reason", why}});
+    reader_.reset();
+    ++history_;
+    const std::string created = cursor_.created;
+    const auto losses = streams_.history ? streams_.history->losses() : std::nullopt;
+    const std::uint64_t known = losses.value_or(cursor_.losses);
+    forget();
+    cursor_ = Cursor{created, 0, known};
+    stored_cursor_ = 0;
+    read_from(0);
+  }
+
+  void read_from(std::uint64_t sequence) {
     reader_ = streams_.reports->read(
-        {.filter = streams_.names.report_filter(kind_), .after = Sequence{cursor_.sequence}},
-        *this);
+        {.filter = streams_.names.report_filter(kind_), .after = Sequence{sequence}}, *this);
     reader_->grant(2 * limits::read_batch);
   }
 
@@ -261,8 +313,10 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
   }
 
   void take(const transport::Message& message) {
+    if (was_handled(message)) return grant_one();
     count(&ObserveStats::reports);
     highest_ = message.sequence;
+    highest_at_ = message.stored_at;
     const auto parts = wire::split_report(message.subject);
     const std::optional<std::string> name = parts ? decode_id(parts->device) : std::nullopt;
     if (!name) {
@@ -296,6 +350,10 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
     const auto message = std::make_shared<transport::Message>(std::move(*device->waiting));
     device->waiting.reset();
     device->handling = message->sequence;
+    if (const auto error = newer(*message, "the report")) {
+      refuse(*message, *error);
+      return handled(device);
+    }
     Result<nlohmann::json> report = parse_json(message->payload);
     if (!report.ok()) {
       refuse(*message, report.error());
@@ -309,7 +367,7 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
     ++running_;
     pool_->submit([this, device, message, tenure = tenure_, epoch = lease_->epoch(),
                    state = std::make_shared<nlohmann::json>(std::move(report).value())] {
-      auto error = std::make_shared<std::optional<Error>>(call(*device, epoch, *state));
+      auto error = std::make_shared<std::optional<Error>>(call(*device, epoch, *message, *state));
       mailbox_.post([this, device, message, tenure, error] {
         --running_;
         device->running = false;
@@ -319,7 +377,18 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
   }
 
   /// Calls the handler until what it read was still so when it notified. On the pool.
-  std::optional<Error> call(const Device& device, Epoch epoch, const nlohmann::json& report) {
+  std::optional<Error> call(const Device& device, Epoch epoch, const transport::Message& message,
+                            const nlohmann::json& report) {
+    ActiveSpan span(streams_.spans.get(), trace_of(message), Span::Role::consumer, "observe",
+                    kind_);
+    if (span.recording()) span.attribute("dmm.device", printable(device.name, 300));
+    std::optional<Error> error = call_until_sound(device, epoch, report);
+    if (error) span.fail(error->what());
+    return error;
+  }
+
+  std::optional<Error> call_until_sound(const Device& device, Epoch epoch,
+                                        const nlohmann::json& report) {
     while (true) {
       HandlerContext context(notifier_, *lease_, epoch, kind_, device.name,
                              handlers_stop_.get_token(), streams_.log);
@@ -344,7 +413,7 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
   void called(const DevicePtr& device, const std::shared_ptr<transport::Message>& message,
               const std::optional<Error>& error) {
     if (!error) {
-      count(&ObserveStats::handled);
+      count_handled(*message);
       clear_refusal(message->subject);
       return handled(device);
     }
@@ -404,8 +473,10 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
         std::chrono::duration_cast<milliseconds>(internal::SystemClock::now().time_since_epoch())
             .count()};
     const std::string key = refusal_key("report", message.subject);
-    publish_status(key, nlohmann::json(refusal),
-                   [this, key](Sequence sequence) { refusals_[key] = sequence; });
+    publish_status(key, nlohmann::json(refusal), [this, key, refusal](Sequence sequence) {
+      refusals_[key] = sequence;
+      tell_refused(streams_, refusal, sequence);
+    });
   }
 
   /// A sound report ends the refusal of an earlier one.
@@ -430,7 +501,9 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
     if (sequence == stored_cursor_ || cursor_.created.empty() || !lease_->held()) return;
     stored_cursor_ = sequence;
     crash_point("stores a cursor");
-    publish_status(cursor_key(kind_), nlohmann::json(Cursor{cursor_.created, sequence}));
+    publish_status(cursor_key(kind_),
+                   nlohmann::json(Cursor{cursor_.created, sequence, cursor_.losses,
+                                         open_.empty() ? nanoseconds_of(highest_at_) : 0}));
   }
 
   void publish_status(
@@ -469,6 +542,12 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
     const std::lock_guard lock(stats_mutex_);
     ++(stats_.*counter);
   }
+  void count_handled(const transport::Message& message) {
+    const auto lag = internal::SystemClock::now() - message.stored_at;
+    const std::lock_guard lock(stats_mutex_);
+    ++stats_.handled;
+    stats_.lags.add(lag);
+  }
   void set_holds(bool holds) {
     const std::lock_guard lock(stats_mutex_);
     stats_.holds_lease = holds;
@@ -492,8 +571,9 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
   std::unordered_map<std::string, DevicePtr> devices_;
   std::deque<DevicePtr> ready_;
   std::multimap<Clock::time_point, DevicePtr> timers_;
-  std::set<Sequence> open_;  ///< read and not yet handled
-  Sequence highest_;         ///< read
+  std::set<Sequence> open_;                           ///< read and not yet handled
+  Sequence highest_;                                  ///< read
+  std::chrono::system_clock::time_point highest_at_;  ///< when that was stored
   std::size_t running_ = 0;
   std::size_t writing_ = 0;
   std::size_t consumed_ = 0;

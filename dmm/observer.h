@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "dmm/context.h"
+#include "dmm/durations.h"
 #include "dmm/limits.h"
 
 namespace dmm {
@@ -26,6 +27,7 @@ struct ObserveStats {
   std::uint64_t refused = 0;   ///< parked because they could not be read
   std::size_t waiting = 0;     ///< read, and neither handled nor refused yet
   bool holds_lease = false;
+  Durations lags;  ///< from the storage of a report, by the clock of the server, to its handling
 };
 
 /// Called for each report. `report` is the absolute observed state of the device.

@@ -24,6 +24,7 @@ struct SourceRow {
   /// sequence of a message or a PostgreSQL snapshot.
   std::string position;
   std::chrono::system_clock::time_point changed_at;  ///< by the source's clock
+  std::string traceparent = {};                      ///< of what led to the change; empty: not said
 };
 
 /// What a reading tells its owner; called in order, by one thread at a time, which is not the

@@ -21,10 +21,12 @@
 #include <stop_token>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <nlohmann/json.hpp>
 
+#include "dmm/durations.h"
 #include "dmm/limits.h"
 #include "dmm/source.h"
 
@@ -115,6 +117,10 @@ struct ViewStats {
   /// All that came of the inputs is in the rows, and what changed in them is stored as tokens or
   /// held.
   bool settled = false;
+  Durations step_times;
+  Durations lags;  ///< at each step, the age of the oldest change that it took in, once loaded
+  /// The operators of the pipeline that hold rows, and how many; looked at once a second.
+  std::vector<std::pair<std::string, std::size_t>> operators;
 };
 
 /// Where an input of a view stands. Times are Unix milliseconds.

@@ -27,7 +27,8 @@ inline constexpr std::string_view kEntry =
 inline constexpr std::string_view kNotBefore = "Dmm-Not-Before";  ///< Unix ms: run no earlier
 inline constexpr std::string_view kFrom = "Dmm-From";          ///< identity that commands or wants
 inline constexpr std::string_view kDeadline = "Dmm-Deadline";  ///< Unix ms: no answer is read later
-inline constexpr std::string_view kRevision = "Dmm-Revision";  ///< of a shadow that is told
+inline constexpr std::string_view kRevision =
+    "Dmm-Revision";  ///< of a shadow that is told, of a status in an event
 inline constexpr std::string_view kServiceError = "Nats-Service-Error";  ///< NATS: why refused
 inline constexpr std::string_view kTraceparent = "traceparent";
 inline constexpr std::string_view kKvOperation = "KV-Operation";  ///< NATS: DEL or PURGE
@@ -72,6 +73,16 @@ class Names {
                             std::string_view call) const;
   /// dmm.<ns>.reply.*.*.<caller>.>, all that comes back to one caller
   std::string reply_filter(std::string_view caller) const;
+  /// dmm.<ns>.event.parked.<type>.<id>, on which it is told that an identity was parked
+  std::string parked_subject(std::string_view key) const;
+  /// Those of a type, or of all types.
+  std::string parked_filter(std::string_view type = {}) const;
+  /// dmm.<ns>.event.refused.<what>: a message could not be read. what: "report", "token".
+  std::string refused_event_subject(std::string_view what) const;
+  /// dmm.<ns>.workers.ask, on which workers are asked who they are
+  std::string roll_call_subject() const;
+  /// dmm.<ns>.workers.answer.<call>, on which they answer
+  std::string roll_answer_subject(std::string_view call) const;
   /// The message that holds the cache entry of a key.
   std::string entry_subject(std::string_view key) const;
   std::string entry_filter(std::string_view type = {}) const;

@@ -4,9 +4,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <stop_token>
 #include <string>
 
+#include "dmm/durations.h"
 #include "dmm/limits.h"
 
 namespace dmm {
@@ -57,6 +59,26 @@ struct WorkStats {
   bool paused = false;           ///< the type, or everything
   std::size_t lanes = 0;         ///< owned, of 64: how much of the type is this worker's
   bool holds_lease = false;      ///< some lanes are this worker's; false: warm standby
+  std::uint64_t timed_out = 0;   ///< of the failed ones
+  std::uint64_t retried = 0;     ///< of the runs, those that were not the first on their news
+  std::uint64_t postponed = 0;   ///< succeeded, and asked to be run again later
+  std::uint64_t unreached = 0;   ///< runs that ended because their device is offline
+  std::uint64_t gave_up = 0;     ///< runs that asked to be parked, or whose cache cannot be kept
+  std::uint64_t cancelled = 0;   ///< runs that were stopped and do not count: they are repeated
+  Durations run_times;           ///< of the runs
+  /// From the storage of news, by the clock of the server, to the success of their run. Those that
+  /// were there before this worker are counted as well.
+  Durations turnarounds;
+  std::size_t lanes_wanted = 0;  ///< how many are this worker's by right; 0: it stands by
+  std::uint64_t lane_set = 0;    ///< bit n: lane n is owned
+  bool joined = false;     ///< the other workers are known, so that lanes_wanted says something
+  bool caught_up = false;  ///< every token that was there when its lane came has been read
+  std::size_t outstanding = 0;  ///< identities with a token in the lanes that are owned
+  std::uint64_t turns = 0;      ///< of its loop, at least one a second, or it is stuck
+  // Counted at most once a second, and more seldom where that takes long.
+  std::size_t parked_now = 0;
+  /// When the oldest of the outstanding tokens that are not parked was stored.
+  std::optional<std::chrono::system_clock::time_point> oldest_token;
 };
 
 /// The stream of work of one type. Made by Bucket::register_type, owned by the bucket.

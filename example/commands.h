@@ -14,12 +14,8 @@
 
 namespace example {
 
-struct WorkerOptions {
-  std::string style = "pull";                   ///< "pull" or "push"
-  std::string reach = "http";                   ///< "http" or "command": how players are told
-  std::chrono::milliseconds check_every{2000};  ///< pull: how often a player is asked
-};
-int worker(const Options& options, const WorkerOptions& worker_options, std::stop_token stop);
+/// A service: reads its own options, and takes the signals itself.
+int worker(int argc, char** argv);
 
 struct CreateOptions {
   std::string what;  ///< a number, for p1, p2, ...; or a player's name

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
 #include <functional>
@@ -63,14 +64,13 @@ struct CommandLine {
   CLI::App app{"The music players: keeps every player playing what was declared.", "example"};
   Options options;
   std::vector<std::string> servers;
-  WorkerOptions worker;
   CreateOptions create;
   DeviceOptions device;
   DemoOptions demo;
   std::string player, song, format = "text";
   Misbehaviour misbehaviour;
   bool reboot = false;
-  int check_every_ms = 2000, report_every_ms = 2000, timeout_s = 60;
+  int report_every_ms = 2000, timeout_s = 60;
   Command chosen;
 
   CLI::App* command(const char* name, const char* about, Command run) {
@@ -113,21 +113,10 @@ void CommandLine::add_common() {
 }
 
 void CommandLine::add_work() {
-  CLI::App* sub = command("worker", "Work on the players until stopped", [this](std::stop_token s) {
-    return example::worker(options, worker, s);
-  });
-  sub->add_option("--style", worker.style, "pull: ask the players; push: believe their reports")
-      ->check(CLI::IsMember({"pull", "push"}))
-      ->capture_default_str();
-  sub->add_option("--reach", worker.reach,
-                  "How players are told: over http, or by command (they may be behind NAT)")
-      ->check(CLI::IsMember({"http", "command"}))
-      ->capture_default_str();
-  sub->add_option("--check-every", check_every_ms, "pull: milliseconds between two questions")
-      ->check(CLI::Range(100, 3'600'000))
-      ->capture_default_str();
-  sub = command("debug", "Show what is desired, believed and real",
-                [this](std::stop_token) { return debug(options, player); });
+  // For the list of commands: what it is called with goes to the service, see run().
+  app.add_subcommand("worker", "Work on the players until stopped")->prefix_command();
+  CLI::App* sub = command("debug", "Show what is desired, believed and real",
+                          [this](std::stop_token) { return debug(options, player); });
   sub->add_option("player", player, "All about this one");
 }
 
@@ -203,13 +192,27 @@ void CommandLine::finish() {
   options.nats.servers = servers;
   options.nats.fill_from(dmm::ConnectionOptions::load());
   options.json = format == "json";
-  worker.check_every = std::chrono::milliseconds(check_every_ms);
   device.report_every = std::chrono::milliseconds(report_every_ms);
   demo.timeout = std::chrono::seconds(timeout_s);
   demo.program = std::filesystem::read_symlink("/proc/self/exe");
 }
 
+// Where the command stands: behind options, of which most have a value.
+int command_at(int argc, char** argv) {
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view word = argv[i];
+    if (!word.starts_with('-')) return i;
+    const bool alone = word == "-v" || word == "--verbose" || word == "-h" || word == "--help";
+    if (!alone && word.find('=') == std::string_view::npos) ++i;
+  }
+  return argc;
+}
+
 int run(int argc, char** argv) {
+  if (const int at = command_at(argc, argv); at < argc && argv[at] == std::string_view("worker")) {
+    std::rotate(argv + at, argv + at + 1, argv + argc);
+    return worker(argc - 1, argv);
+  }
   CommandLine line;
   line.demo.shown_as = argv[0];
   line.add_common();

@@ -5,9 +5,9 @@
 
 #include <condition_variable>
 #include <mutex>
-#include <thread>
 
 #include "dmm/json.h"
+#include "dmm/service/service.h"
 #include "example/commands.h"
 #include "example/desired.h"
 #include "example/player.h"
@@ -134,8 +134,8 @@ void resync_until(std::stop_token stop, dmm::Bucket& bucket, DesiredSongs& desir
   }
 }
 
-void print_stats(const Options& options, const dmm::WorkStats& stats) {
-  if (options.json) {
+void print_stats(bool json, const dmm::WorkStats& stats) {
+  if (json) {
     const nlohmann::json line = {{"runs", stats.runs},
                                  {"succeeded", stats.succeeded},
                                  {"failed", stats.failed},
@@ -147,13 +147,71 @@ void print_stats(const Options& options, const dmm::WorkStats& stats) {
   }
 }
 
-}  // namespace
+void add_options(dmm::Service& service) {
+  service.set_default("namespace", "music")
+      .set_default("log-level", "warn")
+      .set_default("connect-timeout", "0s")
+      .option({.name = "style",
+               .help = "pull: ask the players; push: believe their reports",
+               .value = "pull",
+               .shows = "STYLE",
+               .choices = {"pull", "push"}})
+      .option({.name = "reach",
+               .help = "How players are told: over http, or by command (they may be behind NAT)",
+               .value = "http",
+               .shows = "WAY",
+               .choices = {"http", "command"}})
+      .option({.name = "check-every",
+               .help = "pull: milliseconds between two questions",
+               .value = "2000",
+               .shows = "MS"})
+      .option({.name = "desired",
+               .help = "Where desired songs are: postgres or kv",
+               .value = "postgres",
+               .shows = "STORE",
+               .environment = "MUSIC_DESIRED",
+               .choices = {"postgres", "kv"}})
+      .option({.name = "postgres",
+               .help = "PostgreSQL, as libpq takes it",
+               .value = Options().postgres,
+               .shows = "URL",
+               .environment = "MUSIC_POSTGRES"})
+      .option({.name = "players-url",
+               .help = "Where the players answer",
+               .value = Options().players_url,
+               .shows = "URL",
+               .environment = "MUSIC_PLAYERS_URL"})
+      .option({.name = "output",
+               .help = "text or json",
+               .value = "text",
+               .shows = "FORMAT",
+               .choices = {"text", "json"},
+               .letter = 'o'})
+      .option(
+          {.name = "verbose", .help = "Log more, to standard error", .shows = "", .letter = 'v'});
+}
 
-int worker(const Options& options, const WorkerOptions& worker_options, std::stop_token stop) {
-  dmm::Bucket bucket = open_bucket(options);
-  const auto desired = open_desired(options, bucket);
-  world = World{desired.get(), options.players_url, worker_options.reach == "command",
-                worker_options.check_every};
+// What lives as long as the service works.
+struct Songs {
+  std::unique_ptr<DesiredSongs> desired;
+  dmm::Logger log;
+  bool json = false;
+  dmm::WorkStream* players = nullptr;
+};
+
+void set_up(dmm::Bucket& bucket, const dmm::ServiceConfig& config, Songs& songs) {
+  songs.log = config.log;
+  songs.json = config.text("output") == "json";
+  if (config.is_on("verbose")) songs.log.set_level(dmm::Level::info);
+  const bool kv = config.text("desired") == "kv";
+  songs.desired = kv ? open_kv_songs(bucket) : open_postgres_songs(config.text("postgres"), bucket);
+  const std::string& style = config.text("style");
+  const std::string& reach = config.text("reach");
+  const std::chrono::milliseconds check_every(config.number("check-every"));
+  dmm::require(
+      check_every >= std::chrono::milliseconds(100) && check_every <= std::chrono::hours(1),
+      dmm::code::bad_option, "--check-every is not from 100 to 3600000");
+  world = World{songs.desired.get(), config.text("players-url"), reach == "command", check_every};
 
   // Players are near and quick, so a failed one is tried again sooner than by default.
   dmm::WorkOptions work;
@@ -161,24 +219,35 @@ int worker(const Options& options, const WorkerOptions& worker_options, std::sto
   work.backoff_first = std::chrono::milliseconds(200);
   work.backoff_max = std::chrono::seconds(5);
 
-  const bool push = worker_options.style == "push";
-  dmm::WorkStream& players = push ? bucket.register_type<PushPlayer>("player", work)
-                                  : bucket.register_type<PullPlayer>("player", work);
+  const bool push = style == "push";
+  songs.players = push ? &bucket.register_type<PushPlayer>("player", work)
+                       : &bucket.register_type<PullPlayer>("player", work);
   if (push) bucket.observe<Report>("player", observe);
-  if (options.desired == "kv") register_kv_songs(bucket);
+  if (kv) register_kv_songs(bucket);
 
   fmt::print(stderr,
              "worker: {} style, players reached by {}, desired songs in {}, namespace {}; Ctrl-C "
              "stops it\n",
-             worker_options.style, worker_options.reach, options.desired, bucket.ns());
-  {
-    const dmm::Logger log = dmm::Logger::standard(dmm::Level::warn);
-    const std::jthread resyncer(
-        [&](std::stop_token stop_resync) { resync_until(stop_resync, bucket, *desired, log); });
-    bucket.work(stop);
-  }
-  print_stats(options, players.stats());
-  return 0;
+             style, reach, config.text("desired"), bucket.ns());
+}
+
+}  // namespace
+
+int worker(int argc, char** argv) {
+  Songs songs;
+  dmm::Service service("example worker");
+  service.about("works on the music players until it is stopped")
+      .example("example worker --style push --desired kv", "believe reports; no database")
+      .example("curl http://127.0.0.1:9464/metrics", "what it counts, while it runs");
+  add_options(service);
+  service
+      .beside([&songs](dmm::Bucket& bucket, std::stop_token stop) {
+        resync_until(stop, bucket, *songs.desired, songs.log);
+      })
+      .at_end([&songs](dmm::Bucket&) { print_stats(songs.json, songs.players->stats()); });
+  return service.run(argc, argv, [&songs](dmm::Bucket& bucket, const dmm::ServiceConfig& config) {
+    set_up(bucket, config, songs);
+  });
 }
 
 }  // namespace example

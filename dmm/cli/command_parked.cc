@@ -11,6 +11,7 @@
 #include "dmm/cli/documents.h"
 #include "dmm/cli/exit_code.h"
 #include "dmm/cli/human.h"
+#include "dmm/cli/interrupts.h"
 #include "dmm/cli/program.h"
 #include "dmm/cli/table.h"
 #include "dmm/json.h"
@@ -206,6 +207,105 @@ int drop(Session& session, const Selection& selection) {
       [&](const Refused& refused) { return bucket.inspect().drop(refused); });
 }
 
+std::string describe(const Matter& matter, const Terminal& terminal) {
+  const Time now = std::chrono::system_clock::now();
+  std::string text = terminal.paint(name_of(matter.identity), Color::bold) + "\n";
+  const auto line = [&](std::string_view name, std::string_view what) {
+    if (!what.empty()) text += fmt::format("{:<10} {}\n", name, printable(what, 4'000));
+  };
+  line("parked", human_age(matter.failed_at, now));
+  line("code", matter.error_code);
+  line("reason", matter.error);
+  if (const Code* known = find_code(matter.error_code)) line("remedy", known->remedy);
+  line("attempts", std::to_string(matter.attempts));
+  if (matter.crashes > 0) line("crashes", std::to_string(matter.crashes));
+  line(matter.deleted ? "removal" : "news",
+       fmt::format("token {}, {}: {}", matter.token.value, human_age(matter.notified_at, now),
+                   !matter.news           ? "gone"
+                   : matter.news->empty() ? "a poke, which carries nothing"
+                                          : *matter.news));
+  line("entry", matter.stored ? fmt::format("revision {}, {}: {}", matter.revision.value,
+                                            human_age(matter.stored_at, now), *matter.stored)
+                              : "none: no run has succeeded");
+  line("view", matter.view);
+  line("damage", matter.damage);
+  return text;
+}
+
+int show_one(Session& session, const Identity& identity) {
+  check(identity);
+  Bucket bucket = session.open();
+  const auto matter = bucket.inspect().get(identity);
+  if (!matter || matter->phase != Phase::parked) {
+    throw Error(code::not_found, fmt::format("{} is not parked", name_of(identity)));
+  }
+  if (session.json()) {
+    session.show(document_of(*matter, true));
+    return exit_code::ok;
+  }
+  session.out().write(describe(*matter, session.terminal()));
+  Table failures({{.title = "FAILED"},
+                  {.title = "TOKEN"},
+                  {.title = "ATTEMPT"},
+                  {.title = "CODE"},
+                  {.title = "ERROR", .flexible = true}});
+  const Time now = std::chrono::system_clock::now();
+  for (const Failure& one : matter->failures) {
+    failures.add({{human_age(one.at, now)},
+                  {std::to_string(one.token.value)},
+                  {std::to_string(one.attempt)},
+                  {one.error_code},
+                  {one.error}});
+  }
+  if (!matter->failures.empty()) session.out().write(failures.render(session.terminal()));
+  return exit_code::ok;
+}
+
+struct Watching {
+  std::string type;
+  std::uint64_t count = 0;
+};
+
+// One line: time, what, who, code, reason.
+std::string line_of(const Change& change, const Terminal& terminal) {
+  const nlohmann::json document = document_of(change);
+  const nlohmann::json& said = document["value"];
+  const auto text = [&](const char* member) {
+    const bool there = said.is_object() && said.contains(member) && said[member].is_string();
+    return there ? said[member].get<std::string>() : std::string();
+  };
+  const std::string who = change.what == "refused"
+                              ? text("subject")
+                              : fmt::format("{}/{}", document["type"].get<std::string>(),
+                                            document["id"].get<std::string>());
+  std::string line =
+      fmt::format("{} {:<8} ", clock_time(change.at), change.what) +
+      printable(fmt::format("{} {} {}", who, text("error_code"), text("error")), 4'000);
+  if (terminal.width != 0) line = clip(line, terminal.width, terminal.unicode);
+  return terminal.paint(line, change.what == "parked" ? Color::red : Color::yellow) + "\n";
+}
+
+int watch(Session& session, const Watching& options) {
+  if (!options.type.empty()) check_name(options.type, "type");
+  Bucket bucket = session.open();
+  StopOnInterrupt interrupt;
+  std::uint64_t seen = 0;
+  if (session.error_terminal().interactive) {
+    session.warn(fmt::format("watching namespace {}; end with Ctrl-C", bucket.ns()));
+  }
+  bucket.inspect().watch_parked(options.type, interrupt.token(), [&](const Change& change) {
+    if (options.count != 0 && seen >= options.count) return;
+    if (session.json()) {
+      session.out().write(document_of(change), false);
+    } else {
+      session.out().write(line_of(change, session.terminal()));
+    }
+    session.out().flush();
+    if (++seen == options.count) interrupt.stop();
+  });
+  return interrupt.interrupted() ? exit_code::interrupted : exit_code::ok;
+}
+
 void add_selection(CLI::App* verb, const std::shared_ptr<Selection>& selection, bool acts) {
   verb->add_option("type", selection->type, "Only this type")->type_name("TYPE");
   verb->add_option("id", selection->id, "Only this one")->type_name("ID");
@@ -227,12 +327,29 @@ void add_parked_commands(Program& program) {
       {"dmm parked                              identities, reports and tokens, with reasons",
        "dmm parked -o json | jq .refused",
        "dmm parked ls player --error 'timed? out' --older-than 3600",
+       "dmm parked show player kitchen          reason, news, entry, and the last failures",
        "dmm parked retry player --yes           after the cause is mended"});
   program.set_default(*family, [selection](Session& session) { return list(session, *selection); });
   add_selection(
       program.add_verb_to(*family, "ls", "List them", {"dmm parked ls player --code DMM-0303"},
                           [selection](Session& session) { return list(session, *selection); }),
       selection, false);
+  auto identity = std::make_shared<Identity>();
+  CLI::App* one = program.add_verb_to(
+      *family, "show", "Show one parked identity: reason, news, entry, last failures",
+      {"dmm parked show player kitchen"},
+      [identity](Session& session) { return show_one(session, *identity); });
+  one->add_option("type", identity->type, "Type")->required()->type_name("TYPE");
+  one->add_option("id", identity->id, "Id, as its owner spells it")->required()->type_name("ID");
+  auto watching = std::make_shared<Watching>();
+  CLI::App* events = program.add_verb_to(
+      *family, "watch", "Tell what is parked or refused as it happens, until Ctrl-C",
+      {"dmm parked watch", "dmm parked watch player -o json | jq -c .value"},
+      [watching](Session& session) { return watch(session, *watching); });
+  events->add_option("type", watching->type, "Only identities of this type")->type_name("TYPE");
+  events->add_option("--count", watching->count, "End after so many")
+      ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1'000'000'000}))
+      ->type_name("N");
   add_selection(
       program.add_verb_to(*family, "retry", "Run parked identities again",
                           {"dmm parked retry player --error refused --dry-run    which ones",

@@ -48,8 +48,21 @@ nlohmann::json document_of(const Matter& matter, bool values) {
     document["stored"] = nullptr;
     if (matter.effective) set_value(document, "value", *matter.effective);
     if (matter.stored) set_value(document, "stored", *matter.stored);
+    document["news"] = nullptr;
+    if (matter.news && !matter.news->empty()) set_value(document, "news", *matter.news);
+    document["crashes"] = matter.crashes;
+    document["failures"] = nlohmann::json::array();
+    for (const Failure& one : matter.failures) document["failures"].push_back(document_of(one));
   }
   return document;
+}
+
+nlohmann::json document_of(const Failure& failure) {
+  return {{"at", rfc3339(failure.at)},
+          {"token", failure.token.value},
+          {"attempt", failure.attempt},
+          {"error_code", failure.error_code},
+          {"error", failure.error}};
 }
 
 nlohmann::json document_of(const Refused& refused) {
@@ -84,6 +97,37 @@ nlohmann::json documents_of(const std::vector<ViewInputInfo>& inputs) {
                          {"changed_at_ms", input.changed_at}});
   }
   return documents;
+}
+
+nlohmann::json document_of(const ViewInfo& view) {
+  return {{"name", view.name},
+          {"type", view.type},
+          {"key", view.key},
+          {"pipeline", view.pipeline},
+          {"release", view.release},
+          {"rolled_out", view.rolled_out},
+          {"rollout_told", view.rollout_told},
+          {"rollout_failing", view.rollout_failing},
+          {"stopped", view.stopped},
+          {"digest", view.digest},
+          {"epoch", view.epoch},
+          {"loaded", view.loaded},
+          {"rows", view.rows},
+          {"notified", view.notified},
+          {"removed", view.removed},
+          {"refused", view.refused},
+          {"stale", view.stale},
+          {"sending", view.sending},
+          {"twice", view.twice},
+          {"without_key", view.without_key},
+          {"held", view.held},
+          {"held_reason", view.held_reason},
+          {"held_some", view.held_some},
+          {"doubt", view.doubt},
+          {"snapshot_at_ms", view.snapshot_at},
+          {"cold_because", view.cold_because},
+          {"written_at_ms", view.at},
+          {"inputs", documents_of(view.inputs)}};
 }
 
 nlohmann::json document_of(const LastReport& report) {

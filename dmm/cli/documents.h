@@ -15,9 +15,11 @@ namespace dmm::cli {
 
 /// values   with the effective and the stored value; `list` does not read them unless asked.
 nlohmann::json document_of(const Matter& matter, bool values);
+nlohmann::json document_of(const Failure& failure);
 nlohmann::json document_of(const Refused& refused);
 /// The inputs of a view: of each how fresh it is.
 nlohmann::json documents_of(const std::vector<ViewInputInfo>& inputs);
+nlohmann::json document_of(const ViewInfo& view);
 nlohmann::json document_of(const LastReport& report);
 nlohmann::json document_of(const LeaseInfo& lease);
 nlohmann::json document_of(const Change& change);

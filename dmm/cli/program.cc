@@ -70,10 +70,12 @@ Program::Program()
   add_report_commands(*this);
   add_downlink_commands(*this);
   add_watch_commands(*this);
+  add_workers_commands(*this);
   add_namespace_commands(*this);
   add_pipeline_commands(*this);
 #ifdef DMM_CLI_POSTGRES
   add_postgres_commands(*this);
+  add_resource_commands(*this);
 #endif
   add_view_commands(*this);
   add_explain_commands(*this);

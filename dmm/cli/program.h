@@ -70,9 +70,11 @@ void add_parked_commands(Program& program);     // parked ls|retry|drop
 void add_report_commands(Program& program);     // report
 void add_downlink_commands(Program& program);   // command shadow get|set|rm|ls
 void add_watch_commands(Program& program);      // watch
+void add_workers_commands(Program& program);    // workers lanes
 void add_namespace_commands(Program& program);  // init leases doctor
 void add_pipeline_commands(Program& program);   // pipeline check|explain|run
 void add_postgres_commands(Program& program);   // postgres migrate|watch|unwatch|status
+void add_resource_commands(Program& program);   // resource ls|get|retry|events|migrate|...
 void add_view_commands(Program& program);       // view ls|show|approve|run
 void add_explain_commands(Program& program);    // explain
 void add_dev_commands(Program& program);        // dev

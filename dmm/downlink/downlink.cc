@@ -4,6 +4,7 @@
 
 #include <charconv>
 
+#include "dmm/internal/active_span.h"
 #include "dmm/internal/runtime.h"
 #include "dmm/json.h"
 #include "dmm/limits.h"
@@ -39,6 +40,7 @@ std::int64_t unix_ms(steady_clock::time_point moment) {
 
 void add_sender(const Sender& sender, transport::Headers& headers) {
   headers.emplace_back(wire::kVersion, std::to_string(wire::kFormatVersion));
+  internal::add_trace(headers);
   if (sender.from.empty()) return;
   headers.emplace_back(wire::kFrom, sender.from);
   headers.emplace_back(wire::kEpoch, std::to_string(sender.epoch.value));

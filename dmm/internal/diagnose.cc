@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "dmm/json.h"
 #include "dmm/limits.h"
 
 namespace dmm::internal {
@@ -225,6 +226,19 @@ void look_at_lease(const LeaseInfo& lease, std::chrono::system_clock::time_point
        "clocks of server and this machine differ."});
 }
 
+void look_at_losses(const Survey& survey, Findings& out) {
+  for (const HistoryLoss& loss : survey.losses) {
+    const auto age = survey.now - loss.at;
+    const auto minutes = std::chrono::duration_cast<std::chrono::minutes>(age).count();
+    out.push_back(
+        {age < std::chrono::hours(24) ? Severity::warning : Severity::note, "history",
+         fmt::format("{} min ago it was found that the {} stream lost what it had: {}", minutes,
+                     loss.stream, printable(loss.reason, 300)),
+         "Views and observers have compared and told everything again. News that only programs "
+         "bring have to be brought again. Look at the disk and at sync_interval of the server."});
+  }
+}
+
 }  // namespace
 
 std::optional<ServerVersion> parse_version(std::string_view text) {
@@ -254,6 +268,7 @@ std::vector<Finding> diagnose(const Survey& survey) {
   }
   for (const StreamSurvey& stream : survey.streams) look_at_stream(stream, replicas, out);
   for (const LeaseInfo& lease : survey.leases) look_at_lease(lease, survey.now, out);
+  look_at_losses(survey, out);
   return out;
 }
 

@@ -36,6 +36,7 @@ struct Survey {
   transport::ServerFacts facts;
   std::vector<StreamSurvey> streams;  ///< the first one is the work stream
   std::vector<LeaseInfo> leases;
+  std::vector<HistoryLoss> losses;  ///< newest last
   std::chrono::system_clock::time_point now;
 };
 

@@ -2,10 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <initializer_list>
 #include <string_view>
 
+#include "dmm/error.h"
 #include "dmm/identity.h"
 #include "dmm/json.h"
 #include "dmm/limits.h"
@@ -54,17 +56,28 @@ std::optional<std::string> decode_part(std::string_view part) {
   return out;
 }
 
+constexpr std::size_t kFailuresRead = 1'000;  ///< others may keep more
 constexpr std::uint64_t kInt32Max = 0x7FFF'FFFF;
 constexpr std::uint64_t kInt64Max = 0x7FFF'FFFF'FFFF'FFFF;
 constexpr std::uint64_t kUint64Max = 0xFFFF'FFFF'FFFF'FFFF;
+
+bool are_failures(const nlohmann::json& status) {
+  const auto failures = status.find("failures");
+  if (failures == status.end()) return true;
+  return failures->is_array() && failures->size() <= kFailuresRead &&
+         std::ranges::all_of(*failures, [](const nlohmann::json& one) {
+           return one.is_object() && counters_fit(one, {"attempt"}, kInt32Max) &&
+                  counters_fit(one, {"at"}, kInt64Max) && counters_fit(one, {"token"}, kUint64Max);
+         });
+}
 
 bool is_sound(const nlohmann::json& value, const Status*) {
   const auto phase = value.find("phase");
   return phase != value.end() &&
          (*phase == "failing" || *phase == "parked" || *phase == "offline") &&
-         counters_fit(value, {"attempts"}, kInt32Max) &&
+         counters_fit(value, {"attempts", "crashes"}, kInt32Max) &&
          counters_fit(value, {"failed_at", "next_retry_at"}, kInt64Max) &&
-         counters_fit(value, {"token"}, kUint64Max);
+         counters_fit(value, {"token"}, kUint64Max) && are_failures(value);
 }
 
 bool is_sound(const nlohmann::json& value, const Refusal*) {
@@ -72,7 +85,8 @@ bool is_sound(const nlohmann::json& value, const Refusal*) {
 }
 
 bool is_sound(const nlohmann::json& value, const Cursor*) {
-  return counters_fit(value, {"sequence"}, kUint64Max);
+  return counters_fit(value, {"sequence", "losses"}, kUint64Max) &&
+         counters_fit(value, {"stored_at"}, kInt64Max);
 }
 
 }  // namespace
@@ -123,6 +137,22 @@ std::optional<std::string> refused_subject(std::string_view key, std::string_vie
     if (more) rest.remove_prefix(dot + 1);
   }
   return subject;
+}
+
+void add_failure(Status& status, const Status* before) {
+  if (before != nullptr) status.failures = before->failures;
+  PastFailure now{status.failed_at, status.token, status.attempts, status.error_code,
+                  printable(status.error, limits::failure_text_bytes_max)};
+  std::vector<PastFailure>& all = status.failures;
+  const bool overdue = now.error_code == code::materialize_timed_out.id;
+  if (overdue && !all.empty() && all.back().token == now.token &&
+      all.back().attempt == now.attempt && all.back().error_code == now.error_code) {
+    all.pop_back();
+  }
+  all.push_back(std::move(now));
+  if (all.size() > limits::failures_kept) {
+    all.erase(all.begin(), all.end() - static_cast<std::ptrdiff_t>(limits::failures_kept));
+  }
 }
 
 std::string cursor_key(std::string_view kind) {

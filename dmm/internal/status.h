@@ -8,6 +8,7 @@
 #include <initializer_list>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
@@ -15,6 +16,16 @@
 #include "dmm/types.h"
 
 namespace dmm::internal {
+
+/// One of the last failures of an identity.
+struct PastFailure {
+  std::int64_t at = 0;
+  std::uint64_t token = 0;
+  int attempt = 0;
+  std::string error_code;
+  std::string error;  ///< its beginning
+};
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(PastFailure, at, token, attempt, error_code, error)
 
 /// An identity that is failing, parked or waiting for a device.
 struct Status {
@@ -28,10 +39,16 @@ struct Status {
   std::uint64_t token = 0;         ///< the sequence that was tried
   int crashes = 0;                 ///< workers that ended while they ran it
   std::string waits_for = {};      ///< offline: "<kind>.<device>" whose report is waited for
+  /// Since the last success, oldest first, at most limits::failures_kept.
+  std::vector<PastFailure> failures = {};
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Status, phase, attempts, error_code, error,
                                                 failed_at, next_retry_at, created, token, crashes,
-                                                waits_for)
+                                                waits_for, failures)
+
+/// Adds what the status says to the failures of the one before, if there is one. A run that is said
+/// to be overdue is told once, also if it is said again when the run has ended.
+void add_failure(Status& status, const Status* before);
 
 /// A report or a token that could not be read.
 struct Refusal {
@@ -49,8 +66,10 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Refusal, what, subject, sequence
 struct Cursor {
   std::string created;  ///< of the report stream
   std::uint64_t sequence = 0;
+  std::uint64_t losses = 0;  ///< of the namespace that were known: what was told before may be gone
+  std::int64_t stored_at = 0;  ///< Unix nanoseconds: of the report `sequence`; 0: not known
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Cursor, created, sequence)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Cursor, created, sequence, losses, stored_at)
 
 /// The status key of a refused message: "refused.<what>.<subject behind the namespace, encoded>".
 std::string refusal_key(std::string_view what, std::string_view subject);

@@ -1,5 +1,7 @@
 #include "dmm/internal/streams.h"
 
+#include <fmt/format.h>
+
 #include "dmm/internal/done.h"
 #include "dmm/json.h"
 
@@ -42,9 +44,24 @@ std::string lay_over(std::string_view entry, std::string_view news) {
   return dump_json(merged);
 }
 
+std::optional<Error> newer(const transport::Message& message, std::string_view what) {
+  const std::optional<int> version = wire::format_version(message.headers);
+  if (version && *version <= wire::kFormatVersion) return std::nullopt;
+  return Error(code::newer_format,
+               fmt::format("{} has format version {}, this program reads {}", what,
+                           printable(message.header(wire::kVersion).value_or(""), 40),
+                           wire::kFormatVersion));
+}
+
 std::optional<std::string> effective_text(const Effective& effective) {
+  if (effective.token) {
+    if (const auto error = newer(*effective.token, "the token")) throw *error;
+  }
   std::optional<std::string> text;
-  if (effective.entry) text = effective.entry->payload;
+  if (effective.entry) {
+    if (const auto error = newer(*effective.entry, "the entry")) throw *error;
+    text = effective.entry->payload;
+  }
   if (!effective.token || effective.token->payload.empty()) return text;
   if (!effective.token->header(wire::kView)) return effective.token->payload;
   return lay_over(text.value_or(""), effective.token->payload);

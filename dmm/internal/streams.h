@@ -6,6 +6,7 @@
 
 #include "dmm/inspect.h"
 #include "dmm/log.h"
+#include "dmm/trace.h"
 #include "dmm/transport/stream.h"
 #include "dmm/views.h"
 #include "dmm/wire.h"
@@ -15,6 +16,8 @@ class Downlink;
 }
 
 namespace dmm::internal {
+
+class History;
 
 /// The open streams of a namespace: what every part of a bucket works on. Shared by the parts; all
 /// members are set once, before the first part starts.
@@ -29,6 +32,8 @@ struct Streams {
   Logger log;
   std::shared_ptr<transport::Stream> shadows;  ///< null where an older dmm made the namespace
   std::shared_ptr<downlink::Downlink> downlink;  ///< null in tests of parts
+  std::shared_ptr<History> history = nullptr;    ///< null in tests of parts
+  std::shared_ptr<SpanSink> spans = nullptr;     ///< null: nothing is recorded
 };
 
 /// The effective cache of an identity: the token if one waits and is not covered by the entry's
@@ -40,9 +45,13 @@ struct Effective {
 };
 Effective read_effective(const Streams& streams, const Identity& identity);
 
+/// Error{unsupported} DMM-0210 if a message is of a format version that this program does not know.
+std::optional<Error> newer(const transport::Message& message, std::string_view what);
+
 /// The text of the effective cache; nothing if there is none. A token of a view is laid over the
 /// entry field by field, any other token with a value replaces it, a poke leaves it.
-/// Throws Error{corrupt} or {invalid} if a value that has to be merged cannot be read.
+/// Throws Error{corrupt} or {invalid} if a value that has to be merged cannot be read, {unsupported}
+/// DMM-0210 if token or entry are of a newer format.
 std::optional<std::string> effective_text(const Effective& effective);
 
 /// `news` laid over `entry`: its top-level fields replace those of the entry.

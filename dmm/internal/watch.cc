@@ -2,7 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <charconv>
+#include <chrono>
 #include <deque>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -10,8 +13,10 @@
 #include <utility>
 #include <vector>
 
+#include "dmm/internal/history.h"
 #include "dmm/internal/runtime.h"
 #include "dmm/limits.h"
+#include "dmm/transport/messenger.h"
 #include "dmm/wire.h"
 
 namespace dmm::internal {
@@ -29,8 +34,10 @@ class Mailbox {
     std::optional<Change> change;  // none: a message of no meaning, which gives its grant back
   };
 
-  void put(Letter letter) {
+  /// most   of letters that wait; with as many there it is dropped.
+  void put(Letter letter, std::size_t most = std::numeric_limits<std::size_t>::max()) {
     const std::lock_guard lock(mutex_);
+    if (letters_.size() >= most) return;
     letters_.push_back(std::move(letter));
     arrived_.notify_one();
   }
@@ -104,7 +111,8 @@ std::optional<Change> entry_change(const wire::Names& names, const Message& mess
 
 std::optional<Change> status_change(const wire::Names& names, const Message& message) {
   const std::string_view key = names.status_key(message.subject);
-  if (key.starts_with("observer.cursor.")) return std::nullopt;  // book-keeping, no news to anyone
+  // Book-keeping, no news to anyone.
+  if (key.starts_with("observer.cursor.") || key == kHistoryKey) return std::nullopt;
   return change_of("status", std::string(key));
 }
 
@@ -133,6 +141,42 @@ void watch(const Streams& streams, std::string_view type, const std::stop_token&
     readers[letter->reader]->grant(1);
     if (letter->change) visit(*letter->change);
   }
+}
+
+void watch_parked(const Streams& streams, std::string_view type, const std::stop_token& stop,
+                  const std::function<void(const Change&)>& visit) {
+  if (!type.empty()) check_name(type, "type");
+  const auto messenger = streams.transport->messenger();
+  require(messenger != nullptr, code::no_downlink, "this transport passes no messages on");
+  Mailbox mailbox;
+  const auto hear = [&mailbox](transport::Note note, std::string_view what, std::string key) {
+    Change change = change_of(what, std::move(key));
+    if (const auto text = note.header(wire::kRevision)) {
+      std::from_chars(text->data(), text->data() + text->size(), change.sequence.value);
+    }
+    change.value = std::move(note.payload);
+    change.at = internal::SystemClock::now();
+    mailbox.put({0, std::move(change)}, limits::read_batch);
+  };
+  // What stands behind the namespace and the two words of the event.
+  const auto rest_of = [](const transport::Note& note, std::string_view words) {
+    const std::size_t at = note.subject.find(words);
+    return at == std::string::npos ? std::string() : note.subject.substr(at + words.size());
+  };
+  std::vector<std::unique_ptr<transport::Subscription>> subscriptions;  // end before the mailbox
+  subscriptions.push_back(messenger->subscribe(streams.names.parked_filter(type), "",
+                                               [hear, rest_of](transport::Note note) {
+                                                 std::string key = rest_of(note, ".event.parked.");
+                                                 hear(std::move(note), "parked", std::move(key));
+                                               }));
+  if (type.empty()) {
+    subscriptions.push_back(messenger->subscribe(
+        streams.names.refused_event_subject("*"), "", [hear, rest_of](transport::Note note) {
+          std::string key = rest_of(note, ".event.refused.");
+          hear(std::move(note), "refused", std::move(key));
+        }));
+  }
+  while (const std::optional<Mailbox::Letter> letter = mailbox.take(stop)) visit(*letter->change);
 }
 
 }  // namespace dmm::internal

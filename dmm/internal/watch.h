@@ -16,4 +16,8 @@ namespace dmm::internal {
 void watch(const Streams& streams, std::string_view type, const std::stop_token& stop,
            const std::function<void(const Change&)>& visit);
 
+/// As Inspector::watch_parked().
+void watch_parked(const Streams& streams, std::string_view type, const std::stop_token& stop,
+                  const std::function<void(const Change&)>& visit);
+
 }  // namespace dmm::internal

@@ -109,7 +109,8 @@ void Connection::request(Channel channel, const std::string& subject,
     if (pending_.size() > kUrgentMax) channel = Channel::bulk;
     id = next_id_++;
     if (pending_.empty()) timers_changed_.notify_one();
-    pending_.emplace(id, Pending{subject, steady_clock::now() + timeout, std::move(handler)});
+    pending_.emplace(id,
+                     Pending{channel, subject, steady_clock::now() + timeout, std::move(handler)});
   }
   Link& out = link(channel);
   try {
@@ -337,9 +338,25 @@ void Connection::expire_requests(steady_clock::time_point now) {
 
 void Connection::on_disconnected(natsConnection*, void* closure) noexcept {
   auto* link = static_cast<Link*>(closure);
-  if (!link->owner->closed_ && link->channel == Channel::urgent) {
-    link->owner->log_.warn("connection lost, trying to reconnect");
+  Connection& self = *link->owner;
+  if (self.closed_) return;
+  if (link->channel == Channel::urgent) self.log_.warn("connection lost, trying to reconnect");
+  self.call_later(milliseconds(0),
+                  [&self, channel = link->channel] { self.fail_requests(channel); });
+}
+
+/// What was asked on a connection that is lost is not answered any more. Who is told that at once
+/// asks again as soon as there is another one, instead of waiting for the end of its time.
+void Connection::fail_requests(Channel channel) {
+  std::vector<std::uint64_t> lost;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [id, pending] : pending_) {
+      if (pending.channel == channel) lost.push_back(id);
+    }
   }
+  const Error error(code::timed_out, "the connection was lost before an answer came");
+  for (const std::uint64_t id : lost) answer(id, error);
 }
 
 void Connection::on_reconnected(natsConnection*, void* closure) noexcept {

@@ -101,6 +101,7 @@ class Connection {
 
  private:
   struct Pending {
+    Channel channel;
     std::string subject;
     std::chrono::steady_clock::time_point deadline;
     AnswerHandler handler;
@@ -120,6 +121,7 @@ class Connection {
   void run_timers(const std::stop_token& stop);
   void forbid(std::string_view violation);
   void expire_requests(std::chrono::steady_clock::time_point now);
+  void fail_requests(Channel channel);
   Link& link(Channel channel) noexcept { return channel == Channel::urgent ? urgent_ : bulk_; }
 
   static void on_message(natsConnection*, natsSubscription*, natsMsg* message,

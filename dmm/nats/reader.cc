@@ -5,6 +5,7 @@
 #include <charconv>
 #include <map>
 #include <optional>
+#include <utility>
 
 #include "dmm/limits.h"
 
@@ -17,6 +18,7 @@ using std::chrono::steady_clock;
 using transport::Message;
 
 constexpr milliseconds kProbeInterval(50);
+constexpr int kLagsMax = 2;
 
 /// The state of a reader. Kept alive by the callbacks that are under way; they do nothing once
 /// `sink` is null. Everything is guarded by `mutex`, the calls to the sink included, so that none
@@ -40,7 +42,7 @@ class State : public std::enable_shared_from_this<State> {
       if (const auto state = weak.lock()) state->on_incoming(std::move(message));
     });
     reconnect_listener_ = source_.connection->on_reconnect([weak = weak_from_this()] {
-      if (const auto state = weak.lock()) state->restart("the connection was made again");
+      if (const auto state = weak.lock()) state->reconnected();
     });
     restart({});
     tick();
@@ -66,6 +68,15 @@ class State : public std::enable_shared_from_this<State> {
   }
 
  private:
+  /// A server that was away may have come back with less.
+  void reconnected() {
+    {
+      const std::lock_guard lock(mutex_);
+      check_cursor_ = true;
+    }
+    restart("the connection was made again");
+  }
+
   /// Ends the generation and begins another one.
   void restart(std::string_view why) {
     std::string old;
@@ -86,6 +97,8 @@ class State : public std::enable_shared_from_this<State> {
     consumer_.clear();
     outstanding_ = 0;
     pulls_.clear();
+    lagging_ = 0;
+    looked_at_ = Sequence{};
     last_heard_ = steady_clock::now();
     look();
   }
@@ -132,11 +145,64 @@ class State : public std::enable_shared_from_this<State> {
       cursor_ = last;
       find_end_ = false;
     }
-    if (consumer_.empty()) create_consumer();
+    if (!consumer_.empty()) return look_for_lag(last);
+    if (std::exchange(check_cursor_, false) && cursor_ && given_at_) return check_cursor();
+    create_consumer();
+  }
+
+  /// A stream that lost its end may have grown past the cursor since. Then what lies there is
+  /// another message. If nothing lies there any more, nobody can tell.
+  void check_cursor() {
+    source_.connection->request(
+        Channel::bulk, "$JS.API.STREAM.MSG.GET." + source_.stream, {},
+        nlohmann::json{{"seq", cursor_.value}}.dump(), limits::request_timeout,
+        [self = shared_from_this(), generation = generation_](const Result<Incoming>& answer) {
+          const std::lock_guard lock(self->mutex_);
+          if (self->sink_ == nullptr || generation != self->generation_) return;
+          const auto text = answer.ok()
+                                ? nlohmann::json::parse(answer.value().payload, nullptr, false)
+                                : nlohmann::json();
+          const std::string time =
+              text.is_object() ? text.value("/message/time"_json_pointer, "") : std::string();
+          if (!time.empty() && parse_time(time) != *self->given_at_) {
+            self->lose_history(fmt::format("message {} is another one than the one that was read",
+                                           self->cursor_.value));
+          }
+          self->create_consumer();
+        });
+  }
+
+  /// Asked for messages, and none came between two looks, though the stream has some: the consumer
+  /// is asked whether they are for us. One that owes some for too long is given up.
+  void look_for_lag(Sequence last) {
+    const bool silent = outstanding_ > 0 && last > cursor_ && cursor_ == looked_at_;
+    looked_at_ = cursor_;
+    if (!silent) {
+      lagging_ = 0;
+      return;
+    }
+    source_.connection->request(
+        Channel::bulk, fmt::format("$JS.API.CONSUMER.INFO.{}.{}", source_.stream, consumer_), {},
+        "", limits::request_timeout,
+        [self = shared_from_this(), generation = generation_,
+         cursor = cursor_](const Result<Incoming>& answer) {
+          const std::lock_guard lock(self->mutex_);
+          if (self->sink_ == nullptr || generation != self->generation_ || !answer.ok()) return;
+          const auto info = nlohmann::json::parse(answer.value().payload, nullptr, false);
+          if (!info.is_object() || self->cursor_ != cursor) return;
+          if (info.contains("error")) return self->restart_locked("the consumer is gone");
+          const bool owes =
+              info.value("num_pending", std::uint64_t{0}) > 0 ||
+              info.value("/delivered/consumer_seq"_json_pointer, std::uint64_t{0}) + 1 !=
+                  self->next_in_consumer_;
+          self->lagging_ = owes ? self->lagging_ + 1 : 0;
+          if (self->lagging_ >= kLagsMax) self->restart_locked("the consumer gives nothing");
+        });
   }
 
   void lose_history(std::string reason) {
     cursor_ = Sequence{};
+    given_at_.reset();
     created_.clear();
     caught_up_ = false;
     complete_ = false;
@@ -284,6 +350,7 @@ class State : public std::enable_shared_from_this<State> {
     }
     ++next_in_consumer_;
     cursor_ = delivery.stream_sequence;
+    given_at_ = delivery.stored_at;
     if (wanted_ > 0) --wanted_;
     if (outstanding_ > 0) --outstanding_;
     // The server serves its pulls in their order.
@@ -309,6 +376,10 @@ class State : public std::enable_shared_from_this<State> {
     if (generation != generation_) return;
     last_heard_ = steady_clock::now();
     if (message.status == 100) {
+      const auto given = transport::find_header(message.headers, "Nats-Last-Consumer");
+      if (given && *given != std::to_string(next_in_consumer_ - 1)) {
+        return restart_locked("the last messages were lost on the way");
+      }
       // The server sends heartbeats only when it has had nothing to give for a while.
       return complete();
     }
@@ -365,6 +436,10 @@ class State : public std::enable_shared_from_this<State> {
   bool find_end_;
   bool caught_up_ = false;
   bool complete_ = false;
+  std::optional<std::chrono::system_clock::time_point> given_at_;  ///< when cursor_ was stored
+  bool check_cursor_ = false;  ///< before the next consumer is made
+  Sequence looked_at_;         ///< the cursor at the last look
+  int lagging_ = 0;            ///< looks in a row at which messages were owed and none came
   std::uint64_t next_in_consumer_ = 1;
   std::size_t wanted_ = 0;       ///< granted, not yet given
   std::size_t outstanding_ = 0;  ///< asked of the server, not yet arrived

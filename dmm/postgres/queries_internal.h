@@ -63,6 +63,16 @@ inline constexpr auto kSince =
     " AS c WHERE c.operation IN ('truncate', 'lost') ORDER BY c.id DESC LIMIT 1)"
     " FROM dmm.watched AS w WHERE w.id = $1";
 
+/// watched, snapshot: whether all changes since are there, how many they are, when the first was
+/// made in microseconds.
+inline constexpr auto kBacklog =
+    "SELECT w.cleaned <= pg_snapshot_xmin($2::pg_snapshot), c.changes, c.first"
+    " FROM dmm.watched AS w, LATERAL"
+    "  (SELECT count(*) AS changes, (extract(epoch FROM min(changed_at)) * 1000000)::bigint AS first"
+    "   FROM " DMM_CHANGES_SINCE("$1", "$2")
+    " AS s WHERE pg_visible_in_snapshot(s.xid, pg_current_snapshot())) AS c"
+    " WHERE w.id = $1";
+
 /// reader, watched.
 inline constexpr auto kForget = "DELETE FROM dmm.reader WHERE name = $1 AND watched = $2";
 

@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "dmm/error.h"
+#include "dmm/postgres/database.h"
+#include "dmm/postgres/queries_internal.h"
 #include "dmm/postgres/reading.h"
 
 namespace dmm::postgres {
@@ -28,7 +30,36 @@ class TableSource final : public Source {
                                                sink);
   }
 
+  /// Of the batches behind the one that the row came with.
+  std::optional<Backlog> backlog(const std::string& position) override {
+    const std::string snapshot = position.substr(0, position.find('#'));
+    if (snapshot.empty()) return std::nullopt;
+    const auto session = internal::open_table(options_);
+    return internal::guarded("counting the changes of " + description(),
+                             [&] { return read_backlog(session->connection(), snapshot); });
+  }
+
  private:
+  std::optional<Backlog> read_backlog(pqxx::connection_base& connection,
+                                      const std::string& snapshot) const {
+    pqxx::nontransaction transaction(connection);
+    const auto facts = internal::find_table(transaction, options_.schema, options_.table);
+    try {
+      const pqxx::result found =
+          transaction.exec_params(internal::kBacklog, facts.watched, snapshot);
+      if (found.empty() || !found[0][0].as<bool>()) return std::nullopt;
+      Backlog backlog;
+      backlog.rows = found[0][1].as<std::uint64_t>();
+      if (!found[0][2].is_null()) {
+        backlog.oldest = std::chrono::system_clock::time_point(
+            std::chrono::microseconds(found[0][2].as<std::int64_t>()));
+      }
+      return backlog;
+    } catch (const pqxx::data_exception&) {
+      return std::nullopt;  // no position of a table: somebody else wrote it
+    }
+  }
+
   const TableOptions options_;
 };
 

@@ -64,6 +64,10 @@ struct StreamConfig {
   int replicas = 1;
   bool key_value = false;  ///< marked and laid out as NATS clients expect of a KV bucket
   std::string description;
+  /// Messages that are older, or more than these, go, the oldest first; zero: all stay. A server in
+  /// memory keeps all.
+  std::chrono::seconds age = std::chrono::seconds(0);
+  std::int64_t messages_max = 0;
 };
 
 /// What a stream is and holds.

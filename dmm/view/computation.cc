@@ -42,6 +42,7 @@ Advance Computation::advance() {
   if (std::ranges::all_of(input_.batches, [](const auto& one) { return one.second.empty(); })) {
     return advance;
   }
+  const auto begun = internal::SteadyClock::now();
   try {
     step(input_);
   } catch (const Error& error) {
@@ -49,6 +50,7 @@ Advance Computation::advance() {
     return advance;
   }
   advance.stepped = true;
+  advance.took = internal::SteadyClock::now() - begun;
   note_errors(advance.left_out);
   advance.touched = rows_.apply(result_.outputs[kOutput]);
   LeftOut without_key{"rows", std::nullopt};
@@ -73,7 +75,7 @@ std::string Computation::restore(SnapshotReader& reader, std::vector<LeftOut>& l
     return "it is not of the inputs of the view";
   }
   rows_.drop_empty();  // of inputs that were there before others
-  return inputs_.vanished(unreadable);
+  return {};
 }
 
 const engine::StepResult& Computation::step(engine::StepInput& input) {

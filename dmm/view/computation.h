@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <optional>
 #include <string>
@@ -27,6 +28,7 @@ struct LeftOut {
 struct Advance {
   InputEvents events;  ///< a restart among them: nothing was computed, all is void
   bool stepped = false;
+  std::chrono::nanoseconds took{0};  ///< the step
   std::vector<std::string> touched;  ///< ids whose row may have changed; their slots are `queued`
   std::vector<LeftOut> left_out;
   std::string failure;  ///< of a step: nothing of it happened, so all is void

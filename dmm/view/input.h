@@ -94,9 +94,7 @@ class Input final : public SourceSink {
     whole_ = source_->can_resume(mark) == Resume::whole;
     reading_ = source_->resume(mark, baseline, *this);
     reading_->grant(kGranted);
-    if (whole_) return;
-    keys_ =
-        internal::Async<std::vector<std::string>>([source = source_] { return source->keys(); });
+    unverified_ = !whole_;
   }
   /// The baseline of the last owner may be of later than the mark, and know of a loss since.
   bool lost(const nlohmann::json& baseline, const SourceMark& mark) const {
@@ -112,7 +110,7 @@ class Input final : public SourceSink {
 
   bool waiting() const {
     const std::lock_guard lock(mutex_);
-    return !told_.empty() || !taken_.empty() || doubt_ || restart_;
+    return !told_.empty() || !taken_.empty() || !listed_.empty() || doubt_ || restart_;
   }
 
   void take(std::size_t changes_max, engine::Batch& batch, InputEvents& events, InputCounts& counts,
@@ -128,6 +126,7 @@ class Input final : public SourceSink {
       if (auto* row = std::get_if<SourceRow>(&taken_.front())) {
         ++rows;
         ++counts.changes;
+        note(*row, events);
         apply(std::move(*row), batch, counts, unreadable);
       } else {
         loaded_ = true;
@@ -137,6 +136,7 @@ class Input final : public SourceSink {
     }
     if (rows > 0) reading_->grant(rows);
     expire(batch, counts);
+    if (unverified_ && loaded_ && !events.restart) verify(events, unreadable);
   }
 
   void save(SnapshotWriter& writer) const {
@@ -184,28 +184,6 @@ class Input final : public SourceSink {
       unreadable({name_, key, error});
     }
     return reader.ok() && documents_.size() == count;
-  }
-
-  /// Behind restore(): why what it put back is void, empty if it is not. The source may have lost
-  /// rows in any way, and got as many others since: so each that was put back has to be there.
-  std::string vanished(const std::function<void(const Unreadable&)>& unreadable) {
-    if (!keys_.valid()) return {};
-    for (const std::string& key : keys_.get()) {
-      if (const auto at = documents_.find(key); at != documents_.end()) at->second.untold = false;
-      if (const auto at = unreadable_.find(key); at != unreadable_.end()) at->second.untold = false;
-    }
-    std::size_t asked = 0;  // of those that change all the time
-    for (auto& [key, document] : documents_) {
-      if (!std::exchange(document.untold, false)) continue;
-      if (++asked > limits::view_snapshot_open_max) {
-        return name_ + ": too much of it changed while its keys were listed";
-      }
-      if (!source_->holds(key)) {
-        return fmt::format("{}: {} went without a word", name_, printable(key, 100));
-      }
-    }
-    forget_untold(unreadable, [this](const std::string& key) { return source_->holds(key); });
-    return {};
   }
 
   bool loaded() const noexcept { return loaded_; }
@@ -267,6 +245,17 @@ class Input final : public SourceSink {
     bool untold = false;  ///< as above
   };
   static constexpr std::size_t kGranted = 4 * limits::read_batch;
+  static constexpr std::size_t kVerified = 4096;  ///< keys in a turn
+
+  static constexpr std::size_t kTracesMax = 32;  ///< of a step
+
+  static void note(SourceRow& row, InputEvents& events) {
+    if (!events.oldest || row.changed_at < *events.oldest) events.oldest = row.changed_at;
+    if (row.traceparent.empty() || events.traces.size() >= kTracesMax) return;
+    if (std::ranges::find(events.traces, row.traceparent) == events.traces.end()) {
+      events.traces.push_back(std::move(row.traceparent));
+    }
+  }
 
   template <class Put>
   void tell(Put put) noexcept {
@@ -412,6 +401,59 @@ class Input final : public SourceSink {
     age(documents_.emplace(std::move(key), std::move(document)).first);
   }
 
+  /// The source may have lost rows in any way, and got as many others since: so each that was put
+  /// back has to be there. An owner that had lived would not know of it either: so nobody waits for
+  /// that, and the keys are listed beside the work, and looked at a few in each turn.
+  void verify(InputEvents& events, const std::function<void(const Unreadable&)>& unreadable) {
+    try {
+      if (listed_.empty()) {
+        if (!keys_.valid()) return list_keys();
+        if (!keys_.ready()) return;
+        listed_ = keys_.get();
+      }
+      const std::size_t end = listed_.size() - std::min(listed_.size(), kVerified);
+      for (; listed_.size() > end; listed_.pop_back()) found(listed_.back());
+      if (!listed_.empty()) return;
+      std::string why = vanished();
+      if (!why.empty()) {
+        events.restart = std::move(why);
+        return;
+      }
+      forget_untold(unreadable, [this](const std::string& key) { return source_->holds(key); });
+      unverified_ = false;
+    } catch (const Error& error) {
+      // The source cannot be asked now: the next turn asks again.
+      if (error.kind() != dmm::Kind::retry) events.restart = name_ + ": " + error.what();
+    }
+  }
+  void list_keys() {
+    keys_ = internal::Async<std::vector<std::string>>([this] {
+      std::vector<std::string> keys = source_->keys();
+      wake_();
+      return keys;
+    });
+  }
+  void found(const std::string& key) {
+    if (const auto at = documents_.find(key); at != documents_.end()) at->second.untold = false;
+    if (const auto at = unreadable_.find(key); at != unreadable_.end()) at->second.untold = false;
+  }
+  /// Which document is not there; empty if all are. Those that change all the time may have escaped
+  /// the list, and are asked for.
+  std::string vanished() {
+    std::size_t asked = 0;
+    for (auto& [key, document] : documents_) {
+      if (!document.untold) continue;
+      if (++asked > limits::view_snapshot_open_max) {
+        return name_ + ": too much of it changed while its keys were listed";
+      }
+      if (!source_->holds(key)) {
+        return fmt::format("{}: {} went without a word", name_, printable(key, 100));
+      }
+      document.untold = false;
+    }
+    return {};
+  }
+
   /// All there is was told: what was not is not there.
   void complete(engine::Batch& batch, const std::function<void(const Unreadable&)>& unreadable) {
     if (std::exchange(complete_, true) || !whole_) return;
@@ -473,9 +515,9 @@ class Input final : public SourceSink {
   std::deque<Told> taken_;
   bool loaded_ = false;
   bool complete_ = false;
-  bool whole_ = false;  ///< the source tells again what a snapshot had
-  internal::Async<std::vector<std::string>>
-      keys_;  ///< that it holds, if it does not tell them again
+  bool whole_ = false;       ///< the source tells again what a snapshot had
+  bool unverified_ = false;  ///< it does not, and whether it still holds that was not seen yet
+  std::vector<std::string> listed_;  ///< keys that it holds, to be looked at
   std::string position_;
   std::chrono::system_clock::time_point changed_at_;
 
@@ -483,7 +525,8 @@ class Input final : public SourceSink {
   std::deque<Told> told_;  ///< guarded by mutex_, as are the next two
   std::optional<std::string> doubt_;
   std::optional<std::string> restart_;
-  std::unique_ptr<SourceReading> reading_;  ///< last: it ends first
+  std::unique_ptr<SourceReading> reading_;          ///< it ends before what it tells
+  internal::Async<std::vector<std::string>> keys_;  ///< that the source holds; last: it ends first
 };
 
 }  // namespace dmm::view

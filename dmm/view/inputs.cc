@@ -87,13 +87,6 @@ bool Inputs::restore(SnapshotReader& reader, engine::StepInput& step,
   return reader.at_end();
 }
 
-std::string Inputs::vanished(const std::function<void(const Unreadable&)>& unreadable) {
-  for (const auto& input : inputs_) {
-    if (std::string why = input->vanished(unreadable); !why.empty()) return why;
-  }
-  return {};
-}
-
 InputEvents Inputs::take(std::size_t changes_max, engine::StepInput& step,
                          const std::function<void(const Unreadable&)>& unreadable) {
   InputEvents events;

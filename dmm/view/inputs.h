@@ -25,6 +25,8 @@ namespace dmm::view {
 struct InputEvents {
   std::optional<std::string> doubt;    ///< rows may be missing by mistake
   std::optional<std::string> restart;  ///< everything told is void
+  std::optional<std::chrono::system_clock::time_point> oldest;  ///< of the changes that were taken
+  std::vector<std::string> traces;  ///< the traceparents of the first of them, each once
 };
 
 /// A document that cannot be read, or, without an error, one that could not be and now can.
@@ -85,12 +87,10 @@ class Inputs {
   bool restore(SnapshotReader& reader, engine::StepInput& step, const std::function<void()>& take,
                const std::function<void(const Unreadable&)>& unreadable);
 
-  /// Behind restore(): which row that it put back is not in its source any more though nobody said
-  /// that it was deleted; empty if all are. Asks the sources, so it blocks. Throws Error{retry}.
-  std::string vanished(const std::function<void(const Unreadable&)>& unreadable);
-
   /// Adds up to `changes_max` changes of rows to `step`, with what happened beside them.
   /// Documents that cannot be read are told to `unreadable`; what was known of their row stays.
+  /// Once all is loaded, what restore() put back is compared with the keys that the sources hold: if
+  /// one is not there, though nobody said that it was deleted, that is a restart.
   InputEvents take(std::size_t changes_max, engine::StepInput& step,
                    const std::function<void(const Unreadable&)>& unreadable);
   /// True if take() has more to give.

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "dmm/identity.h"
+#include "dmm/internal/active_span.h"
 #include "dmm/view/inputs.h"
 #include "dmm/view/stream_mark.h"
 
@@ -75,6 +76,7 @@ class StreamReading final : public SourceReading, private transport::ReaderSink 
     row.key = std::move(*key);
     row.position = std::to_string(message.sequence.value);
     row.changed_at = message.stored_at;
+    row.traceparent = internal::trace_of(message);
     if (!wire::is_removed(message) && !message.payload.empty()) {
       row.document = std::move(message.payload);
     }

@@ -158,12 +158,14 @@ void ViewLoop::end_tenure() {
   to_tell_.clear();
   failed_.clear();
   missing_.clear();
+  traces_.clear();
   publish_stats();
 }
 
 void ViewLoop::rebuild(const std::string& why) {
   streams_.log.warn("the view is computed anew", {{"view", name()}, {"reason", why}});
   rebuild_ = true;
+  rebuilt_because_ = why;
 }
 
 // ---- steps
@@ -171,6 +173,7 @@ void ViewLoop::rebuild(const std::string& why) {
 void ViewLoop::turn() {
   heard_before_ = heard_;
   const bool more = take_inputs();
+  follow_losses();
   if (rebuild_) return;
   // What was told behind the end of the load is a change like any other.
   if (!telling_ && computation_->inputs().ready()) {
@@ -190,7 +193,6 @@ void ViewLoop::turn() {
   }
   pump();
   finish_rollout();
-  watch_cache();
   save_snapshot(false);
   save_state(false);
   publish_stats();
@@ -223,12 +225,13 @@ bool ViewLoop::take_inputs() {
     rebuild(advance.failure);
     return false;
   }
-  if (advance.stepped) ++stats_.steps;
+  if (advance.stepped) note_step(advance);
   if (telling_) {
     consider(advance.touched);
   } else {
     for (const std::string& id : advance.touched) computation_->rows().at(id).queued = false;
   }
+  step_trace_.clear();
   return computation_->inputs().waiting();
 }
 
@@ -288,6 +291,7 @@ void ViewLoop::consider(const std::vector<std::string>& ids) {
       slot.held = false;
       removals_.withdraw(id);
     }
+    keep_trace(id, slot);
     if (slot.sending || slot.held) continue;
     if (slot.is_told()) {
       computation_->rows().drop_if_empty(id);
@@ -350,6 +354,9 @@ void ViewLoop::tell(const std::string& id) {
   if (slot->entry) {
     publication.headers.emplace_back(wire::kEntry, std::to_string(slot->entry.value));
   }
+  if (const auto trace = traces_.find(id); trace != traces_.end()) {
+    publication.headers.emplace_back(wire::kTraceparent, trace->second);
+  }
   slot->sending = true;
   slot->sent = slot->row;  // values stay with the owner: their counts are for one thread
   ++sending_;
@@ -399,6 +406,7 @@ void ViewLoop::told(const std::string& id, const Result<Sequence>& result) {
   ++stats_.notified;
   slot->proven = false;
   slot->doubt = false;
+  traces_.erase(id);
   if (row.kind() == engine::Kind::null) {
     ++stats_.removed;
     note_removed(id);

@@ -88,9 +88,9 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   void on_state(const transport::Message& message);
   void follow(const PendingOrder& pending);
   void on_release(const transport::Message& message);
-  void watch_cache();
   void on_status(const std::string& key, const transport::Message& message);
   void approve(std::uint64_t removals);
+  void follow_losses();
   void rebuild(const std::string& why);
   void refuse(const std::string& place, const Error& error);
   void accept(const std::string& place);
@@ -99,7 +99,7 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   std::string refusal_subject(const std::string& place) const;
   SnapshotHead wanted_snapshot() const;
   void open_inputs(bool stood);
-  std::string begin_with_snapshot(bool stood);
+  std::string begin_with_snapshot(bool stood, const std::string& rebuilt_because);
   void take_known(SnapshotHead head);
   void compare();
   void know(KnownEntries found);
@@ -110,6 +110,9 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   void save_state(bool now);
   ViewInfo present_state() const;
   void publish_stats();
+  void note_step(const Advance& advance);
+  void keep_trace(const std::string& id, const Rows::Slot& slot);
+  void count_operators();
 
   const internal::Streams& streams_;
   const View declared_;  ///< by this program
@@ -138,6 +141,7 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   Clock::time_point retry_at_;
   nlohmann::json baselines_;
   std::unordered_map<std::string, std::string> refused_;  ///< place to what was last said of it
+  std::optional<std::uint64_t> losses_;  ///< of the namespace, as far as was followed
   std::optional<std::string> carried_doubt_;  ///< into the next tenure of the same lease
   std::optional<PendingOrder> pending_order_;
 
@@ -150,6 +154,7 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   std::uint64_t history_ = 0;
   std::int64_t snapshot_at_ = 0;
   std::string cold_because_;
+  std::string rebuilt_because_;  ///< why the tenure before ended, if the next one is to begin cold
   Clock::time_point snapshot_due_;
   std::uint64_t snapshot_work_ = 0;  ///< done when the last one was made
   std::atomic<std::uint64_t> snapshots_written_ = 0;
@@ -159,13 +164,14 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   std::unique_ptr<transport::Reader> tokens_;    ///< what others tell in the name of this view
   std::unique_ptr<transport::Reader> statuses_;  ///< only during a limited rollout
 
-  nlohmann::json cache_mark_;  ///< where the cache stood when it was last looked at
-  Clock::time_point cache_looked_at_{};
   Clock::time_point saved_at_{};
   std::string saved_;
   bool saving_ = false;
   std::atomic<std::uint64_t> heard_{0};  ///< grows when an input has something to take
   std::uint64_t heard_before_ = 0;       ///< what it was when the present turn began
+  std::string step_trace_;  ///< of the present step; empty: its changes belong to none
+  std::unordered_map<std::string, std::string> traces_;  ///< of rows that are to be told
+  Clock::time_point operators_due_{};
   ViewStats stats_;
   mutable std::mutex published_mutex_;
   ViewStats published_;

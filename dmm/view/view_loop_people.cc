@@ -8,11 +8,11 @@
 #include <utility>
 
 #include "dmm/identity.h"
+#include "dmm/internal/history.h"
 #include "dmm/internal/status.h"
 #include "dmm/json.h"
 #include "dmm/limits.h"
 #include "dmm/view/release.h"
-#include "dmm/view/stream_mark.h"
 #include "dmm/view/view_loop.h"
 
 namespace dmm::view {
@@ -55,32 +55,23 @@ void ViewLoop::on_message(transport::Message message) noexcept {
   });
 }
 
-/// A token that was told may be gone, and with it the entry that was to come of it: the rows are
-/// compared with the caches anew. What is known of entries is no longer what the next owner may
-/// begin with.
+/// A token that was told may be gone, and with it the entry that was to come of it: what is known
+/// of entries is no longer what the next owner may begin with, and rows are compared with them
+/// anew.
 void ViewLoop::on_history_lost(std::string reason) noexcept {
   mailbox_.post([this, reason = std::move(reason)] {
-    streams_.log.warn("a stream lost its history", {{"view", name()}, {"reason", reason}});
     known_.reset();
-    if (computation_) rebuild(reason);
+    if (!rebuild_ && computation_) rebuild(reason);
   });
 }
 
-/// Entries that went without a word are told again.
-void ViewLoop::watch_cache() {
-  if (!telling_ || rebuild_ || Clock::now() < cache_looked_at_ + limits::view_state_interval)
-    return;
-  cache_looked_at_ = Clock::now();
-  try {
-    const transport::StreamState state = streams_.cache->state();
-    const std::string loss = loss_since(cache_mark_, state);
-    cache_mark_ = mark_of(state);
-    if (loss.empty()) return;
-    known_.reset();
-    rebuild("the cache: " + loss);
-  } catch (const Error& error) {
-    if (!may_heal(error)) throw;
-  }
+/// What was told may be gone without a word to any reader: the cache has none here.
+void ViewLoop::follow_losses() {
+  const auto losses = streams_.history ? streams_.history->losses() : std::nullopt;
+  if (!losses || losses == losses_) return;
+  if (!std::exchange(losses_, losses) || rebuild_ || !computation_) return;
+  known_.reset();
+  rebuild("news or caches of the namespace were lost");
 }
 
 /// An order waits in the bucket until an owner that has loaded the view has followed it.

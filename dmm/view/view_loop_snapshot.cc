@@ -23,7 +23,8 @@ namespace {
 
 /// The next owner has to look at the entry of such an identity.
 bool is_open(const Rows::Slot& slot) {
-  return !slot.proven || slot.doubt || slot.sending || slot.twice || slot.foreign || slot.row != slot.told;
+  return !slot.proven || slot.doubt || slot.sending || slot.twice || slot.foreign ||
+         slot.row != slot.told;
 }
 
 }  // namespace
@@ -49,10 +50,11 @@ void ViewLoop::open_inputs(bool stood) {
   removed_.clear();
   snapshot_at_ = 0;
   cold_because_.clear();
+  const std::string rebuilt_because = std::exchange(rebuilt_because_, {});
   if (!snapshot_file_.kept()) return computation_->open(baselines_);
   const auto begun = Clock::now();
   try {
-    cold_because_ = begin_with_snapshot(stood);
+    cold_because_ = begin_with_snapshot(stood, rebuilt_because);
   } catch (const Error& error) {
     if (may_heal(error)) throw;
     cold_because_ = error.what();
@@ -78,9 +80,11 @@ void ViewLoop::open_inputs(bool stood) {
 
 /// Why there is none that can be used; empty if the view was computed from one. What it throws and
 /// may heal is of a source that cannot be reached; all else is of the snapshot.
-std::string ViewLoop::begin_with_snapshot(bool stood) {
+///
+/// rebuilt_because   why all was to be computed anew, and snapshots removed; empty if it was not.
+std::string ViewLoop::begin_with_snapshot(bool stood, const std::string& rebuilt_because) {
   const std::optional<std::string> bytes = snapshot_file_.read();
-  if (!bytes) return "there is no snapshot";
+  if (!bytes) return rebuilt_because.empty() ? "there is no snapshot" : rebuilt_because;
   if (!stood) return "where the view stood is not known";
   SnapshotReader reader(*bytes);
   if (!reader.damage().empty()) return reader.damage();
@@ -140,7 +144,6 @@ void ViewLoop::compare() {
 }
 
 void ViewLoop::know(KnownEntries found) {
-  cache_mark_ = found.mark.cache;
   known_ = std::move(found.mark);
   for (const std::string& id : found.open) note_removed(id);
 }

@@ -157,6 +157,7 @@ void ViewLoop::publish_stats() {
     stats_.input_rows = computation_->inputs().rows();
     stats_.rows = computation_->rows().size();
   }
+  count_operators();
   stats_.held = removals_.held().size();
   stats_.snapshots = snapshots_written_;
   stats_.sending = sending_ + to_tell_.size() + failed_.size();

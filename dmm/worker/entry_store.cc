@@ -1,5 +1,7 @@
 #include "dmm/worker/entry_store.h"
 
+#include "dmm/internal/streams.h"
+
 namespace dmm::worker {
 
 Entry Entry::from(std::optional<transport::Message> message) {
@@ -7,6 +9,7 @@ Entry Entry::from(std::optional<transport::Message> message) {
   if (!message) return entry;
   entry.revision = message->sequence;
   entry.stored_at = message->stored_at;
+  if (const auto error = internal::newer(*message, "the entry")) entry.newer = error->message();
   if (const auto header = message->header(wire::kDone)) entry.done = wire::parse_done(*header);
   if (wire::is_removed(*message)) return entry;
   if (const auto view = message->header(wire::kView)) entry.view = *view;

@@ -22,6 +22,7 @@ struct Entry {
   std::string view = {};  ///< Dmm-View: whose row it holds; empty: of no view
   /// When it was stored or, where this worker did that, the token that it came from.
   std::chrono::system_clock::time_point stored_at = {};
+  std::string newer = {};  ///< not empty: it is of a newer format, and this is the error
 
   static Entry from(std::optional<transport::Message> message);
 };

@@ -6,6 +6,8 @@
 
 #include "dmm/internal/runtime.h"
 
+#include "dmm/internal/history.h"
+
 namespace dmm::worker {
 
 using std::chrono::milliseconds;
@@ -93,8 +95,12 @@ void LaneLeases::on_complete() noexcept {
 void LaneLeases::on_history_lost(std::string reason) noexcept {
   mailbox_.post([this, reason = std::move(reason)] {
     lapse(reason);
+    for (std::uint32_t lane = 0; lane < limits::lanes; ++lane) {
+      used_ = std::max({used_, table_.floor(), table_.epoch_of(lane)});
+    }
     lose_all();
     table_.clear();
+    table_.set_floor(used_);
     read_ = false;
   });
 }
@@ -127,6 +133,8 @@ void LaneLeases::serve(const std::stop_token& stop) {
 }
 
 bool LaneLeases::join_group(const std::stop_token& stop) {
+  if (streams_.history) used_ = std::max(used_, streams_.history->epoch_floor());
+  group_.set_floor(used_);
   const std::optional<Tenure> tenure = group_.acquire(stop);
   if (!tenure) return false;
   // If others had the type in between, nothing of what was begun is ours.
@@ -145,6 +153,7 @@ void LaneLeases::turn(Clock::time_point now) {
   if (!alive_ || !read_) return;
   ask_for_suspects(now);
   set_share(table_.share(now));
+  joined_ = true;
   take_offers();
   clear_seats(now);
 }

@@ -65,6 +65,8 @@ class LaneLeases final : private transport::ReaderSink {
   }
   /// Lanes that are this worker's by right.
   std::size_t share() const noexcept { return share_.load(std::memory_order_relaxed); }
+  /// True while share() is known to count the workers that live.
+  bool joined() const noexcept { return joined_.load(std::memory_order_relaxed) && held(); }
   /// Throws what the thread ended with, if something did that cannot heal by itself.
   void check() const;
   /// What somebody before may have left unfinished in a lane is done: who comes next need not mind.
@@ -120,6 +122,7 @@ class LaneLeases final : private transport::ReaderSink {
   Lease group_;
   std::unique_ptr<transport::Reader> reader_;
   bool read_ = false;  ///< the table knows all
+  Epoch used_;         ///< the highest epoch that was known before the stream lost its history
   Sequence seat_;      ///< the message of our last beat
   bool beating_ = false;
   Clock::time_point next_beat_;
@@ -136,6 +139,7 @@ class LaneLeases final : private transport::ReaderSink {
   /// Steady-clock nanoseconds until which they can be counted on.
   std::atomic<std::int64_t> valid_until_{0};
   std::atomic<std::size_t> share_{0};
+  std::atomic<bool> joined_{false};
   std::array<std::atomic<bool>, limits::lanes> unsettled_{};
   std::vector<LaneChange> untold_;
   mutable std::mutex changes_mutex_;

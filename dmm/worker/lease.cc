@@ -6,6 +6,7 @@
 #include <cctype>
 #include <charconv>
 
+#include "dmm/internal/history.h"
 #include "dmm/internal/runtime.h"
 #include "dmm/json.h"
 
@@ -117,9 +118,13 @@ std::optional<Tenure> Lease::acquire(const std::stop_token& stop) {
         // Only what the server could have told counts: an answer may be long on its way.
         free = looked_at - silent_since >= timing_.ttl;
       }
-      const Epoch next{found ? found->epoch.value + 1 : 1};
+      // Where nothing is found the stream may have lost it: no epoch is used twice.
+      const Epoch used = std::max(floor(), found ? found->epoch : Epoch());
+      const Epoch next{used.value + 1};
       if (free && found && !found->released && !ours) seized = true;
-      const Epoch before_group = !found ? Epoch() : ours ? found->before_group : found->epoch;
+      const Epoch before_group = std::max(floor_, !found ? Epoch()
+                                                  : ours ? found->before_group
+                                                         : found->epoch);
       const auto asked_at = internal::SteadyClock::now();
       if (free && take(next, record(before_group)) && is_newest(next)) {
         const Tenure tenure{next, ours && found->epoch == epoch(), seized, before_group};
@@ -147,6 +152,11 @@ std::optional<Tenure> Lease::acquire(const std::stop_token& stop) {
     wait(stop, free_again ? milliseconds(0) : timing_.poll);
   }
   return std::nullopt;
+}
+
+Epoch Lease::floor() const {
+  const Epoch lost = streams_.history ? streams_.history->epoch_floor() : Epoch();
+  return std::max({floor_, lost, epoch()});
 }
 
 void Lease::release() noexcept {
@@ -249,7 +259,9 @@ void Lease::stop_beating() noexcept {
 }
 
 void Lease::beat(const std::stop_token& stop) {
-  while (wait(stop, timing_.beat)) {
+  auto pause = timing_.beat;
+  while (wait(stop, pause)) {
+    pause = timing_.beat;
     const auto sent_at = internal::SteadyClock::now();
     const auto left = milliseconds(
         (valid_until_.load(std::memory_order_acquire) - nanoseconds_of(sent_at)) / 1'000'000);
@@ -266,6 +278,7 @@ void Lease::beat(const std::stop_token& stop) {
       } catch (const Error& error) {
         streams_.log.debug("a heartbeat was not answered",
                            {{"lease", name_}, {"error", error.what()}});
+        pause = timing_.poll;
         if (held()) continue;
       }
     }

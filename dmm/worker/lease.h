@@ -72,6 +72,10 @@ class Lease {
   Lease(const Lease&) = delete;
   Lease& operator=(const Lease&) = delete;
 
+  /// Epochs up to this one are not used: they may have been before the stream lost its history. Not
+  /// while it is held.
+  void set_floor(Epoch floor) noexcept { floor_ = floor; }
+
   /// Waits until the lease is held, or `stop`. Nothing if stopped.
   std::optional<Tenure> acquire(const std::stop_token& stop);
 
@@ -93,6 +97,7 @@ class Lease {
     Epoch before_group;
   };
   std::optional<Record> newest();
+  Epoch floor() const;
   Sequence last_beat_of(const std::string& holder);
   bool take(Epoch epoch, const std::string& record);
   bool is_newest(Epoch epoch);
@@ -111,6 +116,7 @@ class Lease {
   const bool shared_;
   const std::string holder_;
 
+  Epoch floor_;
   std::atomic<std::uint64_t> epoch_{0};
   /// Steady-clock nanoseconds until which the lease is ours; 0 if not held.
   std::atomic<std::int64_t> valid_until_{0};

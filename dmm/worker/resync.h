@@ -40,6 +40,9 @@ class Resync final {
   void attend();
   void stop();
 
+  /// Runs an identity again that has an entry and no token, if it is this worker's.
+  void tell(const std::string& key);
+
   /// Identities that were told.
   std::uint64_t told() const noexcept { return telling_->told; }
 
@@ -47,7 +50,6 @@ class Resync final {
   class Keys;
   void begin_round(std::chrono::milliseconds now);
   void take(std::vector<std::string> keys);
-  void tell(const std::string& key);
 
   const internal::Streams& streams_;
   Mailbox& mailbox_;

@@ -7,6 +7,7 @@
 #include <typeinfo>
 
 #include "dmm/downlink/downlink.h"
+#include "dmm/internal/active_span.h"
 #include "dmm/internal/runtime.h"
 #include "dmm/json.h"
 
@@ -44,6 +45,7 @@ class RunContext final : public Context {
   Epoch epoch() const noexcept override { return input_.epoch; }
   bool deleted() const noexcept override { return input_.deleted; }
   const Logger& log() const noexcept override { return log_; }
+  std::string traceparent() const override { return traceparent_; }
 
   CommandReply command(std::string_view kind, std::string_view device,
                        const nlohmann::json& payload, std::chrono::milliseconds timeout) override;
@@ -76,6 +78,7 @@ class RunContext final : public Context {
   downlink::Downlink* const downlink_;
   std::map<std::string, Sequence> offline_;  ///< devices that were found offline
   const std::stop_token stop_;
+  const std::string traceparent_ = internal::current_trace();
   const Logger log_;
 };
 
@@ -157,10 +160,10 @@ void prepare_wait(RunContext& context, RunResult& result) {
   }
 }
 
-}  // namespace
-
-RunResult run_once(const AnyMaterializer& materializer, const RunInput& input, Matters& matters,
-                   const std::stop_token& stop, const Logger& log, downlink::Downlink* downlink) {
+/// Runs materialize, and contains whatever it throws.
+RunResult run_contained(const AnyMaterializer& materializer, const RunInput& input,
+                        Matters& matters, const std::stop_token& stop, const Logger& log,
+                        downlink::Downlink* downlink) {
   RunResult result;
   nlohmann::json cache;
   if (!read_cache(input, cache, result)) return result;
@@ -196,6 +199,26 @@ RunResult run_once(const AnyMaterializer& materializer, const RunInput& input, M
   }
   const bool succeeded = result.end == RunResult::End::succeeded;
   if (succeeded && result.outcome.action() == Outcome::Action::wait) prepare_wait(context, result);
+  return result;
+}
+
+void describe(internal::ActiveSpan& span, const RunInput& input, const RunResult& result) {
+  if (!span.recording()) return;
+  span.attribute("dmm.type", input.identity.type);
+  span.attribute("dmm.id", printable(input.identity.id, 300));
+  span.attribute("dmm.attempt", std::to_string(input.attempt));
+  if (!result.error.empty()) span.fail(result.error_code + ": " + result.error);
+}
+
+}  // namespace
+
+RunResult run_once(const AnyMaterializer& materializer, const RunInput& input, Matters& matters,
+                   const std::stop_token& stop, const Logger& log, downlink::Downlink* downlink,
+                   SpanSink* spans) {
+  internal::ActiveSpan span(spans, input.traceparent, Span::Role::consumer, "materialize",
+                            input.identity.type);
+  RunResult result = run_contained(materializer, input, matters, stop, log, downlink);
+  describe(span, input, result);
   return result;
 }
 

@@ -9,6 +9,7 @@
 #include "dmm/context.h"
 #include "dmm/materializer.h"
 #include "dmm/outcome.h"
+#include "dmm/trace.h"
 
 namespace dmm::downlink {
 class Downlink;
@@ -27,6 +28,7 @@ struct RunInput {
   int attempt = 1;
   std::chrono::steady_clock::time_point deadline;
   Epoch epoch;
+  std::string traceparent = {};  ///< of the news; empty: none
 };
 
 /// How a run ended.
@@ -49,8 +51,9 @@ struct RunResult {
 /// Runs materialize once, on the calling thread; contains whatever it throws.
 /// matters    serves the context's matter() and notify().
 /// downlink   serves its command() and shadow(); null: they throw DMM-0705.
+/// spans      take what the run was; null: nobody does.
 RunResult run_once(const AnyMaterializer& materializer, const RunInput& input, Matters& matters,
                    const std::stop_token& stop, const Logger& log,
-                   downlink::Downlink* downlink = nullptr);
+                   downlink::Downlink* downlink = nullptr, SpanSink* spans = nullptr);
 
 }  // namespace dmm::worker

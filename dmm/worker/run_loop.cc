@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "dmm/internal/history.h"
 #include "dmm/internal/policy.h"
 #include "dmm/internal/runtime.h"
 #include "dmm/limits.h"
@@ -64,9 +65,14 @@ void RunLoop::on_caught_up() noexcept {
       Lane& lane = lanes_[number];
       read[number] = lane.ours && !lane.leaving && !std::exchange(lane.caught_up, true);
     }
-    // A status whose token is gone was left behind by a crash between two writes.
-    statuses_.clear_unless(
-        [&](const std::string& key) { return !read[lane_of_key(key)] || items_.contains(key); });
+    // A status whose token is gone was left behind by a crash between two writes, or its token was
+    // lost; then what is known of the identity is the entry, with which it runs again.
+    const bool lost = std::exchange(tokens_lost_, false);
+    statuses_.clear_unless([&](const std::string& key) {
+      if (!read[lane_of_key(key)] || items_.contains(key)) return true;
+      if (lost || statuses_.find(key)->created != created_) resync_.tell(key);
+      return false;
+    });
   });
 }
 
@@ -137,7 +143,9 @@ void RunLoop::turn(bool may_begin) {
   report_waits_.close_idle();
   resync_.attend();
   if (history_lost_) recover_history();
-  doubt_entries();
+  if (may_begin) follow_connection();
+  follow_backlog();
+  follow_losses();
   if (may_begin) follow_lanes();
   begins_ = may_begin && !history_lost_ && leases_.held();
   auto until = advance();
@@ -163,6 +171,7 @@ RunLoop::Clock::time_point RunLoop::advance() {
       ready_bytes_ < limits::ready_bytes_max && reader_) {
     reader_->grant(std::exchange(consumed_, 0));
   }
+  if (fresh_ && ready_.size(Turn::fresh) < limits::identities_ready_max) fresh_->go_on();
   publish_stats();
   return timers_.empty() ? until : std::min(until, timers_.begin()->first);
 }
@@ -176,30 +185,44 @@ void RunLoop::recover_history() {
     streams_.cache->state();
     streams_.status->state();
     history_lost_ = false;
+    if (std::exchange(read_again_, false) && reader_) read_from_start();
   } catch (const Error& error) {
     streams_.log.warn("the state of the work stream is unknown", {{"error", error.what()}});
     later(kTroubleDelay, [this] { mailbox_.wake(); });
   }
 }
 
-/// A server that comes back may have lost the newest entries, and a run that changes nothing would
-/// not write them again: behind each reconnect they are read anew.
-void RunLoop::doubt_entries() {
-  if (!streams_.transport) return;  // in tests of parts
-  if (const auto reconnects = streams_.transport->reconnects(); reconnects != reconnects_) {
-    reconnects_ = reconnects;
-    entries_.clear();
-  }
+/// A server that was away may have come back with an older end of the stream: tokens that were
+/// deleted are there again, and sequences that were read before are given a second time. Neither
+/// shows behind the cursor of the reader, so all that is outstanding is read once more.
+void RunLoop::follow_connection() {
+  const std::uint64_t reconnects = streams_.transport->reconnects();
+  if (reconnects == reconnects_ || !reader_ || history_lost_) return;
+  reconnects_ = reconnects;
+  for (Lane& lane : lanes_) lane.caught_up = false;
+  read_from_start();
+}
+
+/// True if the stream lost its end and went on from there: a sequence that was passed is that of a
+/// message that is newer than all that were read.
+bool RunLoop::went_back(const transport::Message& message) {
+  const bool passed = message.sequence <= read_to_;
+  if (passed && message.stored_at > read_to_at_) return true;
+  if (!passed) read_to_ = message.sequence;
+  read_to_at_ = std::max(read_to_at_, message.stored_at);
+  return false;
+}
+
+/// Entries that are held in memory may be gone from the bucket.
+void RunLoop::follow_losses() {
+  const auto losses = streams_.history ? streams_.history->losses() : std::nullopt;
+  if (!losses || losses == losses_) return;
+  if (std::exchange(losses_, losses)) entries_.clear();
 }
 
 bool RunLoop::may_begin(const Item& next) const {
-  if (!held(next) || busy_ >= slots() || storing_ >= limits::publishes_in_flight_max ||
-      to_erase_.size() >= limits::publishes_in_flight_max) {
-    return false;
-  }
-  if (busy_ == 0) return true;
-  // What may take the worker down with it takes no other run along.
-  return !alone_ && next.crashes <= limits::crashes_shared;
+  return held(next) && busy_ < slots() && storing_ < limits::publishes_in_flight_max &&
+         to_erase_.size() < limits::publishes_in_flight_max;
 }
 
 /// How many identities may be on their way to or in a run. The pool has a thread for each run;
@@ -224,7 +247,14 @@ void RunLoop::take_arrived() {
   }
   if (loss) forget_history(*loss, dropped);
   consumed_ += messages.size();
-  for (transport::Message& message : messages) take_token(std::move(message));
+  for (transport::Message& message : messages) {
+    if (went_back(message)) {
+      read_again_ = true;
+      return forget_history(
+          fmt::format("message {} is another one than before", message.sequence.value), 0);
+    }
+    take_token(std::move(message), false);
+  }
 }
 
 void RunLoop::forget_history(const std::string& reason, std::size_t dropped) {
@@ -234,6 +264,9 @@ void RunLoop::forget_history(const std::string& reason, std::size_t dropped) {
   reset();
   consumed_ += dropped;
   created_.clear();
+  tokens_lost_ = true;
+  read_to_ = Sequence();
+  read_to_at_ = {};
   begins_ = false;
   history_lost_ = true;  // asking for the new creation time blocks: the owner thread does it
   mailbox_.wake();
@@ -281,6 +314,7 @@ void RunLoop::finish_work() {
   const auto writes_end = Clock::now() + limits::request_timeout;
   while (busy_ > 0 || (!quiet() && Clock::now() < writes_end)) turn(false);
   reader_.reset();
+  fresh_.reset();
   steering_.stop();
   resync_.stop();
   pool_.reset();
@@ -309,6 +343,7 @@ void RunLoop::publish_stats() {
   stats_.paused = steering_.paused() != nullptr;
   stats_.lanes = lanes_owned();
   stats_.holds_lease = stats_.lanes > 0 && leases_.held();
+  count_more();
   const std::lock_guard lock(published_mutex_);
   published_ = stats_;
 }

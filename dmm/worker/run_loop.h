@@ -46,6 +46,7 @@
 #include "dmm/work_stream.h"
 #include "dmm/worker/entry_store.h"
 #include "dmm/worker/failing_share.h"
+#include "dmm/worker/fresh_news.h"
 #include "dmm/worker/lane_leases.h"
 #include "dmm/worker/mailbox.h"
 #include "dmm/worker/pace.h"
@@ -107,6 +108,7 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
     Timer timer;                 ///< while waiting
     std::uint64_t round = 0;     ///< counts beginnings: an answer belongs to one of them
     bool abandoned = false;      ///< its run belongs to a lane or a history that was lost
+    bool backlog = false;        ///< `token` waited when the lane came, with many others
 
     // Of the token that is being worked on.
     Token current;
@@ -138,7 +140,9 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   void turn(bool may_begin);
   Clock::time_point advance();
   void recover_history();
-  void doubt_entries();
+  void follow_connection();
+  bool went_back(const transport::Message& message);
+  void follow_losses();
   void forget_history(const std::string& reason, std::size_t dropped);
   void take_arrived();
   void fire_timers();
@@ -146,6 +150,8 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   bool quiet() const;
   void cancel_runs();
   void publish_stats();
+  void count_more();
+  void recount();
   std::size_t slots() const;
 
   // The lanes.
@@ -153,6 +159,8 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   void take_lane(std::uint32_t number, const Tenure& tenure);
   void begin_lanes();
   void load_entries(const transport::StreamState& work);
+  void read_from_start();
+  void follow_backlog();
   void drop_lane(std::uint32_t number);
   void give_lanes();
   void leave_lane(std::uint32_t number);
@@ -173,9 +181,12 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   void hold(const ItemPtr& item);
   void note_first_run(const Item& item, bool failed);
   Clock::time_point begin_ready(Clock::time_point now);
+  bool begin_one(const ItemPtr& item, Clock::time_point now);
+  std::optional<Clock::time_point> attend_alone(Clock::time_point now);
+  void trust_again(const ItemPtr& item);
 
   // The way of an identity.
-  void take_token(transport::Message message);
+  void take_token(transport::Message message, bool fresh);
   ItemPtr item_of(const std::string& key);
   void refuse(const std::string& subject, Sequence sequence, const Error& error);
   void restore(const ItemPtr& item);
@@ -207,6 +218,8 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   void wait(const ItemPtr& item, Clock::duration delay);
   void put_status(const ItemPtr& item, std::string_view phase, std::string_view error_code,
                   const std::string& error, std::chrono::milliseconds retry_in);
+  internal::Status status_of(const Item& item, std::string_view phase, std::string_view error_code,
+                             const std::string& error) const;
 
   void erase_token(const Item& item);
   void pump_erases();
@@ -243,10 +256,17 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   bool lanes_leave_ = false;      ///< some do
   bool counted_on_ = false;       ///< the lanes could be counted on at the last turn
   std::unique_ptr<transport::Reader> reader_;
+  std::unique_ptr<FreshNews> fresh_;  ///< while `reader_` works through a backlog
   std::uint64_t tenure_ = 0;
   bool begins_ = false;        ///< new runs may begin
   bool stopping_ = false;      ///< what has not begun to run is given back
   bool history_lost_ = false;  ///< the owner thread has to look
+  bool tokens_lost_ = false;   ///< statuses whose tokens are gone may speak of lost ones
+  bool read_again_ = false;    ///< from the start, once the history is known
+  Sequence read_to_;           ///< of all tokens that were read, the highest
+  std::chrono::system_clock::time_point read_to_at_;  ///< and when the latest was stored
+  std::uint64_t reconnects_ = 0;         ///< of the connection when reading began
+  std::optional<std::uint64_t> losses_;  ///< of the namespace, as far as was followed
   std::string created_;        ///< of the work stream
 
   std::unordered_map<std::string, ItemPtr> items_;
@@ -256,10 +276,12 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   std::size_t busy_ = 0;            ///< slots taken: reading or running
   Clock::duration usual_run_{};     ///< moving average of how long a run takes
   ItemPtr alone_;                   ///< runs with no other beside it
+  Clock::time_point alone_since_;
+  Clock::time_point next_alone_;       ///< no earlier: others have their time, too
+  Clock::time_point wait_alone_till_;  ///< zero: nobody waits for the others to end
   std::size_t storing_ = 0;
   std::size_t consumed_ = 0;  ///< read since the last grant
   EntryStore entries_;
-  std::uint64_t reconnects_ = 0;  ///< when entries were last known to be those of the server
   StatusStore statuses_;
   ReportWaits report_waits_;
   Steering steering_;
@@ -282,6 +304,7 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   std::mt19937_64 random_;
 
   WorkStats stats_;
+  Clock::time_point next_recount_;
   mutable std::mutex published_mutex_;
   WorkStats published_;
 

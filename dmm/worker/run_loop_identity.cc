@@ -38,7 +38,8 @@ std::uint32_t lane_named(std::string_view subject) {
 
 }  // namespace
 
-void RunLoop::take_token(transport::Message message) {
+/// fresh   it came while a backlog is worked through.
+void RunLoop::take_token(transport::Message message, bool fresh) {
   const Lane& lane = lanes_[lane_named(message.subject)];
   if (!lane.ours || lane.leaving) return;  // another worker's
   ++stats_.tokens;
@@ -64,6 +65,7 @@ void RunLoop::take_token(transport::Message message) {
   }
   item->token = std::move(token);
   item->loaded = true;
+  item->backlog = fresh_ && !fresh && !lane.caught_up;
   switch (item->state) {
     case State::fresh:
       return restore(item);
@@ -154,7 +156,10 @@ void RunLoop::enqueue(const ItemPtr& item) {
   }
   item->state = State::ready;
   ready_bytes_ += item->token->news.size();
-  ready_.push(item, item->attempts > 0);
+  ready_.push(item, item->crashes > limits::crashes_shared ? Turn::alone
+                    : item->attempts > 0                   ? Turn::retrying
+                    : item->backlog                        ? Turn::backlog
+                                                           : Turn::fresh);
 }
 
 void RunLoop::wait(const ItemPtr& item, Clock::duration delay) {
@@ -174,7 +179,6 @@ void RunLoop::wait(const ItemPtr& item, Clock::duration delay) {
 void RunLoop::begin(const ItemPtr& item) {
   ++busy_;
   ++item->round;
-  alone_ = item->crashes > limits::crashes_shared ? item : nullptr;
   item->state = State::reading;
   item->entry_known = false;
   item->marked = false;
@@ -276,6 +280,10 @@ void RunLoop::prepare(const ItemPtr& item) {
     statuses_.clear(item->key);
     return leave(item);
   }
+  if (item->entry_known && !item->entry.newer.empty()) {
+    --busy_;
+    return park(item, code::newer_format.id, item->entry.newer);
+  }
   if (item->entry_known && of_another_view(item->entry.view, item->current.view)) {
     --busy_;
     return park(item, code::entry_of_other_view.id,
@@ -298,14 +306,15 @@ void RunLoop::mark_run(const ItemPtr& item) {
     return park(item, code::worker_crashed.id,
                 fmt::format("{} workers ended while they ran it", item->crashes));
   }
-  internal::Status status;
-  status.phase = "failing";
-  status.attempts = item->attempts;
-  status.error_code = code::worker_crashed.id;
-  status.error = "a worker ended while it ran this identity, or it is running now";
-  status.failed_at = unix_ms(internal::SystemClock::now());
-  status.created = created_;
-  status.token = item->current.sequence.value;
+  internal::Status status =
+      status_of(*item, "failing", code::worker_crashed.id,
+                "a worker ended while it ran this identity, or it is running now");
+  const internal::Status* before = statuses_.find(item->key);
+  if (item->crashes > 0) {
+    internal::add_failure(status, before);
+  } else if (before != nullptr) {
+    status.failures = before->failures;
+  }
   status.crashes = item->crashes + 1;
   statuses_.put(item->key, std::move(status), [this, item, tenure = tenure_, round = item->round] {
     if (tenure == tenure_ && round == item->round) dispatch(item);
@@ -347,6 +356,7 @@ void RunLoop::dispatch(const ItemPtr& item) {
   run->input.deleted = token.deleted;
   run->input.attempt = item->attempts + 1;
   run->input.epoch = lanes_[item->lane].epoch;
+  run->input.traceparent = token.traceparent;
   if (token.news.empty()) {
     run->input.value = item->entry.value;
   } else if (!token.view.empty()) {
@@ -361,6 +371,7 @@ void RunLoop::dispatch(const ItemPtr& item) {
   item->run = run;
   item->state = State::running;
   ++stats_.runs;
+  if (run->input.attempt > 1) ++stats_.retried;
   run->timeout = options_.timeout;
   watch_deadline(item, run, run->timeout);
   pool_->submit([this, item, run, lane = item->lane] {
@@ -371,7 +382,7 @@ void RunLoop::dispatch(const ItemPtr& item) {
     const bool may_run = leases_.held(lane, run->input.epoch) && !run->stop.stop_requested();
     if (may_run) {
       run->result = run_once(materializer_, run->input, matters_, run->stop.get_token(),
-                             streams_.log, streams_.downlink.get());
+                             streams_.log, streams_.downlink.get(), streams_.spans.get());
     }
     run->took = Clock::now() - begun;
     internal::crash_point("a run returned");

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/limits.h"
 #include "dmm/worker/run_loop.h"
 
@@ -80,6 +81,7 @@ void RunLoop::take_lane(std::uint32_t number, const Tenure& tenure) {
 void RunLoop::begin_lanes() {
   if (to_begin_.empty() || history_lost_ || Clock::now() < next_begin_) return;
   next_begin_ = Clock::now() + kBetweenReadings;
+  bool many = false;  // more wait than are held in memory
   try {
     const transport::StreamState work = streams_.work->state();
     if (!created_.empty() && created_ != work.created) {
@@ -95,6 +97,7 @@ void RunLoop::begin_lanes() {
     };
     statuses_.load(type_, begun);
     entries_.clear();
+    many = work.messages > limits::identities_ready_max;
     if (to_begin_.size() == limits::lanes) load_entries(work);
   } catch (const Error& error) {
     if (error.kind() != Kind::retry && error.kind() != Kind::not_found) throw;
@@ -102,11 +105,28 @@ void RunLoop::begin_lanes() {
     next_begin_ = Clock::now() + kTroubleDelay;
     return;
   }
-  internal::crash_point("begins with lanes");
-  reader_.reset();
-  ++reading_;
   for (const std::uint32_t number : to_begin_) lanes_[number].ours = true;
   to_begin_.clear();
+  reconnects_ = streams_.transport->reconnects();
+  internal::crash_point("begins with lanes");
+  read_from_start();
+  if (many) {
+    fresh_ =
+        std::make_unique<FreshNews>(streams_, mailbox_, type_, [this](transport::Message message) {
+          if (!history_lost_) take_token(std::move(message), true);
+        });
+  }
+}
+
+/// What waited has been read: from here on one reader is enough.
+void RunLoop::follow_backlog() {
+  if (fresh_ && all_caught_up()) fresh_.reset();
+}
+
+/// Of what is known already, nothing is newer.
+void RunLoop::read_from_start() {
+  reader_.reset();
+  ++reading_;
   consumed_ = 0;
   reader_ = streams_.work->read(
       {.filter = streams_.names.token_filter(type_), .after = {}, .created = created_}, *this);

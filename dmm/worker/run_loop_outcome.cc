@@ -36,6 +36,7 @@ void RunLoop::ran(const ItemPtr& item) {
   item->run.reset();
   cancel(run->deadline);
   usual_run_ = (usual_run_ * 7 + run->took) / 8;
+  run->cancelled ? void(++stats_.cancelled) : stats_.run_times.add(run->took);
   if (item->abandoned) {
     item->abandoned = false;
     item->state = State::fresh;
@@ -56,12 +57,14 @@ void RunLoop::ran(const ItemPtr& item) {
                        {"error", result.healed}});
   }
   if (run->timed_out) {
+    ++stats_.timed_out;
     return fail(item, code::materialize_timed_out.id,
                 fmt::format("did not return within {} ms", run->timeout.count()));
   }
   switch (result.end) {
     case RunResult::End::refused:
       if (run->input.is_news) ++stats_.refused;
+      ++stats_.gave_up;
       return park(item, result.error_code, result.error);
     case RunResult::End::failed:
       if (run->cancelled) return put_back(item);
@@ -81,8 +84,11 @@ void RunLoop::finish(const ItemPtr& item) {
   }
   RunResult& result = *item->result;
   const Entry& entry = item->entry;
+  // The run may have begun before its entry was read.
+  if (!entry.newer.empty()) return park(item, code::newer_format.id, entry.newer);
   if (result.outcome.action() == Outcome::Action::park) {
     note_first_run(*item, true);
+    ++stats_.gave_up;
     return park(item, code::parked_by_outcome.id, result.outcome.reason());
   }
   if (result.outcome.action() == Outcome::Action::wait) return wait_for_report(item);
@@ -134,6 +140,7 @@ void RunLoop::stored(const ItemPtr& item, Entry entry, const Result<Sequence>& r
       return again_soon(item, kConflictDelay);
     }
     if (result.error().kind() == Kind::invalid) {
+      ++stats_.gave_up;
       return park(item, result.error().code().id, result.error().message());
     }
     streams_.log.warn("a cache entry could not be written",
@@ -150,10 +157,14 @@ void RunLoop::stored(const ItemPtr& item, Entry entry, const Result<Sequence>& r
 
 void RunLoop::conclude(const ItemPtr& item) {
   ++stats_.succeeded;
+  stats_.turnarounds.add(internal::SystemClock::now() - item->current.stored_at);
   note_first_run(*item, false);
   item->attempts = 0;
   statuses_.clear(item->key);
-  if (item->result->outcome.action() == Outcome::Action::requeue) return requeue(item);
+  if (item->result->outcome.action() == Outcome::Action::requeue) {
+    ++stats_.postponed;
+    return requeue(item);
+  }
   erase_token(*item);
   leave(item);
 }
@@ -181,6 +192,7 @@ void RunLoop::requeue(const ItemPtr& item) {
 
 /// The device is waited for: its next report makes the identity ready, or else time does.
 void RunLoop::wait_for_report(const ItemPtr& item) {
+  ++stats_.unreached;
   if (item->token) return leave(item);
   const RunResult result = std::move(*item->result);
   item->result.reset();
@@ -190,16 +202,12 @@ void RunLoop::wait_for_report(const ItemPtr& item) {
   const milliseconds delay(
       std::uniform_int_distribution<milliseconds::rep>(most - most / 4, most + most / 4)(random_));
   const auto now = internal::SystemClock::now();
-  internal::Status status;
-  status.phase = "offline";
-  status.attempts = item->attempts;
-  status.error_code = code::device_offline.id;
-  status.error = fmt::format("waits for the next report of {} {}", outcome.kind(),
-                             printable(outcome.device(), 300));
-  status.failed_at = unix_ms(now);
+  internal::Status status =
+      status_of(*item, "offline", code::device_offline.id,
+                fmt::format("waits for the next report of {} {}", outcome.kind(),
+                            printable(outcome.device(), 300)));
+  if (const auto* before = statuses_.find(item->key)) status.failures = before->failures;
   status.next_retry_at = unix_ms(now + delay);
-  status.created = created_;
-  status.token = item->current.sequence.value;
   status.waits_for = fmt::format("{}.{}", outcome.kind(), device);
   statuses_.put(item->key, std::move(status));
   item->token = std::move(item->current);
@@ -266,11 +274,24 @@ void RunLoop::park(const ItemPtr& item, std::string_view error_code, const std::
 
 void RunLoop::put_status(const ItemPtr& item, std::string_view phase, std::string_view error_code,
                          const std::string& error, milliseconds retry_in) {
-  const auto now = internal::SystemClock::now();
-  statuses_.put(item->key,
-                internal::Status{std::string(phase), item->attempts, std::string(error_code), error,
-                                 unix_ms(now), retry_in.count() > 0 ? unix_ms(now + retry_in) : 0,
-                                 created_, item->current.sequence.value, 0});
+  internal::Status status = status_of(*item, phase, error_code, error);
+  if (retry_in.count() > 0) status.next_retry_at = status.failed_at + retry_in.count();
+  internal::add_failure(status, statuses_.find(item->key));
+  statuses_.put(item->key, std::move(status));
+}
+
+internal::Status RunLoop::status_of(const Item& item, std::string_view phase,
+                                    std::string_view error_code, const std::string& error) const {
+  internal::Status status;
+  status.phase = phase;
+  status.attempts = item.attempts;
+  status.error_code = error_code;
+  status.error = error;
+  status.failed_at = unix_ms(internal::SystemClock::now());
+  status.created = created_;
+  status.token = item.current.sequence.value;
+  status.crashes = item.crashes;
+  return status;
 }
 
 /// The run does not count: the token waits a little and is begun again.

@@ -61,20 +61,69 @@ RunLoop::Clock::time_point RunLoop::begin_ready(Clock::time_point now) {
   if (!begins_ || !steering_.known() || steering_.paused() != nullptr) {
     return Clock::time_point::max();
   }
+  if (const auto until = attend_alone(now)) return *until;
   while (!ready_.empty() && may_begin(*ready_.front())) {
     if (const auto left = pace_.wait(now); left.count() > 0) return now + left;
-    const ItemPtr item = ready_.pop();
-    ready_bytes_ -= item->token->news.size();
-    if (steering_.paused(item->key)) {
-      hold(item);
-    } else if (const auto left = pace_.wait(item->key, now); left.count() > 0) {
-      wait(item, left);
-    } else {
-      pace_.begin(item->key, now);
-      begin(item);
-    }
+    begin_one(ready_.pop(), now);
   }
-  return Clock::time_point::max();
+  return ready_.size(Turn::alone) > 0 && next_alone_ > now ? next_alone_
+                                                           : Clock::time_point::max();
+}
+
+/// False if the identity has to wait still.
+bool RunLoop::begin_one(const ItemPtr& item, Clock::time_point now) {
+  ready_bytes_ -= item->token->news.size();
+  if (steering_.paused(item->key)) {
+    hold(item);
+    return false;
+  }
+  if (const auto left = pace_.wait(item->key, now); left.count() > 0) {
+    wait(item, left);
+    return false;
+  }
+  pace_.begin(item->key, now);
+  begin(item);
+  return true;
+}
+
+/// What may take the worker down with it takes no other run along: it begins when the others have
+/// ended, and none begins beside it. But a run that does not end, or a long one, must not keep
+/// everything else from its turn, so all of that has its limits. Returns until when nothing else
+/// may begin; nothing: it may.
+std::optional<RunLoop::Clock::time_point> RunLoop::attend_alone(Clock::time_point now) {
+  if (alone_) {
+    const bool runs = alone_->state == State::reading || alone_->state == State::running;
+    const auto until = alone_since_ + limits::alone_max;
+    if (runs && now < until) return until;
+    if (runs) trust_again(alone_);
+    next_alone_ = now + (now - alone_since_);
+    alone_.reset();
+  }
+  if (ready_.size(Turn::alone) == 0) {
+    wait_alone_till_ = {};
+    return std::nullopt;
+  }
+  if (now < next_alone_ || !held(*ready_.front_alone())) return std::nullopt;
+  if (wait_alone_till_ == Clock::time_point()) wait_alone_till_ = now + limits::alone_wait;
+  if (busy_ > 0 && now < wait_alone_till_) return wait_alone_till_;
+  if (const auto left = pace_.wait(now); left.count() > 0) return now + left;
+  wait_alone_till_ = {};
+  const ItemPtr item = ready_.pop_alone();
+  if (!begin_one(item, now)) return std::nullopt;
+  alone_ = item;
+  alone_since_ = now;
+  return now + limits::alone_max;
+}
+
+/// It ran alone for long, and the worker lives: if one ends while it runs on, that is not its
+/// doing.
+void RunLoop::trust_again(const ItemPtr& item) {
+  item->crashes = 0;
+  if (!item->marked) return;
+  internal::Status status = status_of(*item, "failing", code::worker_crashed.id,
+                                      "workers ended while they ran it; it is running now");
+  if (const auto* before = statuses_.find(item->key)) status.failures = before->failures;
+  statuses_.put(item->key, std::move(status));
 }
 
 /// Puts an identity aside until it is not paused any more.

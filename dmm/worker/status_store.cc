@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "dmm/internal/parked_event.h"
 #include "dmm/internal/runtime.h"
 #include "dmm/json.h"
 #include "dmm/limits.h"
@@ -126,6 +127,9 @@ void StatusStore::written(const std::string& key, const std::shared_ptr<Slot>& s
     unanswered_.insert(key);
     return;
   }
+  if (slot->wanted && slot->wanted->phase == "parked") {
+    internal::tell_parked(streams_, key, *slot->wanted, result.value());
+  }
   if (!slot->wanted) slots_.erase(key);
 }
 
@@ -162,8 +166,12 @@ void StatusStore::refuse(const std::string& subject, Sequence sequence, const Er
   streams_.status->publish(
       {.subject = streams_.names.status_subject(internal::refusal_key("token", subject)),
        .payload = dump_json(nlohmann::json(refusal))},
-      limits::publish_deadline,
-      [this](const Result<Sequence>&) { mailbox_.post([this] { --in_flight_; }); });
+      limits::publish_deadline, [this, refusal](const Result<Sequence>& result) {
+        mailbox_.post([this, refusal, stored = result.ok() ? result.value() : Sequence{}] {
+          --in_flight_;
+          if (stored) internal::tell_refused(streams_, refusal, stored);
+        });
+      });
 }
 
 }  // namespace dmm::worker

@@ -6,6 +6,8 @@
 #include "dmm/limits.h"
 #include "dmm/wire.h"
 
+#include <utility>
+
 namespace dmm::worker {
 
 /// Brings what is set to the owner's mailbox.
@@ -33,11 +35,12 @@ class Steering::Feed final : private transport::ReaderSink {
   void on_caught_up() noexcept override {
     post([](Steering& steering) {
       steering.known_ = true;
+      steering.set_again();
       steering.changed_();
     });
   }
   void on_history_lost(std::string) noexcept override {
-    post([](Steering& steering) { steering.forget(); });
+    post([](Steering& steering) { steering.read_since_loss_.emplace(); });
   }
 
   Steering& steering_;
@@ -89,6 +92,7 @@ void Steering::pause(std::string reason) {
 bool Steering::take(const transport::Message& message) {
   const std::string_view key = streams_.names.status_key(message.subject);
   const bool removed = wire::is_removed(message);
+  if (read_since_loss_) read_since_loss_->emplace(key);
   if (key == internal::policy_key(type_)) {
     policy_ = removed ? std::string() : message.payload;
     return true;
@@ -110,7 +114,29 @@ bool Steering::take(const transport::Message& message) {
   return true;
 }
 
+/// What the bucket has lost is in force still, and is set again: a pause that ends because a disk
+/// did would let loose what somebody wanted to stop.
+void Steering::set_again() {
+  if (!read_since_loss_) return;
+  const auto read = *std::exchange(read_since_loss_, std::nullopt);
+  const auto set = [&](const std::string& key, const std::string& text) {
+    if (read.contains(key)) return;
+    streams_.log.warn("a setting was lost and is set again", {{"key", key}});
+    streams_.status->publish({.subject = streams_.names.status_subject(key),
+                              .payload = text,
+                              .expected_last = Sequence{}},
+                             limits::publish_deadline, [](const Result<Sequence>&) {});
+  };
+  if (!policy_.empty()) set(internal::policy_key(type_), policy_);
+  if (all_) set(internal::pause_key(all_->scope), internal::pause_text(*all_));
+  if (whole_type_) set(internal::pause_key(whole_type_->scope), internal::pause_text(*whole_type_));
+  for (const auto& [key, pause] : identities_) {
+    set(internal::pause_key(pause.scope), internal::pause_text(pause));
+  }
+}
+
 void Steering::forget() {
+  read_since_loss_.reset();
   known_ = false;
   all_.reset();
   whole_type_.reset();

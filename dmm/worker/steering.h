@@ -3,6 +3,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <unordered_map>
 
@@ -43,6 +44,7 @@ class Steering final {
   /// True if something changed.
   bool take(const transport::Message& message);
   void forget();
+  void set_again();
 
   const internal::Streams& streams_;
   Mailbox& mailbox_;
@@ -56,6 +58,8 @@ class Steering final {
   std::uint64_t own_pauses_ = 0;
   std::unordered_map<std::string, Pause> identities_;  ///< by key
   std::string policy_;
+  /// The bucket lost its history: the keys that were read since, until all is read.
+  std::optional<std::set<std::string, std::less<>>> read_since_loss_;
   std::uint64_t feeding_ = 0;  ///< counts feeds: what an ended one brought is dropped
   std::unique_ptr<Feed> feed_;
 };

@@ -4,6 +4,7 @@
 
 #include <charconv>
 
+#include "dmm/internal/active_span.h"
 #include "dmm/json.h"
 #include "dmm/limits.h"
 #include "dmm/wire.h"
@@ -54,6 +55,7 @@ Result<Token> read_token(transport::Message message) {
     token.not_before =
         std::chrono::system_clock::time_point(std::chrono::milliseconds(milliseconds));
   }
+  token.traceparent = internal::trace_of(message);
   token.news = std::move(message.payload);
   return token;
 }

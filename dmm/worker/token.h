@@ -27,6 +27,7 @@ struct Token {
   std::chrono::system_clock::time_point not_before;
   /// It was there before this worker owned the lane, so someone else may have worked on it.
   bool inherited = false;
+  std::string traceparent = {};  ///< of what brought the news; empty: they belong to no trace
 };
 
 /// Errors: DMM-0207 another spelling of the id (the message has the right one), 0210 newer format,

@@ -15,8 +15,8 @@ dmm_group_packages() {
     build) printf '%s\n' g++ cmake ninja-build pkg-config ccache ;;
     library)
       printf "%s\n" libnats-dev libssl-dev libpqxx-dev nlohmann-json3-dev libfmt-dev \
-        libtomlplusplus-dev libsimdjson-dev ;;
-    tools) printf '%s\n' libcli11-dev libcpp-httplib-dev libyaml-cpp-dev ;;
+        libtomlplusplus-dev libsimdjson-dev libcpp-httplib-dev libyaml-cpp-dev ;;
+    tools) printf '%s\n' libcli11-dev ;;
     servers) printf '%s\n' nats-server postgresql ;;
     test) printf '%s\n' catch2 libsqlite3-dev libabsl-dev openssl ;;
     bench) printf '%s\n' libabsl-dev libsqlite3-dev valgrind ;;

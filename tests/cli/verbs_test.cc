@@ -194,6 +194,53 @@ TEST_CASE("parked: is listed with its reason and runs again when told",
   CHECK(after.at("token") > before.at("token"));
 }
 
+TEST_CASE("parked: one is shown with its news and the failures before",
+          "[cli][verbs][integration]") {
+  const Site site("parked_show");
+  const Worker worker(site);
+  REQUIRE(site.dmm({"put", "player", "a b", "{\"played\":true}", "--wait", "10"}).code == 0);
+  CHECK(site.dmm({"parked", "show", "player", "a b"}).code == 4);  // it is well
+  REQUIRE(site.dmm({"put", "player", "a b", "{\"park\":true}"}).code == 0);
+  require_phase(site, "a b", "parked");
+  const json shown = site.dmm({"parked", "show", "player", "a b", "-o", "json"}).document();
+  CHECK(shown.at("error_code") == "DMM-0303");
+  CHECK(shown.at("news") == json{{"park", true}});
+  CHECK(shown.at("stored").at("played") == true);
+  REQUIRE(shown.at("failures").size() == 1);
+  CHECK(shown.at("failures").at(0).at("error_code") == "DMM-0303");
+  CHECK(shown.at("failures").at(0).at("token") == shown.at("token"));
+  const std::string text = site.dmm({"parked", "show", "player", "a b"}).out;
+  for (const std::string part : {"no such song", "\"park\":true", "\"played\":true", "ATTEMPT"}) {
+    INFO(text);
+    CHECK(text.find(part) != std::string::npos);
+  }
+  CHECK(site.dmm({"parked", "show", "player"}).code == 2);
+  CHECK(site.dmm({"parked", "show", "player", "nobody"}).code == 4);
+}
+
+TEST_CASE("parked: is told as it happens", "[cli][verbs][integration]") {
+  const Site site("parked_watch");
+  const Worker worker(site);
+  std::stop_source stop;
+  std::jthread parking([&] {
+    // Until somebody listens nobody hears.
+    for (int i = 0; i < 300 && !stop.stop_requested(); ++i) {
+      site.dmm({"put", "player", "ugly", "{\"park\":true}"});
+      testing::becomes_true([&] { return stop.stop_requested(); }, std::chrono::milliseconds(200));
+    }
+  });
+  const Result heard = site.dmm({"parked", "watch", "player", "--count", "1", "-o", "json"});
+  stop.request_stop();
+  parking.join();
+  REQUIRE(heard.code == 0);
+  const json event = json::parse(heard.out);
+  CHECK(event.at("what") == "parked");
+  CHECK(event.at("type") == "player");
+  CHECK(event.at("id") == "ugly");
+  CHECK(event.at("value").at("error_code") == "DMM-0303");
+  CHECK(event.at("sequence") > 0);
+}
+
 TEST_CASE("parked: is chosen by reason and run again or given up", "[cli][verbs][integration]") {
   const Site site("parked_bulk");
   const Worker worker(site);

@@ -118,4 +118,44 @@ TEST_CASE("status: the key of a cursor is that of no identity", "[status][unit]"
   require_key(cursor_key("a b"));
 }
 
+TEST_CASE("status: the failures that are kept are the last ones and short", "[status][unit]") {
+  Status status;
+  for (int i = 1; i <= 20; ++i) {
+    Status next;
+    next.phase = "failing";
+    next.attempts = i;
+    next.error_code = "DMM-0301";
+    next.error = std::string(5'000, 'x');
+    next.token = 7;
+    add_failure(next, i == 1 ? nullptr : &status);
+    status = next;
+  }
+  REQUIRE(status.failures.size() == limits::failures_kept);
+  CHECK(status.failures.front().attempt == 20 - static_cast<int>(limits::failures_kept) + 1);
+  CHECK(status.failures.back().error.size() <= limits::failure_text_bytes_max + 3);
+  const auto read = parse_status<Status>(message_of(nlohmann::json(status).dump()));
+  REQUIRE(read);
+  CHECK(read->failures.size() == status.failures.size());
+  CHECK(read->failures.back().token == 7);
+  for (const std::string rubbish : {"7", "{}", "[7]", R"([{"attempt":-1}])", R"([{"at":"x"}])"}) {
+    INFO(rubbish);
+    CHECK_FALSE(
+        parse_status<Status>(message_of(R"({"phase":"failing","failures":)" + rubbish + "}")));
+  }
+}
+
+TEST_CASE("status: a run that is overdue and then ends is one failure", "[status][unit]") {
+  Status status;
+  status.attempts = 1;
+  status.error_code = "DMM-0302";
+  add_failure(status, nullptr);
+  Status ended = status;
+  add_failure(ended, &status);
+  CHECK(ended.failures.size() == 1);
+  Status next = status;
+  next.attempts = 2;
+  add_failure(next, &ended);
+  CHECK(next.failures.size() == 2);
+}
+
 }  // namespace dmm::internal

@@ -148,5 +148,8 @@ TEST_CASE("commands: what cannot be is refused with a message and an exit code",
   CHECK(here.run({"worker", "--style", "shove"}).status.code == 2);
   CHECK(here.run({}).status.code == 2);
   CHECK(here.run({"--help"}).status.code == 0);
-  CHECK(here.run({"worker", "--server", "nats://127.0.0.1:1"}).status.code == 1);
+  CHECK(here.run({"worker", "--server", "nats://127.0.0.1:1"}).status.code == 3);
+  CHECK(here.run({"--server", "nats://127.0.0.1:1", "worker"}).status.code == 3);
+  CHECK(here.run({"worker", "--check-every", "99"}).status.code == 2);
+  CHECK(here.run({"worker", "--help"}).output.find("--style STYLE") != std::string::npos);
 }

@@ -41,6 +41,15 @@ if(EXISTS ${prefix}/${LIBDIR}/pkgconfig/dmm-postgres.pc)  # built with DMM_POSTG
     ${more_flags})
   run(${CMAKE_COMMAND} -E env LD_LIBRARY_PATH=${prefix}/${LIBDIR} ${SCRATCH}/with_dmm_postgres)
 endif()
+if(EXISTS ${prefix}/${LIBDIR}/pkgconfig/dmm-resource.pc)
+  execute_process(
+    COMMAND ${PKG_CONFIG} --define-variable=prefix=${prefix} --cflags --libs dmm-resource
+    OUTPUT_VARIABLE more_flags OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+  separate_arguments(more_flags UNIX_COMMAND "${more_flags}")
+  run(${CXX} -std=c++20 -DWITH_RESOURCE ${CONSUMER}/main.cc -o ${SCRATCH}/with_dmm_resource
+    ${more_flags})
+  run(${CMAKE_COMMAND} -E env LD_LIBRARY_PATH=${prefix}/${LIBDIR} ${SCRATCH}/with_dmm_resource)
+endif()
 execute_process(COMMAND ${PKG_CONFIG} --modversion dmm
   OUTPUT_VARIABLE said OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
 if(NOT said STREQUAL VERSION)

@@ -5,6 +5,7 @@
 //   fail_while   path: the run throws as long as this file exists
 //   command      JSON: the run commands the speaker of the same name
 //   crash_while  path: the process dies by SIGKILL as long as this file exists
+//   fault_while  path: the run reads where nothing is (a segmentation fault) as long as this exists
 //
 // Each run appends one line to the journal when it begins and one when it ends, each by a single
 // write, so that what was written before a kill -9 is whole.
@@ -112,6 +113,12 @@ Outcome materialize(JournalFile& journal, Context& context, json& cache) {
         .get();
   }
   if (exists(cache, "crash_while")) ::raise(SIGKILL);
+  if (exists(cache, "fault_while")) {
+    // A handler that catches it, as sanitizers have one, would report a defect of the test.
+    ::signal(SIGSEGV, SIG_DFL);
+    const volatile int* const nowhere = nullptr;
+    [[maybe_unused]] const int read = *nowhere;
+  }
   journal.write({{"event", "run"},
                  {"run", run},
                  {"ended", true},

@@ -287,6 +287,7 @@ TEST_CASE("view snapshot: a report that was purged while others came is told as 
                     json{{"filter", gone}}.dump());
   scene.report("new", {{"zone", "z"}, {"volume", 1}});
   Keeper keeper(scene.server, zones_view(), scene.snapshots);
+  wait_for("the row to go", [&] { return look(scene.bucket, thing("p0")).deleted; });
   CHECK(keeper.view.stats().restored == 0);
   CHECK_THAT(scene.why_cold(), Catch::Contains("p0 went without a word"));
   CHECK(keeper.view.stats().held == 0);

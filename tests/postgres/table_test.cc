@@ -52,6 +52,38 @@ TEST_CASE("table: an empty table is loaded without a grant and nothing is told b
   CHECK(empty.sink.count("row") == 0);
 }
 
+TEST_CASE("table: what was not told yet is counted", "[postgres][table][integration]") {
+  Database db;
+  db.client.exec("INSERT INTO songs VALUES ('a', 'Aria')");
+  const auto source = table(songs(db.server));
+  TableOptions options = songs(db.server);
+  options.poll = 50ms;
+  std::string position;
+  {
+    Reader reader(options);
+    reader.loaded();
+    db.client.exec("INSERT INTO songs VALUES ('b', 'Ballad')");
+    reader.wait_equal(db.client);
+    position = reader.sink.events().back().position;
+  }
+  REQUIRE(source->backlog(position));
+  CHECK(source->backlog(position)->rows == 0);
+  CHECK_FALSE(source->backlog(position)->oldest);
+
+  const auto before = std::chrono::system_clock::now() - 1s;
+  Client other(db.server);
+  other.exec("BEGIN; INSERT INTO songs VALUES ('held', 'back')");
+  db.client.exec("UPDATE songs SET title = 'Canon' WHERE id = 'a'");
+  db.client.exec("DELETE FROM songs WHERE id = 'b'");
+  CHECK(source->backlog(position)->rows == 2);  // what is not committed is nobody's news
+  CHECK(source->backlog(position)->oldest > before);
+  other.exec("COMMIT");
+  CHECK(source->backlog(position)->rows == 3);
+
+  CHECK_FALSE(source->backlog(""));
+  CHECK_FALSE(source->backlog("of another source#1"));
+}
+
 TEST_CASE("table: keys and documents are the same when loaded as when told",
           "[postgres][table][integration]") {
   Database db;

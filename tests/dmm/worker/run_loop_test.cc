@@ -6,6 +6,10 @@
 
 #include <catch2/catch.hpp>
 
+#include "dmm/internal/history.h"
+#include "dmm/internal/status.h"
+#include "dmm/transport/messenger.h"
+
 namespace dmm::worker {
 
 TEST_CASE("run loop: an answer to an earlier round touches no later one", "[run_loop][unit]") {
@@ -137,7 +141,8 @@ TEST_CASE("run loop: the token of a lane that another worker owns is left alone"
   CHECK(worker.runs() == 0);
   CHECK(worker.work->look(worker.token_subject())->sequence == token);
 
-  worker.leases->put(names.seat_subject("player", "other"), R"({"holder":"other","released":true})");
+  worker.leases->put(names.seat_subject("player", "other"),
+                     R"({"holder":"other","released":true})");
   wait_for("the run", [&] { return worker.done(); });
   CHECK(worker.runs() == 1);
   CHECK(worker.loop->stats().lanes == limits::lanes);
@@ -210,6 +215,141 @@ TEST_CASE("run loop: news begin to run before their entry is read", "[run_loop][
   worker.cache->let_go(Call::last);
   wait_for("the token to go", [&] { return worker.done(); });
   CHECK(worker.entry() == R"({"song":"news"})");
+}
+
+TEST_CASE("run loop: what failed when its token was lost runs again on its entry",
+          "[run_loop][unit]") {
+  Worker worker;
+  worker.cache->put(worker.entry_subject(), R"({"song":"stored"})");
+  std::atomic<bool> broken = true;
+  worker.then = [&](Context&, nlohmann::json&) {
+    if (broken) throw std::runtime_error("no speaker");
+    return Outcome::done();
+  };
+  worker.start({.backoff_first = 1h, .backoff_max = 1h});
+  worker.put_token(R"({"song":"lost"})");
+  wait_for("the failure to be stored", [&] {
+    return worker.status->look(worker.streams.names.status_subject(key_of(kPlayer))).has_value();
+  });
+  broken = false;
+  worker.work->lose_history("2025-01-01T00:00:00Z");
+  wait_for("the next run", [&] { return worker.runs() == 2 && worker.done(); });
+  CHECK(worker.run(1).cache == R"({"song":"stored"})");
+  wait_for("the failure to be forgotten", [&] {
+    return !worker.status->look(worker.streams.names.status_subject(key_of(kPlayer)));
+  });
+}
+
+TEST_CASE("run loop: entries in memory are read again when the namespace has lost some",
+          "[run_loop][unit]") {
+  Worker worker;
+  worker.streams.history = std::make_shared<internal::History>();
+  worker.streams.history->look(worker.streams);
+  worker.start();
+  worker.put_token(R"({"song":"A"})");
+  wait_for("the first run", [&] { return worker.done(); });
+  CHECK(worker.entry() == R"({"song":"A"})");
+  worker.cache->lose_history("2025-01-01T00:00:00Z");
+  worker.streams.history->look(worker.streams);
+  worker.wait_past(1200ms);  // the owner looks once a second
+  worker.put_token(R"({"song":"A"})");
+  wait_for("the next run", [&] { return worker.done() && worker.runs() == 2; });
+  // What the run left as it was has to be written all the same: it is not there any more.
+  CHECK(worker.entry() == R"({"song":"A"})");
+}
+
+TEST_CASE("run loop: the last failures are kept until a success and what is parked is told",
+          "[run_loop][unit]") {
+  Worker worker;
+  std::mutex mutex;
+  std::vector<transport::Note> told;
+  const auto listening = worker.transport->messenger()->subscribe(
+      worker.streams.names.parked_filter("player"), "", [&](transport::Note note) {
+        const std::lock_guard lock(mutex);
+        told.push_back(std::move(note));
+      });
+  worker.then = [&](Context& context, nlohmann::json&) -> Outcome {
+    throw std::runtime_error("failure " + std::to_string(context.attempt()));
+  };
+  constexpr int kAttempts = static_cast<int>(limits::failures_kept) + 3;
+  worker.start({.backoff_first = 1ms, .backoff_max = 1ms, .attempts_max = kAttempts});
+  const Sequence token = worker.put_token(R"({"song":"A"})");
+  wait_for("the event", [&] {
+    const std::lock_guard lock(mutex);
+    return told.size() == 1;
+  });
+  CHECK(told[0].subject == "dmm.music.event.parked.player.kitchen");
+  const auto stored = worker.status->look(worker.streams.names.status_subject(key_of(kPlayer)));
+  REQUIRE(stored);
+  CHECK(told[0].header(wire::kRevision) == std::to_string(stored->sequence.value));
+  CHECK(told[0].payload == stored->payload);
+  const auto status = internal::parse_status<internal::Status>(*stored);
+  REQUIRE(status);
+  CHECK(status->phase == "parked");
+  REQUIRE(status->failures.size() == limits::failures_kept);
+  // Parking comes behind the failure of the last attempt.
+  CHECK(status->failures.front().attempt == 4);
+  CHECK(status->failures.front().error == "failure 4");
+  CHECK(status->failures.back().error_code == "DMM-0304");
+  CHECK(status->failures.back().token == token.value);
+  // News that come are a new beginning, and what was before them is still told.
+  worker.then = [&](Context&, nlohmann::json&) { return Outcome::park("no such song"); };
+  worker.put_token(R"({"song":"B"})");
+  wait_for("the second event", [&] {
+    const std::lock_guard lock(mutex);
+    return told.size() == 2;
+  });
+  const auto again = internal::parse_status<internal::Status>(
+      *worker.status->look(worker.streams.names.status_subject(key_of(kPlayer))));
+  REQUIRE(again);
+  CHECK(again->failures.size() == limits::failures_kept);
+  CHECK(again->failures.back().error_code == "DMM-0303");
+  CHECK(again->failures.front().attempt == 5);
+}
+
+TEST_CASE("run loop: news that come while a backlog waits do not wait for all of it",
+          "[run_loop][unit]") {
+  Worker worker;
+  const int backlog = static_cast<int>(limits::identities_ready_max) + 5'000;
+  for (int i = 0; i < backlog; ++i) {
+    worker.work->put(worker.streams.names.token_subject({"player", std::to_string(i)}), "{}");
+  }
+  worker.holding = true;
+  worker.start({.concurrency = 1});
+  wait_for("the first run", [&] { return worker.runs() == 1; });
+  worker.put_token(R"({"song":"fresh"})");
+  worker.wait_past(200ms);  // it has been read by then
+  worker.release();
+  wait_for(
+      "the fresh one", [&] { return worker.done(); }, 30s);
+  CHECK(worker.runs() < 5'000);
+  wait_for(
+      "all of them", [&] { return worker.runs() >= static_cast<std::size_t>(backlog) + 1; }, 60s);
+}
+
+TEST_CASE("run loop: one that has to run alone and hangs keeps the others for a while only",
+          "[run_loop][unit]") {
+  Worker worker;
+  const Sequence token = worker.put_token(R"({"song":"hangs"})");
+  worker.status->put(worker.streams.names.status_subject(key_of(kPlayer)),
+                     nlohmann::json{{"phase", "failing"},
+                                    {"crashes", limits::crashes_shared + 1},
+                                    {"created", testing::kCreated},
+                                    {"token", token.value}}
+                         .dump());
+  const Identity other{"player", "attic"};
+  worker.work->put(worker.streams.names.token_subject(other), "{}");
+  worker.holding = true;
+  const auto begun = std::chrono::steady_clock::now();
+  worker.start();
+  wait_for("the first", [&] { return worker.runs() == 1; });
+  CHECK(worker.run(0).id == "kitchen");
+  wait_for(
+      "the other one", [&] { return worker.runs() == 2; }, limits::alone_max + 5s);
+  CHECK(std::chrono::steady_clock::now() - begun >= limits::alone_max);
+  CHECK(worker.inside == 2);
+  worker.release();
+  wait_for("both", [&] { return worker.done() && worker.inside == 0; });
 }
 
 }  // namespace dmm::worker

@@ -199,8 +199,8 @@ TEST_CASE("pace: an identity waits for its interval and no other does", "[steeri
 
 TEST_CASE("ready queue: what is fresh goes first and starves nothing", "[steering][unit]") {
   ReadyQueue<int> queue;
-  for (int i = 0; i < 100; ++i) queue.push(-i - 1, true);
-  for (int i = 0; i < 100; ++i) queue.push(i, false);
+  for (int i = 0; i < 100; ++i) queue.push(-i - 1, Turn::retrying);
+  for (int i = 0; i < 100; ++i) queue.push(i, Turn::fresh);
   int retried = 0;
   int last = -1;
   for (int i = 0; i < 80; ++i) {
@@ -213,6 +213,19 @@ TEST_CASE("ready queue: what is fresh goes first and starves nothing", "[steerin
   }
   CHECK(retried == 10);
   CHECK(queue.size() == 120);
+}
+
+TEST_CASE("ready queue: what comes while a backlog waits has every other turn",
+          "[steering][unit]") {
+  ReadyQueue<int> queue;
+  for (int i = 0; i < 1'000; ++i) queue.push(i, Turn::backlog);
+  queue.pop();
+  for (int i = 0; i < 10; ++i) queue.push(-1, Turn::fresh);
+  int fresh = 0;
+  for (int i = 0; i < 20; ++i) fresh += queue.pop() == -1 ? 1 : 0;
+  CHECK(fresh == 10);
+  CHECK(queue.size(Turn::fresh) == 0);
+  CHECK(queue.size(Turn::backlog) == queue.size());
 }
 
 TEST_CASE("failing share: speaks of enough first runs and forgets old ones", "[steering][unit]") {
@@ -264,6 +277,30 @@ TEST_CASE("steering: a paused identity waits while others run", "[steering][unit
   CHECK(worker.runs() == 2);
   CHECK(worker.run(1).cache == R"({"song":"newest"})");
   CHECK(worker.loop->stats().held == 0);
+}
+
+TEST_CASE("steering: a pause and a policy survive the loss of their bucket and are set again",
+          "[steering][unit]") {
+  Steered worker;
+  worker.control->set_policy("player", {{"concurrency", 3}});
+  worker.control->pause({"player", {}}, "new firmware", "me");
+  worker.control->pause({"player", "attic"}, "a ladder is missing", "me");
+  worker.start();
+  wait_for("the pause", [&] { return worker.loop->stats().paused; });
+  worker.status->lose_history("2025-01-01T00:00:00Z");
+  worker.put("kitchen");
+  wait_for("them to be set again", [&] { return worker.control->pauses().size() == 2; });
+  CHECK(worker.control->pauses()[0].by == "me");
+  wait_for("the policy", [&] {
+    const auto types = worker.control->types();
+    return types.size() == 1 && types[0].set == Policy{{"concurrency", 3}};
+  });
+  CHECK(worker.runs() == 0);
+  worker.control->resume({"player", {}});
+  wait_for("the run", [&] { return worker.done("kitchen"); });
+  worker.put("attic");
+  worker.wait_past(100ms);
+  CHECK_FALSE(worker.done("attic"));
 }
 
 TEST_CASE("steering: a policy is followed without a restart", "[steering][unit]") {

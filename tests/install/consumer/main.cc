@@ -8,6 +8,13 @@
 #include "dmm/postgres/migrations.h"
 #include "dmm/postgres/table.h"
 #endif
+#ifdef WITH_RESOURCE
+#include "dmm/resource/host.h"
+#include "dmm/resource/migrations.h"
+#endif
+#ifdef WITH_SERVICE
+#include "dmm/service/service.h"
+#endif
 #ifdef WITH_ENGINE_AND_TESTING
 #include "dmm/testing/free_port.h"
 #include "dmm/testing/world.h"
@@ -41,11 +48,27 @@ int main() {
   } catch (const dmm::Error& error) {
     if (error.code().id != "DMM-0403") return fail(error.what());
   }
+#ifdef WITH_SERVICE
+  char name[] = "consumer";
+  char flag[] = "--version";
+  char* arguments[] = {name, flag, nullptr};
+  const auto setup = [](dmm::Bucket&, const dmm::ServiceConfig&) {};
+  if (dmm::Service("consumer").run(2, arguments, setup) != 0) return fail("a service has no version");
+#endif
 #ifdef WITH_POSTGRES
   if (dmm::postgres::migrations().empty()) return fail("the outbox has no migrations");
   try {
     dmm::postgres::table({.connection = "host=nowhere"});
     return fail("a table without a name was accepted");
+  } catch (const dmm::Error& error) {
+    if (error.code().id != "DMM-0404") return fail(error.what());
+  }
+#endif
+#ifdef WITH_RESOURCE
+  if (dmm::resource::migration_script().empty()) return fail("resources have no migrations");
+  try {
+    dmm::resource::Client("no = connection =");
+    return fail("a connection string that makes no sense was accepted");
   } catch (const dmm::Error& error) {
     if (error.code().id != "DMM-0404") return fail(error.what());
   }

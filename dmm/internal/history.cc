@@ -1,0 +1,225 @@
+#include "dmm/internal/history.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "dmm/internal/runtime.h"
+#include "dmm/internal/status.h"
+#include "dmm/internal/streams.h"
+#include "dmm/json.h"
+#include "dmm/limits.h"
+
+namespace dmm::internal {
+
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+using std::chrono::system_clock;
+using transport::StreamState;
+
+constexpr std::size_t kLossesKept = 16;
+constexpr std::size_t kReasonBytesMax = 300;
+constexpr const char* kCopy = "history";  ///< the beat of the lease stream that holds the copy
+
+std::int64_t unix_ms() {
+  return std::chrono::duration_cast<milliseconds>(internal::SystemClock::now().time_since_epoch())
+      .count();
+}
+
+/// Epochs grow by less than one a second, so whatever was given before is below this.
+std::uint64_t epochs_until(std::int64_t at) {
+  constexpr std::int64_t kBegin = 1'704'067'200'000;  // 2024-01-01
+  return at > kBegin ? static_cast<std::uint64_t>((at - kBegin) / 1'000) : 0;
+}
+
+std::map<std::string, std::shared_ptr<transport::Stream>> all_of(const Streams& streams) {
+  std::map<std::string, std::shared_ptr<transport::Stream>> all{{"work", streams.work},
+                                                                {"cache", streams.cache},
+                                                                {"reports", streams.reports},
+                                                                {"status", streams.status},
+                                                                {"leases", streams.leases}};
+  if (streams.shadows) all.emplace("shadows", streams.shadows);
+  return all;
+}
+
+/// One that is gone is left out: when it is there again, it is another one.
+std::map<std::string, StreamState> states_of(const Streams& streams) {
+  std::map<std::string, StreamState> states;
+  for (const auto& [name, stream] : all_of(streams)) {
+    try {
+      states.emplace(name, stream->state());
+    } catch (const Error& error) {
+      if (error.kind() != Kind::not_found) throw;
+    }
+  }
+  return states;
+}
+
+std::string reason_of(const StreamPosition& before, const StreamState& now) {
+  if (before.created != now.created) return "it was created again";
+  return fmt::format("it ends at {}, but went to {}", now.last.value, before.last);
+}
+
+bool lost(const StreamPosition& before, const StreamState& now) {
+  return before.created != now.created || now.last.value < before.last;
+}
+
+}  // namespace
+
+std::optional<HistoryRecord> parse_history(const transport::Message& message) {
+  if (wire::is_removed(message)) return std::nullopt;
+  const Result<nlohmann::json> value = parse_json(message.payload);
+  if (!value.ok() || !value.value().is_object()) return std::nullopt;
+  constexpr std::uint64_t kMost = ~std::uint64_t{0};
+  if (!counters_fit(value.value(), {"found", "losses", "epoch_floor"}, kMost)) return std::nullopt;
+  try {
+    auto record = value.value().get<HistoryRecord>();
+    if (record.last.size() > kLossesKept) record.last.resize(kLossesKept);
+    return record;
+  } catch (const nlohmann::json::exception&) {
+    return std::nullopt;  // rubbish counts as absent
+  }
+}
+
+std::size_t note_losses(HistoryRecord& record, const std::map<std::string, StreamState>& now,
+                        std::int64_t at) {
+  std::size_t found = 0;
+  for (const auto& [name, state] : now) {
+    const auto before = record.streams.find(name);
+    if (before != record.streams.end() && lost(before->second, state)) {
+      ++found;
+      ++record.found;
+      if (name == "work" || name == "cache") ++record.losses;
+      if (name == "leases") record.epoch_floor = std::max(record.epoch_floor, epochs_until(at));
+      record.last.push_back({name, reason_of(before->second, state), at});
+      if (record.last.size() > kLossesKept) record.last.erase(record.last.begin());
+    }
+    record.streams[name] = {state.created, state.last.value};
+  }
+  return found;
+}
+
+std::optional<std::uint64_t> History::losses() const noexcept {
+  const std::uint64_t losses = losses_.load();
+  if (losses == kUnknown) return std::nullopt;
+  return losses;
+}
+
+History::Kept History::read(const Streams& streams) {
+  const auto first = transport::last(*streams.status, streams.names.status_subject(kHistoryKey));
+  const auto copy = transport::last(*streams.leases, streams.names.beat_subject(kCopy));
+  Kept kept;
+  if (first) {
+    kept.sequence = first->sequence;
+    kept.record = parse_history(*first);
+  }
+  if (copy) {
+    auto record = parse_history(*copy);
+    if (record && (!kept.record || record->found > kept.record->found)) {
+      kept.record = std::move(record);
+    }
+  }
+  return kept;
+}
+
+void History::adopt(const Streams& streams, const HistoryRecord& kept) {
+  if (!known_) {
+    known_ = kept;
+    return;
+  }
+  if (kept.found > known_->found) {
+    for (const FoundLoss& loss : kept.last) {
+      streams.log.warn(
+          "another process found that a stream lost its history",
+          {{"stream", loss.stream}, {"reason", printable(loss.reason, kReasonBytesMax)}});
+    }
+    known_ = kept;
+    return;
+  }
+  for (const auto& [name, position] : kept.streams) {
+    StreamPosition& known = known_->streams[name];
+    if (known.created == position.created) known.last = std::max(known.last, position.last);
+  }
+}
+
+void History::look(const Streams& streams) {
+  const std::lock_guard lock(mutex_);
+  std::map<std::string, StreamState> states = states_of(streams);
+  const Kept kept = read(streams);
+  if (kept.record) adopt(streams, *kept.record);
+  if (!known_) known_.emplace();
+  // A new leader of a replicated stream may not have all of it at once: it is asked twice.
+  std::erase_if(states, [&](const auto& pair) {
+    const auto& [name, state] = pair;
+    const auto before = known_->streams.find(name);
+    const bool less = before != known_->streams.end() && state.replicas > 1 &&
+                      before->second.created == state.created &&
+                      state.last.value < before->second.last;
+    if (!less) {
+      suspected_.erase(name);
+      return false;
+    }
+    return suspected_.insert_or_assign(name, state.last.value).second;
+  });
+  const std::size_t found = note_losses(*known_, states, unix_ms());
+  for (std::size_t i = known_->last.size() - std::min(found, known_->last.size());
+       i < known_->last.size(); ++i) {
+    streams.log.error("a stream lost its history",
+                      {{"stream", known_->last[i].stream}, {"reason", known_->last[i].reason}});
+  }
+  epoch_floor_ = known_->epoch_floor;
+  losses_ = known_->losses;
+  const bool behind = !kept.record || kept.record->found < known_->found;
+  if (behind || internal::SteadyClock::now() - written_ >= limits::history_record_interval) {
+    write(streams, kept.sequence);
+  }
+}
+
+/// Of several that write at once one does; the others see that at their next look.
+void History::write(const Streams& streams, Sequence expected) {
+  const std::string text = dump_json(nlohmann::json(*known_));
+  written_ = internal::SteadyClock::now();
+  try {
+    transport::publish(*streams.status,
+                       {.subject = streams.names.status_subject(kHistoryKey),
+                        .payload = text,
+                        .expected_last = expected},
+                       limits::request_timeout);
+  } catch (const Error& error) {
+    if (error.kind() != Kind::conflict) throw;
+    return;
+  }
+  transport::publish(*streams.leases,
+                     {.subject = streams.names.beat_subject(kCopy), .payload = text},
+                     limits::request_timeout);
+}
+
+void History::store(const Streams& streams) noexcept {
+  try {
+    look(streams);
+    const std::lock_guard lock(mutex_);
+    write(streams, read(streams).sequence);
+  } catch (const std::exception& error) {
+    streams.log.debug("where the streams stand was not stored", {{"error", error.what()}});
+  }
+}
+
+void watch_history(const Streams& streams, const std::stop_token& stop) {
+  std::mutex mutex;
+  internal::StopCondition never;
+  std::unique_lock lock(mutex);
+  while (!never.wait_for(lock, stop, limits::stream_check_interval,
+                         [&] { return stop.stop_requested(); })) {
+    try {
+      streams.history->look(streams);
+    } catch (const Error& error) {
+      if (error.kind() == Kind::cancelled) return;
+      streams.log.debug("the streams could not be looked at", {{"error", error.what()}});
+    }
+  }
+  streams.history->store(streams);
+}
+
+}  // namespace dmm::internal

@@ -1,0 +1,141 @@
+// Goal: identities that throw, hang or take their worker with them delay no other one, and end
+// parked; one that is notified without end runs one at a time on the newest and delays none either.
+
+#include <fmt/format.h>
+#include <catch2/catch.hpp>
+
+#include <algorithm>
+#include <thread>
+
+#include "fixture.h"
+#include "fleet/network.h"
+
+using namespace dmm;
+using namespace dmm::integration;
+
+namespace {
+
+constexpr int kGood = 100;
+
+// Workers that are started again whenever they end, as a supervisor does.
+class Fleet final {
+ public:
+  Fleet(const testing::NatsServer& server, std::filesystem::path journal, std::size_t count)
+      : server_(server), journal_(std::move(journal)), workers_(count) {
+    look_around();
+  }
+  /// Starts those that have ended. How many workers ended so far.
+  int look_around() {
+    for (auto& worker : workers_) {
+      if (worker && worker->process().running()) continue;
+      if (worker) ++ended_;
+      worker = std::make_unique<WorkerProcess>(
+          server_, journal_,
+          std::vector<std::string>{"--timeout-ms", "1000", "--backoff-max-ms", "1000"});
+    }
+    return ended_;
+  }
+
+ private:
+  const testing::NatsServer& server_;
+  const std::filesystem::path journal_;
+  std::vector<std::unique_ptr<WorkerProcess>> workers_;
+  int ended_ = 0;
+};
+
+}  // namespace
+
+TEST_CASE("poison: what throws hangs or crashes keeps no other from its turn",
+          "[poison][fault][integration]") {
+  testing::NatsServer server;
+  testing::TemporaryDirectory files;
+  const auto journal = files / "journal";
+  testing::write_file(files / "sick", "");
+  const std::string sick = (files / "sick").string();
+  Bucket bucket = open_bucket(server);
+  Fleet fleet(server, journal, 2);
+  bucket.notify(thing("throws"), json{{"value", 0}, {"fail_while", sick}});
+  bucket.notify(thing("hangs"), json{{"value", 0}, {"hold", (files / "never").string()}});
+  bucket.notify(thing("crashes"), json{{"value", 0}, {"fault_while", sick}});
+  int value = 0;
+  const auto round = [&] {
+    ++value;
+    for (int i = 0; i < kGood; ++i) bucket.notify(thing(std::to_string(i)), json{{"value", value}});
+    wait_for(
+        "all that are well to settle",
+        [&] {
+          fleet.look_around();
+          return std::ranges::all_of(std::views::iota(0, kGood), [&](int i) {
+            return settled_with(bucket, thing(std::to_string(i)), value);
+          });
+        },
+        20s);
+  };
+  wait_for(
+      "the one that crashes to be parked",
+      [&] {
+        round();
+        return phase(bucket, thing("crashes")) == Phase::parked;
+      },
+      120s);
+  const int ended = fleet.look_around();
+  CHECK(ended >= limits::crashes_max);
+  CHECK(ended <= limits::crashes_max + 2);
+  const Matter crashes = look(bucket, thing("crashes"));
+  CHECK(crashes.error_code == "DMM-0309");
+  CHECK(crashes.crashes == limits::crashes_max);
+  REQUIRE_FALSE(crashes.failures.empty());
+  CHECK(crashes.failures.back().error_code == "DMM-0309");
+  CHECK(phase(bucket, thing("throws")) == Phase::failing);
+  CHECK(look(bucket, thing("hangs")).error_code == "DMM-0302");
+  round();
+  CHECK(fleet.look_around() == ended);
+  // Once the cause is mended, a poke is enough.
+  std::filesystem::remove(files / "sick");
+  for (const std::string id : {"throws", "crashes"}) {
+    bucket.poke(thing(id));
+    wait_for(id + " to settle", [&] { return settled_with(bucket, thing(id), 0); });
+  }
+}
+
+TEST_CASE("poison: one that is notified without end runs one at a time and delays no other",
+          "[poison][integration]") {
+  testing::NatsServer server;
+  Bucket bucket = open_bucket(server);
+  Journal journal;
+  WorkOptions options = quick();
+  options.concurrency = 4;
+  bucket.register_type(kType, journal.noting([](Context& context, json&) {
+    if (context.identity().id == "hot") {
+      becomes_true([&] { return context.stop_token().stop_requested(); }, 2ms);
+    }
+    return Outcome::done();
+  }),
+                       options);
+  Worker worker(bucket);
+  std::atomic<int> told = 0;
+  std::jthread hot([&](std::stop_token stop) {
+    while (!stop.stop_requested()) {
+      std::vector<std::pair<Identity, json>> batch;
+      for (int i = 0; i < 500; ++i) batch.emplace_back(thing("hot"), json{{"value", ++told}});
+      if (!bucket.notify_all(batch).empty()) return;
+    }
+  });
+  wait_for("it to be hot", [&] { return journal.count("hot") >= 10; });
+  for (int i = 0; i < 200; ++i) {
+    const std::string id = std::to_string(i);
+    bucket.notify(thing(id), json{{"value", i}});
+    wait_settled_on(bucket, thing(id), json{{"value", i}}, 5s);
+  }
+  hot.request_stop();
+  hot.join();
+  const int last = told;
+  CHECK(last >= 2'000);
+  wait_settled_on(bucket, thing("hot"), json{{"value", last}});
+  const std::vector<Run> runs = journal.runs("hot");
+  CHECK(most_at_once(runs) == 1);
+  CHECK(runs.size() < static_cast<std::size_t>(last) / 4);
+  for (std::size_t i = 1; i < runs.size(); ++i) {
+    CHECK(runs[i].cache["value"] > runs[i - 1].cache["value"]);
+  }
+}

@@ -1,0 +1,141 @@
+// Goal: whoever asks learns who works in a namespace, and only what is true.
+// Method: buckets over a transport in memory, and a process against a private nats-server; answers
+// that are no answers.
+
+#include <catch2/catch.hpp>
+
+#include <set>
+#include <string>
+#include <thread>
+
+#include "dmm/bucket.h"
+#include "dmm/internal/roll_call.h"
+#include "dmm/testing/memory_server.h"
+#include "dmm/testing/memory_transport.h"
+#include "dmm/testing/wait_for.h"
+#include "tests/service/subject.h"
+
+namespace {
+
+using dmm::WorkerInfo;
+using dmm::internal::parse_worker;
+using namespace std::chrono_literals;
+
+struct Player {
+  std::string id;
+  std::string identity() const { return id; }
+  void materialize(dmm::Context&) {}
+  NLOHMANN_DEFINE_TYPE_INTRUSIVE_WITH_DEFAULT(Player, id)
+};
+
+class Worker {
+ public:
+  Worker(const dmm::testing::MemoryServer& server, const std::string& program)
+      : bucket_(dmm::Bucket::open("music", options(server, program))) {
+    bucket_.register_type<Player>("player");
+    thread_ = std::jthread([this](const std::stop_token& stop) { bucket_.work(stop); });
+  }
+  dmm::Bucket& bucket() { return bucket_; }
+
+  static dmm::BucketOptions options(const dmm::testing::MemoryServer& server,
+                                    const std::string& program) {
+    dmm::BucketOptions options;
+    options.transport = server.connect();
+    options.logger = dmm::Logger();
+    options.program = program;
+    options.describe = [] { return nlohmann::json{{"more", 1}}; };
+    return options;
+  }
+
+ private:
+  dmm::Bucket bucket_;
+  std::jthread thread_;
+};
+
+}  // namespace
+
+TEST_CASE("workers: an answer is read as far as it is sound", "[service][workers][unit]") {
+  CHECK_FALSE(parse_worker(""));
+  CHECK_FALSE(parse_worker("[]"));
+  CHECK_FALSE(parse_worker("{}"));
+  CHECK_FALSE(parse_worker(R"({"id": 1})"));
+  const auto least =
+      parse_worker(R"({"id": "x", "name": 7, "pid": "y", "types": {}, "views": [1]})");
+  REQUIRE(least);
+  CHECK(least->id == "x");
+  CHECK(least->name.empty());
+  CHECK(least->pid == 0);
+  const auto odd = parse_worker(
+      R"({"id": "x", "types": [1, {"type": "player", "lanes": [0, 63, 64, -1, "a", 1e300],)"
+      R"( "running": "many"}], "not_ready": [1, "so"]})");
+  REQUIRE(odd);
+  REQUIRE(odd->types.size() == 1);
+  CHECK(odd->types[0].lanes == std::vector<std::uint32_t>{0, 63});
+  CHECK(odd->types[0].running == 0);
+  CHECK(odd->not_ready == std::vector<std::string>{"so"});
+}
+
+TEST_CASE("workers: who works says what it has and who only looks does not answer",
+          "[service][workers][unit]") {
+  const dmm::testing::MemoryServer server;
+  dmm::Bucket looks = dmm::Bucket::open("music", Worker::options(server, "looks"));
+  CHECK(looks.workers(50ms).empty());
+  CHECK(looks.not_ready() == std::vector<std::string>{"it does not work yet"});
+  Worker one(server, "one");
+  dmm::testing::wait_for("the worker to be ready",
+                         [&] { return one.bucket().not_ready().empty(); });
+  const std::vector<WorkerInfo> found = looks.workers(100ms);
+  REQUIRE(found.size() == 1);
+  CHECK(found[0].name == "one");
+  CHECK(found[0].not_ready.empty());
+  REQUIRE(found[0].types.size() == 1);
+  CHECK(found[0].types[0].type == "player");
+  CHECK(found[0].types[0].lanes.size() == 64);
+  CHECK(found[0].types[0].lanes_wanted == 64);
+  CHECK(found[0].answer.at("more") == 1);
+  CHECK(found[0].answered_in < 100ms);
+}
+
+TEST_CASE("workers: two that share a type answer with lanes that do not overlap",
+          "[service][workers][unit]") {
+  const dmm::testing::MemoryServer server;
+  dmm::Bucket looks = dmm::Bucket::open("music", Worker::options(server, "looks"));
+  Worker a(server, "a");
+  Worker b(server, "b");
+  std::vector<WorkerInfo> found;
+  dmm::testing::wait_for("the lanes to be shared", [&] {
+    found = looks.workers(50ms);
+    return found.size() == 2 && found[0].types.at(0).lanes.size() == 32 &&
+           found[1].types.at(0).lanes.size() == 32;
+  });
+  CHECK(found[0].name == "a");
+  CHECK(found[1].name == "b");
+  std::set<std::uint32_t> lanes;
+  for (const WorkerInfo& worker : found) {
+    lanes.insert(worker.types[0].lanes.begin(), worker.types[0].lanes.end());
+  }
+  CHECK(lanes.size() == 64);
+}
+
+TEST_CASE("workers: a service answers over NATS until it ends", "[service][workers][integration]") {
+  dmm::BucketOptions options;
+  options.connection.servers = {dmm::service_test::server().url()};
+  options.logger = dmm::Logger();
+  dmm::Bucket bucket = dmm::Bucket::open("roll", std::move(options));
+  const auto begun = std::chrono::steady_clock::now();
+  CHECK(bucket.workers(20s).empty());  // nobody listens, which the server says at once
+  CHECK(std::chrono::steady_clock::now() - begun < 10s);
+  dmm::service_test::Subject subject(dmm::service_test::server().url(), "roll", {"--zones"});
+  subject.wait_until_ready();
+  const std::vector<WorkerInfo> found = bucket.workers(300ms);
+  REQUIRE(found.size() == 1);
+  CHECK(found[0].name == "players");
+  CHECK(found[0].pid == subject.process().pid());
+  CHECK(found[0].answer.at("http") == "127.0.0.1:" + std::to_string(subject.port()));
+  REQUIRE(found[0].views.size() == 1);
+  CHECK(found[0].views[0].name == "zones");
+  CHECK(found[0].views[0].active);
+  REQUIRE(found[0].observers.size() == 1);
+  CHECK(subject.process().stop(SIGTERM).success());
+  CHECK(bucket.workers(300ms).empty());
+}
