@@ -75,7 +75,8 @@ TEST_CASE("found: an observer that lost its lease tells nothing that is old",
 TEST_CASE("found: a row that goes before its notify was answered is taken back",
           "[simulation][fault]") {
   VirtualWorld world;
-  const auto desired = world.server().connect(1)->open(
+  const auto memory = world.server().connect(1);
+  const auto desired = memory->open(
       {.name = "KV_desired", .subjects = {"$KV.desired.>"}, .key_value = true, .description = {}},
       true);
   View view;
@@ -93,7 +94,8 @@ TEST_CASE("found: a row that goes before its notify was answered is taken back",
   CHECK(world.kitchen()["song"] == "A");
   transport::publish(
       *desired,
-      {.subject = "$KV.desired.kitchen", .headers = {{std::string(wire::kKvOperation), "DEL"}}}, 1s);
+      {.subject = "$KV.desired.kitchen", .headers = {{std::string(wire::kKvOperation), "DEL"}}},
+      1s);
   CHECK(world.settle().empty());
   CHECK(world.kitchen().is_null());
 }
