@@ -309,8 +309,9 @@ void add_namespace_commands(Program& program) {
       ->check(CLI::IsMember({1, 3, 5}))
       ->type_name("N");
 
-  program.add_verb("leases", "List who works on what", kGroup,
-                   {"dmm leases                  holders, epochs, last signs of life"}, leases);
+  program.repeat(*program.add_verb(
+      "leases", "List who works on what", kGroup,
+      {"dmm leases                  holders, epochs, last signs of life"}, leases));
 
   auto with_limits = std::make_shared<bool>(false);
   CLI::App* look = program.add_verb(
