@@ -3,20 +3,19 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <condition_variable>
 #include <map>
 #include <mutex>
-#include <thread>
 #include <unordered_map>
 
 #include "dmm/downlink/ask_server.h"
 #include "dmm/downlink/downlink.h"
 #include "dmm/internal/active_span.h"
 #include "dmm/internal/control_store.h"
-#include "dmm/internal/notify_counts.h"
 #include "dmm/internal/history.h"
+#include "dmm/internal/notify_counts.h"
 #include "dmm/internal/observing.h"
 #include "dmm/internal/roll_call.h"
+#include "dmm/internal/runtime.h"
 #include "dmm/internal/streams.h"
 #include "dmm/json.h"
 #include "dmm/limits.h"
@@ -33,7 +32,7 @@ struct Bucket::Impl final : internal::Notifier {
   // ---- Notifier ----
   nlohmann::json matter(const Identity& identity, Sequence* token) override;
   Sequence notify(const Identity& identity, const nlohmann::json& cache,
-                  std::optional<Sequence> expected) override;
+                  std::optional<Sequence> expected, std::chrono::milliseconds deadline) override;
   void poke(const Identity& identity) override;
   const std::string& type_name(std::type_index type) const override;
 
@@ -79,7 +78,7 @@ class HandlerMatters final : public Matters {
     return notifier_.matter(identity, nullptr);
   }
   void notify(const Identity& identity, const nlohmann::json& cache) override {
-    notifier_.notify(identity, cache, std::nullopt);
+    notifier_.notify(identity, cache, std::nullopt, limits::publish_deadline);
   }
   void poke(const Identity& identity) override { notifier_.poke(identity); }
   const std::string& type_name(std::type_index type) const override {
@@ -156,11 +155,11 @@ transport::Publication Bucket::Impl::token(const Identity& identity,
 }
 
 Sequence Bucket::Impl::notify(const Identity& identity, const nlohmann::json& cache,
-                              std::optional<Sequence> expected) {
+                              std::optional<Sequence> expected,
+                              std::chrono::milliseconds deadline) {
   transport::Publication publication = token(identity, cache);
   publication.expected_last = expected;
-  const Sequence stored =
-      transport::publish(*streams.work, std::move(publication), limits::publish_deadline);
+  const Sequence stored = transport::publish(*streams.work, std::move(publication), deadline);
   notifies.add(identity.type);
   return stored;
 }
@@ -215,7 +214,7 @@ std::vector<BatchFailure> Bucket::Impl::publish_all(
     const std::function<transport::Publication(std::size_t)>& make) {
   struct Shared {
     std::mutex mutex;
-    std::condition_variable changed;
+    internal::Condition changed;
     std::size_t in_flight = 0;
     std::vector<BatchFailure> failures;
   };
@@ -348,7 +347,7 @@ nlohmann::json Bucket::matter(const Identity& identity) {
 }
 
 void Bucket::notify(const Identity& identity, const nlohmann::json& cache) {
-  impl_->notify(identity, cache, std::nullopt);
+  impl_->notify(identity, cache, std::nullopt, limits::publish_deadline);
 }
 
 void Bucket::poke(const Identity& identity) {
@@ -361,10 +360,9 @@ const std::string& Bucket::type_name(std::type_index type) const {
 
 std::vector<BatchFailure> Bucket::notify_all(
     std::span<const std::pair<Identity, nlohmann::json>> batch) {
-  std::vector<BatchFailure> failures =
-      impl_->publish_all(*impl_->streams.work, batch.size(), [&](std::size_t index) {
-        return impl_->token(batch[index].first, batch[index].second);
-      });
+  std::vector<BatchFailure> failures = impl_->publish_all(
+      *impl_->streams.work, batch.size(),
+      [&](std::size_t index) { return impl_->token(batch[index].first, batch[index].second); });
   auto failed = failures.begin();
   for (std::size_t index = 0; index < batch.size(); ++index) {
     if (failed != failures.end() && failed->index == index) {
@@ -455,7 +453,7 @@ void Bucket::work(std::stop_token stop) {
   };
   const Working working(impl_->working);
   {
-    std::vector<std::jthread> threads;  // joined at the end of this block
+    std::vector<internal::Thread> threads;  // joined at the end of this block
     const std::lock_guard lock(impl_->mutex);
     for (auto& [type, part] : impl_->work_streams) {
       threads.emplace_back([&guarded, &part = *part] { guarded(part); });
@@ -511,7 +509,7 @@ CommandReply Bucket::command(std::string_view kind, std::string_view device,
                              std::stop_token stop) {
   require(timeout.count() > 0, code::bad_option, "the time for a command is not positive");
   return impl_->streams.downlink->command(kind, device, payload, {},
-                                          std::chrono::steady_clock::now() + timeout, stop);
+                                          internal::SteadyClock::now() + timeout, stop);
 }
 
 std::optional<nlohmann::json> Bucket::shadow(std::string_view kind, std::string_view device) {

@@ -4,13 +4,13 @@
 
 #include <atomic>
 #include <charconv>
-#include <condition_variable>
 #include <deque>
 #include <map>
 #include <mutex>
 
 #include "dmm/downlink/calls.h"
 #include "dmm/identity.h"
+#include "dmm/internal/runtime.h"
 #include "dmm/json.h"
 #include "dmm/nats/message.h"
 #include "dmm/nats/messenger.h"
@@ -73,7 +73,7 @@ class Service final : public std::enable_shared_from_this<Service> {
   worker::RunPool& pool_;
   const Work work_;
   std::mutex mutex_;
-  std::condition_variable changed_;
+  internal::Condition changed_;
   std::deque<Note> waiting_;
   bool running_ = false;
   bool ended_ = false;
@@ -164,7 +164,7 @@ struct DeviceHost::Impl {
   std::shared_ptr<void> reconnects;
   std::atomic<std::uint64_t> number{0};
   std::mutex mutex;  ///< guards lines and ending
-  std::condition_variable changed;
+  internal::Condition changed;
   bool ending = false;
   std::map<std::pair<std::string, std::string>, Line> lines;  ///< by device and purpose
   worker::RunPool pool;                                       ///< last: its threads end first
@@ -291,7 +291,7 @@ Note DeviceHost::Impl::ask(std::string subject, std::string payload, const Code&
   const Note note{.subject = std::move(subject),
                   .reply = fmt::format("{}.{}", inbox, ++number),
                   .payload = std::move(payload)};
-  auto answer = calls->call(note, steady_clock::now() + limits::request_timeout, {});
+  auto answer = calls->call(note, internal::SteadyClock::now() + limits::request_timeout, {});
   if (!answer) throw Error(unanswered, "no answer on " + note.subject);
   if (answer->unheard) throw Error(code::stream_missing, "nobody answers on " + note.subject);
   return std::move(*answer);

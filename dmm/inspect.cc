@@ -11,6 +11,7 @@
 #include "dmm/internal/diagnose.h"
 #include "dmm/internal/done.h"
 #include "dmm/internal/history.h"
+#include "dmm/internal/runtime.h"
 #include "dmm/internal/status.h"
 #include "dmm/internal/streams.h"
 #include "dmm/internal/watch.h"
@@ -569,7 +570,7 @@ std::vector<Finding> StreamInspector::diagnose() {
   }
   if (survey.streams.back().state) survey.leases = leases();
   if (survey.streams[2].state) survey.losses = losses();
-  survey.now = system_clock::now();
+  survey.now = internal::SystemClock::now();
   return internal::diagnose(survey);
 }
 

@@ -10,6 +10,7 @@
 #include <ctime>
 #include <nlohmann/json.hpp>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/json.h"
 #include "dmm/limits.h"
 
@@ -80,8 +81,8 @@ std::string json_line(Level level, std::string_view message, const nlohmann::jso
   const std::string_view shown = cut(message, kTextMax);
   bool truncated = shown.size() < message.size();
   std::string line = fmt::format(R"({{"time":"{}","level":"{}","message":{})",
-                                 timestamp(std::chrono::system_clock::now(), true),
-                                 to_string(level), json_text(shown));
+                                 timestamp(internal::SystemClock::now(), true), to_string(level),
+                                 json_text(shown));
   for (const auto& [key, value] : fields.items()) {
     std::string name = key;
     for (std::string_view reserved : kReserved) {
@@ -129,10 +130,9 @@ std::string_view colour_of(Level level) noexcept {
 std::string human_line(Level level, std::string_view message, const nlohmann::json& fields,
                        bool colour) {
   const std::string_view paint = colour ? colour_of(level) : std::string_view();
-  std::string line =
-      fmt::format("{} {}{:<5}{} {}", timestamp(std::chrono::system_clock::now(), false), paint,
-                  to_string(level), paint.empty() ? "" : "\x1b[0m",
-                  printable(message, limits::log_line_bytes_max / 2));
+  std::string line = fmt::format("{} {}{:<5}{} {}", timestamp(internal::SystemClock::now(), false),
+                                 paint, to_string(level), paint.empty() ? "" : "\x1b[0m",
+                                 printable(message, limits::log_line_bytes_max / 2));
   const char* gap = "  ";
   for (const auto& [key, value] : fields.items()) {
     std::string text;

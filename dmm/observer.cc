@@ -15,6 +15,7 @@
 #include "dmm/internal/history.h"
 #include "dmm/internal/observing.h"
 #include "dmm/internal/parked_event.h"
+#include "dmm/internal/runtime.h"
 #include "dmm/internal/status.h"
 #include "dmm/json.h"
 #include "dmm/worker/backoff.h"
@@ -36,12 +37,15 @@ std::int64_t nanoseconds_of(std::chrono::system_clock::time_point time) {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch()).count();
 }
 
-/// Remembers what the handler read, and notifies only if that is still so.
+/// Remembers what the handler read, and notifies only if that is still so, and while the lease is
+/// held under which the report was read: behind it another owner may have told what is newer.
 class HandlerContext final : public ObserveContext {
  public:
-  HandlerContext(Notifier& notifier, const std::string& kind, const std::string& device,
-                 std::stop_token stop, const Logger& log)
+  HandlerContext(Notifier& notifier, const Lease& lease, Epoch epoch, const std::string& kind,
+                 const std::string& device, std::stop_token stop, const Logger& log)
       : notifier_(notifier),
+        lease_(lease),
+        epoch_(epoch),
         kind_(kind),
         device_(device),
         stop_(std::move(stop)),
@@ -55,9 +59,15 @@ class HandlerContext final : public ObserveContext {
   }
   void notify(const Identity& identity, const nlohmann::json& cache) override {
     const auto read = read_.find(identity);
+    const auto left = std::chrono::duration_cast<milliseconds>(lease_.left());
+    if (left.count() <= 0 || lease_.epoch() != epoch_) {
+      throw Error(code::lease_lost,
+                  fmt::format("{} is not notified: another worker may observe {} by now",
+                              printable(key_of(identity), 300), kind_));
+    }
     const Sequence stored = notifier_.notify(
-        identity, cache,
-        read == read_.end() ? std::nullopt : std::optional<Sequence>(read->second));
+        identity, cache, read == read_.end() ? std::nullopt : std::optional<Sequence>(read->second),
+        std::min<milliseconds>(limits::publish_deadline, left));
     if (read != read_.end()) read->second = stored;
   }
   void poke(const Identity& identity) override { notifier_.poke(identity); }
@@ -73,6 +83,8 @@ class HandlerContext final : public ObserveContext {
 
  private:
   Notifier& notifier_;
+  const Lease& lease_;
+  const Epoch epoch_;
   const std::string& kind_;
   const std::string& device_;
   const std::stop_token stop_;
@@ -124,7 +136,7 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
         kind_(std::move(kind)),
         handler_(std::move(handler)),
         options_(options),
-        random_(std::random_device()()) {
+        random_(random_seed()) {
     require(options_.concurrency >= 1 && options_.concurrency <= 1'024, code::bad_option,
             "concurrency is not from 1 to 1024");
   }
@@ -170,7 +182,7 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
   }
 
  private:
-  using Clock = std::chrono::steady_clock;
+  using Clock = internal::SteadyClock;
 
   /// The reports of one device that were read and not yet handled: the newest counts.
   struct Device {
@@ -353,9 +365,9 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
     }
     device->running = true;
     ++running_;
-    pool_->submit([this, device, message, tenure = tenure_,
+    pool_->submit([this, device, message, tenure = tenure_, epoch = lease_->epoch(),
                    state = std::make_shared<nlohmann::json>(std::move(report).value())] {
-      auto error = std::make_shared<std::optional<Error>>(call(*device, *message, *state));
+      auto error = std::make_shared<std::optional<Error>>(call(*device, *message, epoch, *state));
       mailbox_.post([this, device, message, tenure, error] {
         --running_;
         device->running = false;
@@ -365,22 +377,24 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
   }
 
   /// Calls the handler until what it read was still so when it notified. On the pool.
-  std::optional<Error> call(const Device& device, const transport::Message& message,
+  std::optional<Error> call(const Device& device, const transport::Message& message, Epoch epoch,
                             const nlohmann::json& report) {
     ActiveSpan span(streams_.spans.get(), trace_of(message), Span::Role::consumer, "observe",
                     kind_);
     if (span.recording()) span.attribute("dmm.device", printable(device.name, 300));
-    std::optional<Error> error = call_until_sound(device, report);
+    std::optional<Error> error = call_until_sound(device, epoch, report);
     if (error) span.fail(error->what());
     return error;
   }
 
-  std::optional<Error> call_until_sound(const Device& device, const nlohmann::json& report) {
+  std::optional<Error> call_until_sound(const Device& device, Epoch epoch,
+                                        const nlohmann::json& report) {
     while (true) {
-      HandlerContext context(notifier_, kind_, device.name, handlers_stop_.get_token(),
-                             streams_.log);
+      HandlerContext context(notifier_, *lease_, epoch, kind_, device.name,
+                             handlers_stop_.get_token(), streams_.log);
       try {
         handler_(context, report);
+        crash_point("handled a report");
         return std::nullopt;
       } catch (const Error& error) {
         if (error.kind() == Kind::conflict && !handlers_stop_.stop_requested()) {
@@ -450,14 +464,14 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
     streams_.log.warn("a report was refused", {{"subject", printable(message.subject, 300)},
                                                {"code", std::string(error.code().id)},
                                                {"error", error.message()}});
-    const Refusal refusal{"report",
-                          printable(message.subject, 300),
-                          message.sequence.value,
-                          std::string(error.code().id),
-                          error.message(),
-                          std::chrono::duration_cast<milliseconds>(
-                              std::chrono::system_clock::now().time_since_epoch())
-                              .count()};
+    const Refusal refusal{
+        "report",
+        printable(message.subject, 300),
+        message.sequence.value,
+        std::string(error.code().id),
+        error.message(),
+        std::chrono::duration_cast<milliseconds>(internal::SystemClock::now().time_since_epoch())
+            .count()};
     const std::string key = refusal_key("report", message.subject);
     publish_status(key, nlohmann::json(refusal), [this, key, refusal](Sequence sequence) {
       refusals_[key] = sequence;
@@ -486,6 +500,7 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
     const std::uint64_t sequence = handled_up_to();
     if (sequence == stored_cursor_ || cursor_.created.empty() || !lease_->held()) return;
     stored_cursor_ = sequence;
+    crash_point("stores a cursor");
     publish_status(cursor_key(kind_),
                    nlohmann::json(Cursor{cursor_.created, sequence, cursor_.losses,
                                          open_.empty() ? nanoseconds_of(highest_at_) : 0}));
@@ -528,7 +543,7 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
     ++(stats_.*counter);
   }
   void count_handled(const transport::Message& message) {
-    const auto lag = std::chrono::system_clock::now() - message.stored_at;
+    const auto lag = internal::SystemClock::now() - message.stored_at;
     const std::lock_guard lock(stats_mutex_);
     ++stats_.handled;
     stats_.lags.add(lag);

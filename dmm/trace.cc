@@ -1,9 +1,12 @@
 #include "dmm/trace.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <random>
 #include <span>
+
+#include "dmm/internal/runtime.h"
 
 namespace dmm {
 
@@ -40,8 +43,8 @@ void add_hex(std::span<const std::uint8_t> bytes, std::string& text) {
 template <std::size_t N>
 void fill_random(std::array<std::uint8_t, N>& bytes) {
   thread_local std::mt19937_64 generator{[] {
-    std::random_device device;
-    std::seed_seq seed{device(), device(), device(), device()};
+    const std::array<std::uint64_t, 2> drawn = {internal::random_seed(), internal::random_seed()};
+    std::seed_seq seed{drawn[0], drawn[0] >> 32, drawn[1], drawn[1] >> 32};
     return std::mt19937_64(seed);
   }()};
   do {

@@ -1,8 +1,8 @@
 #include "dmm/downlink/ask_server.h"
 
-#include <condition_variable>
 #include <mutex>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/limits.h"
 #include "dmm/transport/messenger.h"
 #include "dmm/wire.h"
@@ -58,7 +58,7 @@ void serve_asks(const internal::Streams& streams, const std::stop_token& stop) {
       Desk{streams.transport->messenger(), streams.shadows, streams.names, streams.log});
   if (!desk->messenger || !desk->shadows) return;
   std::mutex mutex;
-  std::condition_variable_any never;
+  internal::StopCondition never;
   std::unique_lock lock(mutex);
   while (!stop.stop_requested()) {
     try {

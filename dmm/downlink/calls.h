@@ -1,7 +1,6 @@
 #pragma once
 
 #include <chrono>
-#include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -9,6 +8,7 @@
 #include <string>
 #include <unordered_map>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/transport/messenger.h"
 
 namespace dmm::downlink {
@@ -36,7 +36,7 @@ class Calls final {
 
   const std::shared_ptr<transport::Messenger> messenger_;
   std::mutex mutex_;
-  std::condition_variable_any changed_;
+  internal::StopCondition changed_;
   std::unordered_map<std::string, std::optional<transport::Note>> waiting_;  ///< by reply subject
   std::unique_ptr<transport::Subscription> subscription_;  ///< last: it ends first
 };

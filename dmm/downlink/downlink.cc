@@ -5,6 +5,7 @@
 #include <charconv>
 
 #include "dmm/internal/active_span.h"
+#include "dmm/internal/runtime.h"
 #include "dmm/json.h"
 #include "dmm/limits.h"
 #include "dmm/wire.h"
@@ -33,7 +34,7 @@ std::string checked_text(const nlohmann::json& value, std::string_view what) {
 
 /// Unix milliseconds of a moment of the monotonic clock.
 std::int64_t unix_ms(steady_clock::time_point moment) {
-  const auto then = std::chrono::system_clock::now() + (moment - steady_clock::now());
+  const auto then = internal::SystemClock::now() + (moment - internal::SteadyClock::now());
   return std::chrono::duration_cast<std::chrono::milliseconds>(then.time_since_epoch()).count();
 }
 

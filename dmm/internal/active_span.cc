@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/wire.h"
 
 namespace dmm::internal {
@@ -38,8 +39,8 @@ ActiveSpan::ActiveSpan(SpanSink* sink, std::string_view parent, Span::Role role,
     span_->parent = before;
     span_->name.append(what).append(" ").append(of);
     span_->role = role;
-    span_->begun = std::chrono::system_clock::now();
-    begun_ = std::chrono::steady_clock::now();
+    span_->begun = internal::SystemClock::now();
+    begun_ = internal::SteadyClock::now();
     here = span_->context.text();
   }
   before_ = std::exchange(current, std::move(here));
@@ -49,7 +50,7 @@ ActiveSpan::ActiveSpan(SpanSink* sink, std::string_view parent, Span::Role role,
 ActiveSpan::~ActiveSpan() {
   if (set_) current = std::move(before_);
   if (!span_) return;
-  span_->took = std::chrono::steady_clock::now() - begun_;
+  span_->took = internal::SteadyClock::now() - begun_;
   sink_->record(std::move(*span_));
 }
 

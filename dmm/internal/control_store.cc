@@ -5,6 +5,7 @@
 #include "dmm/error.h"
 #include "dmm/identity.h"
 #include "dmm/internal/policy.h"
+#include "dmm/internal/runtime.h"
 #include "dmm/json.h"
 #include "dmm/limits.h"
 #include "dmm/wire.h"
@@ -111,7 +112,7 @@ class StoredControl final : public Control {
   void pause(const PauseScope& scope, std::string_view reason, std::string_view by) override {
     check(scope);
     put(pause_key(scope),
-        pause_text({scope, std::string(reason), std::string(by), system_clock::now()}));
+        pause_text({scope, std::string(reason), std::string(by), internal::SystemClock::now()}));
   }
 
   bool resume(const PauseScope& scope) override {
@@ -229,7 +230,7 @@ Pause parse_pause(PauseScope scope, const transport::Message& message) {
 }
 
 std::string work_state_text(const Policy& in_force, std::string_view unsound) {
-  nlohmann::json state{{"in_force", in_force}, {"at", unix_ms(system_clock::now())}};
+  nlohmann::json state{{"in_force", in_force}, {"at", unix_ms(internal::SystemClock::now())}};
   if (!unsound.empty()) state["unsound"] = printable(unsound, limits::error_text_bytes_max);
   return dump_json(state);
 }

@@ -3,8 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <condition_variable>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/internal/status.h"
 #include "dmm/internal/streams.h"
 #include "dmm/json.h"
@@ -24,7 +24,8 @@ constexpr std::size_t kReasonBytesMax = 300;
 constexpr const char* kCopy = "history";  ///< the beat of the lease stream that holds the copy
 
 std::int64_t unix_ms() {
-  return std::chrono::duration_cast<milliseconds>(system_clock::now().time_since_epoch()).count();
+  return std::chrono::duration_cast<milliseconds>(internal::SystemClock::now().time_since_epoch())
+      .count();
 }
 
 /// Epochs grow by less than one a second, so whatever was given before is below this.
@@ -171,7 +172,7 @@ void History::look(const Streams& streams) {
   epoch_floor_ = known_->epoch_floor;
   losses_ = known_->losses;
   const bool behind = !kept.record || kept.record->found < known_->found;
-  if (behind || steady_clock::now() - written_ >= limits::history_record_interval) {
+  if (behind || internal::SteadyClock::now() - written_ >= limits::history_record_interval) {
     write(streams, kept.sequence);
   }
 }
@@ -179,7 +180,7 @@ void History::look(const Streams& streams) {
 /// Of several that write at once one does; the others see that at their next look.
 void History::write(const Streams& streams, Sequence expected) {
   const std::string text = dump_json(nlohmann::json(*known_));
-  written_ = steady_clock::now();
+  written_ = internal::SteadyClock::now();
   try {
     transport::publish(*streams.status,
                        {.subject = streams.names.status_subject(kHistoryKey),
@@ -207,7 +208,7 @@ void History::store(const Streams& streams) noexcept {
 
 void watch_history(const Streams& streams, const std::stop_token& stop) {
   std::mutex mutex;
-  std::condition_variable_any never;
+  internal::StopCondition never;
   std::unique_lock lock(mutex);
   while (!never.wait_for(lock, stop, limits::stream_check_interval,
                          [&] { return stop.stop_requested(); })) {

@@ -6,9 +6,9 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <condition_variable>
 #include <mutex>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/json.h"
 #include "dmm/limits.h"
 #include "dmm/transport/messenger.h"
@@ -80,7 +80,7 @@ nlohmann::json describe(const WorkStream& stream) {
   milliseconds oldest{0};
   if (stats.oldest_token) {
     oldest = std::max(milliseconds(0), std::chrono::duration_cast<milliseconds>(
-                                           system_clock::now() - *stats.oldest_token));
+                                           internal::SystemClock::now() - *stats.oldest_token));
   }
   const std::size_t elsewhere = stats.running + stats.parked_now;
   return {{"type", stream.type()},
@@ -103,7 +103,7 @@ std::string host_name() {
 }  // namespace
 
 nlohmann::json describe_process(const std::string& program) {
-  const auto now = std::chrono::floor<milliseconds>(system_clock::now());
+  const auto now = std::chrono::floor<milliseconds>(internal::SystemClock::now());
   return {{"id", wire::unique_id()},
           {"name", program.empty() ? program_invocation_short_name : program},
           {"host", host_name()},
@@ -161,7 +161,7 @@ void answer_roll_call(const Streams& streams, const std::stop_token& stop,
     }
   };
   std::mutex mutex;
-  std::condition_variable_any never;
+  internal::StopCondition never;
   std::unique_lock lock(mutex);
   while (!stop.stop_requested()) {
     try {
@@ -181,18 +181,18 @@ std::vector<WorkerInfo> call_roll(const Streams& streams, milliseconds timeout) 
   require(messenger != nullptr, code::no_downlink, "this transport has no messenger");
   require(timeout.count() > 0, code::bad_option, "the time for the workers is not positive");
   std::mutex mutex;
-  std::condition_variable changed;
+  internal::Condition changed;
   std::vector<WorkerInfo> workers;
   bool unheard = false;
   const std::string reply = streams.names.roll_answer_subject(wire::unique_id());
-  const auto asked = steady_clock::now();
+  const auto asked = internal::SteadyClock::now();
   const auto subscription = messenger->subscribe(reply, "", [&](const Note& note) {
     std::optional<WorkerInfo> worker = note.unheard ? std::nullopt : parse_worker(note.payload);
     const std::lock_guard lock(mutex);
     unheard = unheard || note.unheard;
     if (worker && workers.size() < limits::workers_told_max) {
-      worker->answered_in =
-          std::chrono::duration_cast<std::chrono::microseconds>(steady_clock::now() - asked);
+      worker->answered_in = std::chrono::duration_cast<std::chrono::microseconds>(
+          internal::SteadyClock::now() - asked);
       workers.push_back(std::move(*worker));
     }
     if (unheard) changed.notify_one();

@@ -4,7 +4,6 @@
 
 #include <charconv>
 #include <chrono>
-#include <condition_variable>
 #include <deque>
 #include <limits>
 #include <memory>
@@ -15,6 +14,7 @@
 #include <vector>
 
 #include "dmm/internal/history.h"
+#include "dmm/internal/runtime.h"
 #include "dmm/limits.h"
 #include "dmm/transport/messenger.h"
 #include "dmm/wire.h"
@@ -54,7 +54,7 @@ class Mailbox {
 
  private:
   std::mutex mutex_;
-  std::condition_variable_any arrived_;
+  internal::StopCondition arrived_;
   std::deque<Letter> letters_;
 };
 
@@ -155,7 +155,7 @@ void watch_parked(const Streams& streams, std::string_view type, const std::stop
       std::from_chars(text->data(), text->data() + text->size(), change.sequence.value);
     }
     change.value = std::move(note.payload);
-    change.at = std::chrono::system_clock::now();
+    change.at = internal::SystemClock::now();
     mailbox.put({0, std::move(change)}, limits::read_batch);
   };
   // What stands behind the namespace and the two words of the event.

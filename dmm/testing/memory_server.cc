@@ -2,9 +2,9 @@
 
 #include <fmt/format.h>
 
-#include <random>
 #include <utility>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/testing/internal/memory_connection.h"
 #include "dmm/testing/internal/seed.h"
 #include "dmm/testing/memory_transport.h"
@@ -25,12 +25,12 @@ MemoryServer::MemoryServer(MemoryServerOptions options)
 std::shared_ptr<MemoryTransport> MemoryServer::connect(std::optional<std::uint64_t> seed) const {
   if (!seed) seed = seed_of_environment();
   const bool drawn = !seed;
-  if (drawn) seed = std::random_device()();
+  if (drawn) seed = internal::random_seed();
   return std::make_shared<MemoryTransport>(std::make_shared<MemoryConnection>(core_, *seed, drawn));
 }
 
 Sequence MemoryServer::put(std::string subject, std::string payload, transport::Headers headers,
-                           std::chrono::system_clock::time_point at) {
+                           std::optional<std::chrono::system_clock::time_point> at) {
   const transport::Publication publication{
       .subject = std::move(subject), .headers = std::move(headers), .payload = std::move(payload)};
   auto stored = core_->publish(publication, at);

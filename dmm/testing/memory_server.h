@@ -43,8 +43,9 @@ class MemoryServer final {
   // What nobody hears of but by its effects. No fault strikes it.
 
   /// Stores a message in the stream that takes its subject. Throws Error{not_found} DMM-0107.
+  /// at   when it was stored; nothing: now.
   Sequence put(std::string subject, std::string payload, transport::Headers headers = {},
-               std::chrono::system_clock::time_point at = std::chrono::system_clock::now());
+               std::optional<std::chrono::system_clock::time_point> at = {});
   /// The last message of a subject.
   std::optional<transport::Message> look(const std::string& subject) const;
 
@@ -59,6 +60,7 @@ class MemoryServer final {
 
  private:
   friend class MemoryTransport;
+  friend struct Backstage;
   explicit MemoryServer(std::shared_ptr<MemoryCore> core) : core_(std::move(core)) {}
 
   std::shared_ptr<MemoryCore> core_;

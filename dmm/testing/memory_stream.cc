@@ -26,7 +26,7 @@ MemoryStream::~MemoryStream() = default;
 // ---- for tests
 
 Sequence MemoryStream::put(std::string subject, std::string payload, transport::Headers headers,
-                           std::chrono::system_clock::time_point at) {
+                           std::optional<std::chrono::system_clock::time_point> at) {
   transport::Publication publication{
       .subject = std::move(subject), .headers = std::move(headers), .payload = std::move(payload)};
   auto stored = connection_->core().publish(publication, at);

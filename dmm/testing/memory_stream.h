@@ -34,7 +34,7 @@ class MemoryStream final : public transport::Stream {
 
   /// As MemoryServer::put and look.
   Sequence put(std::string subject, std::string payload, transport::Headers headers = {},
-               std::chrono::system_clock::time_point at = std::chrono::system_clock::now());
+               std::optional<std::chrono::system_clock::time_point> at = {});
   std::optional<transport::Message> look(const std::string& subject) const;
   /// As MemoryServer::recreate.
   /// created   of the new stream; empty: now.

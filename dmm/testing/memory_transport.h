@@ -56,6 +56,7 @@ class MemoryTransport final : public transport::Transport {
 
  private:
   friend class World;
+  friend struct Backstage;
 
   const std::shared_ptr<MemoryConnection> connection_;
   Faults faults_;

@@ -3,10 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <condition_variable>
 #include <mutex>
 
 #include "dmm/error.h"
+#include "dmm/internal/runtime.h"
 
 namespace dmm::testing {
 
@@ -19,19 +19,29 @@ using namespace std::chrono_literals;
 constexpr auto kPauseFirst = 1ms;
 constexpr auto kPauseMax = 20ms;
 
+// Virtual time passes by the hour: who looks at it every moment would look for a long time.
+std::chrono::milliseconds virtual_pause_max(std::chrono::nanoseconds waited) {
+  constexpr int kPart = 16;
+  const auto part = std::chrono::duration_cast<std::chrono::milliseconds>(waited / kPart);
+  return std::clamp<std::chrono::milliseconds>(part, kPauseMax, 10s);
+}
+
 }  // namespace
 
 bool becomes_true(const std::function<bool()>& condition, std::chrono::milliseconds deadline) {
-  const auto end = std::chrono::steady_clock::now() + deadline;
+  const auto begun = internal::SteadyClock::now();
+  const auto end = begun + deadline;
   std::mutex mutex;
-  std::condition_variable never_notified;
+  internal::Condition never_notified;
   std::unique_lock lock(mutex);
   std::chrono::milliseconds pause = kPauseFirst;
   while (!condition()) {
-    const auto now = std::chrono::steady_clock::now();
+    const auto now = internal::SteadyClock::now();
+    const bool virtual_time = internal::simulation() != nullptr;
     if (now >= end) return condition();
     never_notified.wait_until(lock, std::min(now + pause, end));
-    pause = std::min<std::chrono::milliseconds>(pause * 2, kPauseMax);
+    pause = std::min<std::chrono::milliseconds>(
+        pause * 2, virtual_time ? virtual_pause_max(now - begun) : kPauseMax);
   }
   return true;
 }

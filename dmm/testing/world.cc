@@ -6,11 +6,12 @@
 #include <algorithm>
 #include <charconv>
 #include <map>
-#include <random>
 #include <set>
 #include <utility>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/testing/internal/memory_connection.h"
+#include "dmm/testing/internal/scheduler.h"
 #include "dmm/testing/internal/seed.h"
 #include "dmm/testing/wait_for.h"
 #include "dmm/wire.h"
@@ -36,12 +37,12 @@ Worker::Worker(std::string_view ns, std::shared_ptr<MemoryTransport> memory, con
 
 Worker::~Worker() {
   // Whoever wanted to know what went wrong has asked stop() or settle().
-  thread_ = std::jthread();
+  thread_.reset();
 }
 
 void Worker::work() {
-  require(!crashed_ && !thread_.joinable(), code::bad_option, "the worker works, or has crashed");
-  thread_ = std::jthread([this](const std::stop_token& stop) {
+  require(!crashed_ && !thread_, code::bad_option, "the worker works, or has crashed");
+  thread_ = std::make_unique<internal::Thread>([this](const std::stop_token& stop) {
     try {
       bucket_.work(stop);
     } catch (...) {
@@ -52,14 +53,14 @@ void Worker::work() {
 }
 
 void Worker::stop() {
-  thread_ = std::jthread();
+  thread_.reset();
   check();
 }
 
 void Worker::crash() {
   crashed_ = true;
   memory_->close();
-  thread_ = std::jthread();
+  thread_.reset();
 }
 
 void Worker::check() const {
@@ -74,7 +75,7 @@ namespace {
 std::uint64_t seed_of(const WorldOptions& options) {
   if (options.seed) return *options.seed;
   const auto given = seed_of_environment();
-  return given ? *given : std::random_device()();
+  return given ? *given : internal::random_seed();
 }
 
 std::string describe(const Matter& matter) {
@@ -102,12 +103,28 @@ std::string undone(const std::map<std::string, Duty>& duties) {
 }  // namespace
 
 World::World(WorldOptions options)
-    : options_(std::move(options)), seed_(seed_of(options_)), hand_(server_.connect(seed_)) {
+    : options_(std::move(options)),
+      seed_(seed_of(options_)),
+      scheduler_(options_.virtual_time
+                     ? std::make_unique<Scheduler>(SchedulerOptions{.seed = seed_})
+                     : nullptr),
+      hand_(server_.connect(seed_)) {
   outside_ = Bucket::open(options_.ns, {.logger = options_.logger, .transport = hand_});
   another_worker();
 }
 
 World::~World() = default;
+
+void World::pass(milliseconds time) {
+  std::mutex mutex;
+  internal::Condition nobody;  // notifies it
+  std::unique_lock lock(mutex);
+  nobody.wait_for(lock, time, [] { return false; });
+}
+
+std::chrono::system_clock::time_point World::now() const {
+  return internal::SystemClock::now();
+}
 
 Worker& World::another_worker() {
   // Who was given a seed knows it; the seed of the first worker is the one to print.
@@ -119,7 +136,7 @@ Worker& World::another_worker() {
 }
 
 std::vector<Matter> World::settle(milliseconds deadline) {
-  const auto end = Clock::now() + deadline;
+  const auto end = internal::SteadyClock::now() + deadline;
   std::vector<Matter> left;
   std::string still;
   const bool settled = becomes_true(
@@ -138,7 +155,7 @@ std::vector<Matter> World::settle(milliseconds deadline) {
 
 /// What still moves, in words; nothing if all rests. Reports come first and tokens last, as they
 /// make one another in this order.
-std::string World::moving(Clock::time_point deadline, std::vector<Matter>& left) {
+std::string World::moving(Time deadline, std::vector<Matter>& left) {
   MemoryCore& core = hand_->connection_->core();
   const std::uint64_t before = core.changes();
   if (const auto behind = core.behind(); !behind.empty()) {
@@ -153,7 +170,7 @@ std::string World::moving(Clock::time_point deadline, std::vector<Matter>& left)
 }
 
 /// The tokens that are not at rest, in words.
-std::string World::waiting(Clock::time_point deadline, std::vector<Matter>& left) {
+std::string World::waiting(Time deadline, std::vector<Matter>& left) {
   left.clear();
   std::vector<std::string> moving;
   std::set<std::string> known;  // the subjects of tokens that were spoken of
@@ -177,7 +194,7 @@ std::string World::waiting(Clock::time_point deadline, std::vector<Matter>& left
   return fmt::format("{}", fmt::join(moving, "; "));
 }
 
-bool World::rests(const Matter& matter, Clock::time_point deadline) const {
+bool World::rests(const Matter& matter, Time deadline) const {
   if (matter.phase == Phase::parked) return true;
   if (matter.phase == Phase::offline) {
     // A report that came since makes it run.
@@ -191,13 +208,13 @@ bool World::rests(const Matter& matter, Clock::time_point deadline) const {
   std::int64_t unix_ms = 0;
   std::from_chars(date->data(), date->data() + date->size(), unix_ms);
   const auto due = std::chrono::system_clock::time_point(milliseconds(unix_ms));
-  return due - std::chrono::system_clock::now() > deadline - Clock::now();
+  return due - internal::SystemClock::now() > deadline - internal::SteadyClock::now();
 }
 
 std::string World::observing() const {
   std::map<std::string, Duty> kinds;
   for (const auto& worker : workers_) {
-    if (!worker->thread_.joinable()) continue;
+    if (!worker->thread_) continue;
     for (const Observer* observer : worker->bucket_.observers()) {
       const ObserveStats stats = observer->stats();
       Duty& duty = kinds["the observer of " + observer->kind()];
@@ -224,7 +241,7 @@ std::string World::running() const {
 std::string World::viewing() const {
   std::map<std::string, Duty> views;
   for (const auto& worker : workers_) {
-    if (!worker->thread_.joinable()) continue;
+    if (!worker->thread_) continue;
     for (const ViewStream* view : worker->bucket_.view_streams()) {
       const ViewStats stats = view->stats();
       Duty& duty = views["the view " + view->name()];

@@ -10,8 +10,8 @@
 //     world.outside().notify({"player", "kitchen"}, {{"song", "A"}});
 //     world.settle();
 //
-// See docs/how-to/test-a-materializer.md. Time is real: give retries in milliseconds, as quick()
-// does.
+// See docs/how-to/test-a-materializer.md. Time is real, so give retries in milliseconds, as quick()
+// does; or it is virtual, see WorldOptions::virtual_time.
 
 #include <chrono>
 #include <cstdint>
@@ -19,10 +19,8 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <stop_token>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <vector>
 
 #include "dmm/bucket.h"
@@ -30,7 +28,13 @@
 #include "dmm/testing/memory_server.h"
 #include "dmm/testing/memory_transport.h"
 
+namespace dmm::internal {
+class Thread;
+}
+
 namespace dmm::testing {
+
+class Scheduler;
 
 /// Options under which a failing identity is tried again within milliseconds.
 WorkOptions quick();
@@ -69,7 +73,7 @@ class Worker final {
   bool crashed_ = false;
   mutable std::mutex mutex_;
   std::exception_ptr failure_;
-  std::jthread thread_;  ///< last: it ends first
+  std::unique_ptr<internal::Thread> thread_;  ///< last: it ends first
 };
 
 struct WorldOptions {
@@ -77,6 +81,13 @@ struct WorldOptions {
   /// Of the faults; none: DMM_SEED of the environment, else drawn.
   std::optional<std::uint64_t> seed = {};
   Logger logger = Logger();  ///< of the buckets; says nothing unless it is told to
+  /// Time passes only where everybody waits, and then at once: an hour of backoff takes no longer
+  /// than what happens in it. All threads of dmm run one at a time, in an order that the seed
+  /// decides, so the same seed is the same run. The thread that makes the world is one of them: it
+  /// lets the others work while it is in settle(), pass(), wait_for() or a call of dmm. Whatever
+  /// waits by other means (sleeps, locks, threads of the test's own) takes real time, and so does
+  /// what looks at std::chrono's clocks.
+  bool virtual_time = false;
 };
 
 /// Used by one thread at a time. A fixture may derive from it.
@@ -102,6 +113,11 @@ class World {
   MemoryServer& server() noexcept { return server_; }
   std::uint64_t seed() const noexcept { return seed_; }
 
+  /// Lets so much time pass. Where time is virtual that takes no longer than what happens in it.
+  void pass(std::chrono::milliseconds time);
+  /// The time, as dmm sees it.
+  std::chrono::system_clock::time_point now() const;
+
   /// Waits until nothing moves any more: every report is handled, every view has told its rows, and
   /// no token is left but those that wait for someone. Whoever notifies or reports on and on is
   /// waited for in vain.
@@ -112,17 +128,18 @@ class World {
   std::vector<Matter> settle(std::chrono::milliseconds deadline = std::chrono::seconds(10));
 
  private:
-  using Clock = std::chrono::steady_clock;
+  using Time = std::chrono::steady_clock::time_point;
 
-  std::string moving(Clock::time_point deadline, std::vector<Matter>& left);
+  std::string moving(Time deadline, std::vector<Matter>& left);
   std::string observing() const;
   std::string viewing() const;
-  std::string waiting(Clock::time_point deadline, std::vector<Matter>& left);
+  std::string waiting(Time deadline, std::vector<Matter>& left);
   std::string running() const;
-  bool rests(const Matter& matter, Clock::time_point deadline) const;
+  bool rests(const Matter& matter, Time deadline) const;
 
   const WorldOptions options_;
   const std::uint64_t seed_;
+  const std::unique_ptr<Scheduler> scheduler_;  ///< null: time is real
   MemoryServer server_;
   std::shared_ptr<MemoryTransport> hand_;
   std::optional<Bucket> outside_;

@@ -1,9 +1,8 @@
 #include "dmm/transport/stream.h"
 
-#include <condition_variable>
-#include <future>
 #include <mutex>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/limits.h"
 
 namespace dmm::transport {
@@ -13,10 +12,9 @@ namespace {
 /// Starts an asynchronous call and waits for its completion, which always comes.
 template <class T, class Start>
 T await(Start start) {
-  auto promise = std::make_shared<std::promise<Result<T>>>();
-  auto future = promise->get_future();
-  start([promise](Result<T> result) { promise->set_value(std::move(result)); });
-  return std::move(future.get()).value();
+  const auto answer = std::make_shared<internal::Promised<Result<T>>>();
+  start([answer](Result<T> result) { answer->put(std::move(result)); });
+  return std::move(answer->take()).value();
 }
 
 /// Visits messages on the transport's thread while the caller waits.
@@ -64,7 +62,7 @@ class ScanSink final : public ReaderSink {
  private:
   const std::function<void(Message)>& visit_;
   std::mutex mutex_;
-  std::condition_variable changed_;
+  internal::Condition changed_;
   std::size_t count_ = 0;
   std::uint64_t heard_ = 0;
   bool finished_ = false;
@@ -95,8 +93,7 @@ std::optional<Message> last(Stream& stream, std::string subject) {
 }
 
 bool erase(Stream& stream, Sequence sequence) {
-  return await<bool>(
-      [&](Completion<bool> done) { stream.erase(sequence, std::move(done)); });
+  return await<bool>([&](Completion<bool> done) { stream.erase(sequence, std::move(done)); });
 }
 
 std::size_t scan(Stream& stream, ReadOptions options, const std::function<void(Message)>& visit) {

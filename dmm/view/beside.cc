@@ -2,11 +2,12 @@
 
 #include <fmt/format.h>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/limits.h"
 
 namespace dmm::view {
 
-using Clock = std::chrono::steady_clock;
+using Clock = internal::SteadyClock;
 
 Beside::Beside(const internal::Streams& streams, const View& view, const CompareOptions& options,
                Inputs::Keep keep)

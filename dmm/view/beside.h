@@ -3,13 +3,13 @@
 // A view computed beside the live one, in any process, to be looked at.
 
 #include <chrono>
-#include <condition_variable>
 #include <map>
 #include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/view/computation.h"
 #include "dmm/views.h"
 
@@ -49,7 +49,7 @@ class Beside {
   std::chrono::microseconds time_{0};
 
   std::mutex mutex_;
-  std::condition_variable changed_;
+  internal::Condition changed_;
   bool woken_ = false;
   std::optional<Computation> computation_;  // last: its sources end first
 };

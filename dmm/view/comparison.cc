@@ -6,6 +6,7 @@
 #include <map>
 #include <utility>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/json.h"
 #include "dmm/view/beside.h"
 #include "dmm/view/difference.h"
@@ -15,7 +16,7 @@ namespace dmm::view {
 
 using engine::Value;
 using std::chrono::milliseconds;
-using Clock = std::chrono::steady_clock;
+using Clock = internal::SteadyClock;
 
 namespace {
 

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <utility>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/json.h"
 #include "dmm/limits.h"
 #include "engine/error.h"
@@ -41,7 +42,7 @@ Advance Computation::advance() {
   if (std::ranges::all_of(input_.batches, [](const auto& one) { return one.second.empty(); })) {
     return advance;
   }
-  const auto begun = std::chrono::steady_clock::now();
+  const auto begun = internal::SteadyClock::now();
   try {
     step(input_);
   } catch (const Error& error) {
@@ -49,7 +50,7 @@ Advance Computation::advance() {
     return advance;
   }
   advance.stepped = true;
-  advance.took = std::chrono::steady_clock::now() - begun;
+  advance.took = internal::SteadyClock::now() - begun;
   note_errors(advance.left_out);
   advance.touched = rows_.apply(result_.outputs[kOutput]);
   LeftOut without_key{"rows", std::nullopt};
@@ -78,7 +79,7 @@ std::string Computation::restore(SnapshotReader& reader, std::vector<LeftOut>& l
 }
 
 const engine::StepResult& Computation::step(engine::StepInput& input) {
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  const auto now = internal::SystemClock::now().time_since_epoch();
   input.time =
       engine::StepTime{std::chrono::duration_cast<std::chrono::seconds>(now).count(), steps_};
   ++steps_;

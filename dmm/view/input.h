@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
-#include <future>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -17,6 +16,7 @@
 #include <variant>
 #include <vector>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/json.h"
 #include "dmm/limits.h"
 #include "dmm/view/inputs.h"
@@ -405,11 +405,10 @@ class Input final : public SourceSink {
   /// back has to be there. An owner that had lived would not know of it either: so nobody waits for
   /// that, and the keys are listed beside the work, and looked at a few in each turn.
   void verify(InputEvents& events, const std::function<void(const Unreadable&)>& unreadable) {
-    using namespace std::chrono_literals;
     try {
       if (listed_.empty()) {
         if (!keys_.valid()) return list_keys();
-        if (keys_.wait_for(0s) != std::future_status::ready) return;
+        if (!keys_.ready()) return;
         listed_ = keys_.get();
       }
       const std::size_t end = listed_.size() - std::min(listed_.size(), kVerified);
@@ -428,7 +427,7 @@ class Input final : public SourceSink {
     }
   }
   void list_keys() {
-    keys_ = std::async(std::launch::async, [this] {
+    keys_ = internal::Async<std::vector<std::string>>([this] {
       std::vector<std::string> keys = source_->keys();
       wake_();
       return keys;
@@ -482,7 +481,7 @@ class Input final : public SourceSink {
   /// Rows that were not told again for longer than the declared age are deleted.
   void expire(engine::Batch& batch, InputCounts& counts) {
     if (spec_.age.count() == 0 || !loaded_) return;
-    const auto limit = std::chrono::system_clock::now() - spec_.age;
+    const auto limit = internal::SystemClock::now() - spec_.age;
     while (!ages_.empty() && ages_.front().first <= limit) {
       const auto [at, key] = std::move(ages_.front());
       ages_.pop_front();
@@ -526,8 +525,8 @@ class Input final : public SourceSink {
   std::deque<Told> told_;  ///< guarded by mutex_, as are the next two
   std::optional<std::string> doubt_;
   std::optional<std::string> restart_;
-  std::unique_ptr<SourceReading> reading_;      ///< it ends before what it tells
-  std::future<std::vector<std::string>> keys_;  ///< that the source holds; last: it ends first
+  std::unique_ptr<SourceReading> reading_;          ///< it ends before what it tells
+  internal::Async<std::vector<std::string>> keys_;  ///< that the source holds; last: it ends first
 };
 
 }  // namespace dmm::view

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/limits.h"
 #include "dmm/view/input.h"
 
@@ -94,7 +95,7 @@ InputEvents Inputs::take(std::size_t changes_max, engine::StepInput& step,
     input->take(changes_max, batch, events, counts_, unreadable);
   }
   if (!loaded_at_ && std::ranges::all_of(inputs_, [](const auto& one) { return one->loaded(); })) {
-    loaded_at_ = std::chrono::steady_clock::now();
+    loaded_at_ = internal::SteadyClock::now();
   }
   return events;
 }
@@ -108,8 +109,8 @@ bool Inputs::complete() const {
 }
 
 bool Inputs::ready() const {
-  return complete() || (loaded_at_ && std::chrono::steady_clock::now() - *loaded_at_ >
-                                          limits::view_complete_wait);
+  return complete() ||
+         (loaded_at_ && internal::SteadyClock::now() - *loaded_at_ > limits::view_complete_wait);
 }
 
 std::string Inputs::unread() const {

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "dmm/error.h"
+#include "dmm/internal/runtime.h"
 #include "dmm/internal/status.h"
 #include "dmm/json.h"
 #include "dmm/limits.h"
@@ -22,7 +23,7 @@ constexpr std::size_t kReplacedMax = 100;
 
 std::int64_t now_ms() {
   return std::chrono::duration_cast<std::chrono::milliseconds>(
-             std::chrono::system_clock::now().time_since_epoch())
+             internal::SystemClock::now().time_since_epoch())
       .count();
 }
 

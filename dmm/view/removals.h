@@ -8,6 +8,8 @@
 #include <unordered_set>
 #include <vector>
 
+#include "dmm/internal/runtime.h"
+
 namespace dmm::view {
 
 /// Decides which rows that vanished are told as removed: absence is evidence only when it was said.
@@ -17,7 +19,7 @@ namespace dmm::view {
 /// within a minute; a minute, because otherwise it would depend on the batching. One thread.
 class Removals {
  public:
-  using Clock = std::chrono::steady_clock;
+  using Clock = internal::SteadyClock;
 
   /// free   removals that are never held for their number.
   explicit Removals(std::size_t free) : free_(free) {}

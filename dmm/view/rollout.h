@@ -5,6 +5,7 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/types.h"
 #include "dmm/views.h"
 
@@ -14,7 +15,7 @@ namespace dmm::view {
 /// One thread.
 class RolloutGate {
  public:
-  using Clock = std::chrono::steady_clock;
+  using Clock = internal::SteadyClock;
 
   RolloutGate(const Rollout& rollout, Clock::time_point now);
   /// A gate that an earlier owner found to be stopped, and why.

@@ -41,6 +41,16 @@ std::string news_of(ValueRef row, ValueRef told) {
   return text + '}';
 }
 
+Value united(const Value& first, const Value& second) {
+  if (first.kind() != engine::Kind::object) return second;
+  if (second.kind() != engine::Kind::object) return first;
+  engine::ObjectBuilder builder;
+  for (const ValueRef part : {first.ref(), second.ref()}) {
+    for (std::size_t i = 0; i < part.size(); ++i) builder.set(part.key(i), Value(part.at(i)));
+  }
+  return builder.build();
+}
+
 bool covers(ValueRef entry, ValueRef row) {
   if (entry.kind != engine::Kind::object) return false;
   for (std::size_t i = 0; i < row.size(); ++i) {

@@ -35,12 +35,15 @@ class Rows {
     bool held = false;     ///< its removal waits for approval
     bool foreign = false;  ///< the cache entry belongs to another view
     bool proven = false;   ///< the entry, as far as entries were read, says what was told
+    bool doubt = false;    ///< a notify was not answered: `told` is what may have been told, at most
 
     /// There is neither a row nor anything told, now or soon.
     bool is_empty() const noexcept {
       return row.kind() == engine::Kind::null && told.kind() == engine::Kind::null && all.empty() &&
-             !sending && !queued && !waiting && !held;
+             !sending && !queued && !waiting && !held && !doubt;
     }
+    /// The row is what was told.
+    bool is_told() const noexcept { return !doubt && row == told; }
   };
 
   explicit Rows(std::string key) : key_(std::move(key)) {}
@@ -92,6 +95,9 @@ std::string id_of(engine::ValueRef row, std::string_view key);
 /// The row as news: its members, and null for each member that `told` had and the row has not, so
 /// that laying it over the entry leaves nothing behind.
 std::string news_of(engine::ValueRef row, engine::ValueRef told);
+
+/// All members of both, with the values of the second; one that is no object counts as empty.
+engine::Value united(const engine::Value& first, const engine::Value& second);
 
 /// True if all fields of the row stand in the entry as they are in the row.
 bool covers(engine::ValueRef entry, engine::ValueRef row);

@@ -9,6 +9,7 @@
 #include <system_error>
 #include <utility>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/limits.h"
 
 namespace dmm::view {
@@ -115,7 +116,7 @@ std::optional<std::string> SnapshotFile::read() {
 
 void SnapshotFile::write(std::string bytes, std::function<void(const std::string&)> done) {
   wait();
-  writer_ = std::jthread([path = path_, bytes = std::move(bytes), done = std::move(done)] {
+  writer_ = internal::Thread([path = path_, bytes = std::move(bytes), done = std::move(done)] {
     std::string failure;
     try {
       replace(path, bytes);

@@ -5,7 +5,8 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <thread>
+
+#include "dmm/internal/runtime.h"
 
 namespace dmm::view {
 
@@ -34,7 +35,7 @@ class SnapshotFile {
 
  private:
   std::filesystem::path path_;
-  std::jthread writer_;
+  internal::Thread writer_;
 };
 
 }  // namespace dmm::view

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/internal/status.h"
 #include "dmm/json.h"
 
@@ -72,7 +73,7 @@ namespace {
 
 void put_order(const internal::Streams& streams, std::string_view view, Order order) {
   order.at = std::chrono::duration_cast<std::chrono::milliseconds>(
-                 std::chrono::system_clock::now().time_since_epoch())
+                 internal::SystemClock::now().time_since_epoch())
                  .count();
   transport::publish(*streams.status,
                      {.subject = streams.names.status_subject(order_key(view)),

@@ -189,8 +189,7 @@ void ViewLoop::turn() {
     consider({missing.begin(), missing.end()});
   }
   if (!failed_.empty() && Clock::now() >= retry_at_) {
-    for (const std::string& id : failed_) enqueue(id);
-    failed_.clear();
+    tell_failed();
   }
   pump();
   finish_rollout();
@@ -240,6 +239,7 @@ bool ViewLoop::take_inputs() {
 void ViewLoop::begin_telling() {
   const auto begun = Clock::now();
   compare();
+  internal::crash_point("compared the caches");
   telling_ = true;
   snapshot_due_ = Clock::now() + snapshots_.interval;
   ++stats_.rebuilds;
@@ -293,7 +293,7 @@ void ViewLoop::consider(const std::vector<std::string>& ids) {
     }
     keep_trace(id, slot);
     if (slot.sending || slot.held) continue;
-    if (slot.row == slot.told) {
+    if (slot.is_told()) {
       computation_->rows().drop_if_empty(id);
     } else if (has_row) {
       enqueue(id);
@@ -335,7 +335,7 @@ void ViewLoop::tell(const std::string& id) {
   Rows::Slot* slot = computation_->rows().find(id);
   if (slot == nullptr) return;
   slot->waiting = false;
-  if (slot->sending || slot->twice || slot->row == slot->told) return;
+  if (slot->sending || slot->twice || slot->is_told()) return;
   const bool removal = slot->row.kind() == engine::Kind::null;
   if (removal && slot->held) return;
   const Identity identity{view_.type, id};
@@ -370,6 +370,19 @@ void ViewLoop::tell(const std::string& id) {
                          });
 }
 
+/// Removals were let go before; all else is looked at, because the row may be gone by now.
+void ViewLoop::tell_failed() {
+  std::vector<std::string> changed;
+  for (Failed& one : std::exchange(failed_, {})) {
+    if (one.removal) {
+      enqueue(one.id);
+    } else {
+      changed.push_back(std::move(one.id));
+    }
+  }
+  consider(changed);
+}
+
 void ViewLoop::told(const std::string& id, const Result<Sequence>& result) {
   Rows::Slot* slot = computation_->rows().find(id);
   if (slot == nullptr) return;
@@ -379,14 +392,21 @@ void ViewLoop::told(const std::string& id, const Result<Sequence>& result) {
     if (result.error().kind() == Kind::invalid) return refuse("row." + id, result.error());
     streams_.log.warn("a notify of the view was not confirmed",
                       {{"view", name()}, {"id", id}, {"error", result.error().what()}});
-    failed_.push_back(id);
+    if (result.error().kind() == Kind::in_doubt) {
+      // It may have been told: then a row that is as it was before is to be told as well.
+      slot->doubt = true;
+      slot->told = united(slot->told, row);
+    }
+    failed_.push_back({id, row.kind() == engine::Kind::null});
     retry_at_ = Clock::now() + kTroubleDelay;
     return;
   }
+  internal::crash_point("told a row");
   gate_.told(id, result.value(), Clock::now());
   ++stats_.notified;
   slot->proven = false;
   traces_.erase(id);
+  slot->doubt = false;
   if (row.kind() == engine::Kind::null) {
     ++stats_.removed;
     note_removed(id);

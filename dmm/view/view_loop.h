@@ -29,6 +29,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/internal/streams.h"
 #include "dmm/view.h"
 #include "dmm/view/computation.h"
@@ -54,7 +55,7 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   ViewStats stats() const override;
 
  private:
-  using Clock = std::chrono::steady_clock;
+  using Clock = internal::SteadyClock;
 
   // ReaderSink: orders, releases, and the status of identities while a release is rolled out.
   void on_message(transport::Message message) noexcept override;
@@ -76,6 +77,7 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   void pump();
   void tell(const std::string& id);
   void told(const std::string& id, const Result<Sequence>& result);
+  void tell_failed();
   void finish_rollout();
   struct PendingOrder {
     Order order;
@@ -131,7 +133,11 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   bool telling_ = false;          ///< loaded and compared
   std::deque<std::string> to_tell_;
   std::size_t sending_ = 0;
-  std::vector<std::string> failed_;  ///< ids whose notify failed, to be told again at retry_at_
+  struct Failed {
+    std::string id;
+    bool removal = false;
+  };
+  std::vector<Failed> failed_;  ///< notifies that are to be told again at retry_at_
   Clock::time_point retry_at_;
   nlohmann::json baselines_;
   std::unordered_map<std::string, std::string> refused_;  ///< place to what was last said of it

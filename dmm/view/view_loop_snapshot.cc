@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/json.h"
 #include "dmm/limits.h"
 #include "dmm/view/snapshot.h"
@@ -22,7 +23,8 @@ namespace {
 
 /// The next owner has to look at the entry of such an identity.
 bool is_open(const Rows::Slot& slot) {
-  return !slot.proven || slot.sending || slot.twice || slot.foreign || slot.row != slot.told;
+  return !slot.proven || slot.doubt || slot.sending || slot.twice || slot.foreign ||
+         slot.row != slot.told;
 }
 
 }  // namespace
@@ -36,7 +38,7 @@ SnapshotHead ViewLoop::wanted_snapshot() const {
   head.history = history_;
   head.decoder = engine::kDecoderVersion;
   head.fields = computation_->inputs().fields();
-  head.saved_at = system_clock::now();
+  head.saved_at = internal::SystemClock::now();
   return head;
 }
 

@@ -5,6 +5,7 @@
 #include <set>
 #include <utility>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/internal/status.h"
 #include "dmm/json.h"
 #include "dmm/limits.h"
@@ -34,9 +35,12 @@ void ViewLoop::refuse(const std::string& place, const Error& error) {
                                              {"code", std::string(error.code().id)},
                                              {"error", error.message()}});
   const std::string subject = fmt::format("view.{}.{}", name(), place);
-  const internal::Refusal refusal{
-      "view",          printable(subject, 300),     0, std::string(error.code().id),
-      error.message(), unix_ms(system_clock::now())};
+  const internal::Refusal refusal{"view",
+                                  printable(subject, 300),
+                                  0,
+                                  std::string(error.code().id),
+                                  error.message(),
+                                  unix_ms(internal::SystemClock::now())};
   put_refusal(place, {}, dump_json(nlohmann::json(refusal)));
 }
 
@@ -130,7 +134,7 @@ void ViewLoop::save_state(bool now) {
   std::string text = dump_json(state);
   if (text == saved_) return;
   saved_ = text;
-  state["at"] = unix_ms(system_clock::now());
+  state["at"] = unix_ms(internal::SystemClock::now());
   saving_ = true;
   streams_.status->publish(
       {.subject = streams_.names.status_subject(state_key(name())), .payload = dump_json(state)},

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/limits.h"
 #include "dmm/view/view_loop.h"
 
@@ -14,7 +15,7 @@ void ViewLoop::note_step(const Advance& advance) {
   stats_.step_times.add(advance.took);
   step_trace_.clear();
   if (!telling_) return;  // what is loaded is as old as it is
-  if (advance.events.oldest) stats_.lags.add(system_clock::now() - *advance.events.oldest);
+  if (advance.events.oldest) stats_.lags.add(internal::SystemClock::now() - *advance.events.oldest);
   const std::vector<std::string>& traces = advance.events.traces;
   if (traces.empty()) return;
   step_trace_ = traces.back();
@@ -35,8 +36,8 @@ void ViewLoop::note_step(const Advance& advance) {
     span.links = std::move(parents);
   }
   span.name = "step " + name();
-  span.begun =
-      system_clock::now() - std::chrono::duration_cast<system_clock::duration>(advance.took);
+  span.begun = internal::SystemClock::now() -
+               std::chrono::duration_cast<system_clock::duration>(advance.took);
   span.took = advance.took;
   span.attributes = {{"dmm.view", name()},
                      {"dmm.rows_touched", std::to_string(advance.touched.size())}};

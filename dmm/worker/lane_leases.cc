@@ -3,7 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <latch>
+
+#include "dmm/internal/runtime.h"
 
 #include "dmm/internal/history.h"
 
@@ -38,7 +39,7 @@ LaneLeases::~LaneLeases() {
 }
 
 void LaneLeases::start() {
-  thread_ = std::jthread([this](const std::stop_token& stop) { run(stop); });
+  thread_ = internal::Thread([this](const std::stop_token& stop) { run(stop); });
 }
 
 void LaneLeases::stop() noexcept {
@@ -126,7 +127,8 @@ void LaneLeases::serve(const std::stop_token& stop) {
     }
     const auto now = Clock::now();
     turn(now);
-    mailbox_.run_until(std::min(next_beat_, now + timing_.poll));
+    // A beat that is not answered keeps the next one waiting, whenever that is due.
+    mailbox_.run_until(beating_ ? now + timing_.poll : std::min(next_beat_, now + timing_.poll));
   }
 }
 
@@ -297,12 +299,15 @@ void LaneLeases::look_at_won() {
   const auto won = std::exchange(won_, {});
   taking_ = {};
   std::array<Epoch, limits::lanes> newest{};
+  std::vector<std::pair<std::uint32_t, Epoch>> there;
   try {
     const std::string filter = streams_.names.lease_filter(fmt::format("work.{}.*", type_));
     if (!won.empty()) {
       for (const std::string& subject : streams_.leases->subjects(filter)) {
         const auto found = lane_in(streams_.names.lease_name(subject), type_);
-        if (found) newest[found->first] = std::max(newest[found->first], found->second);
+        if (!found) continue;
+        newest[found->first] = std::max(newest[found->first], found->second);
+        there.push_back(*found);
       }
     }
   } catch (const Error& error) {
@@ -313,6 +318,10 @@ void LaneLeases::look_at_won() {
   for (const auto& [offer, message] : won) {
     if (newest[offer.lane] == offer.epoch && alive_) {
       own(offer, message);
+      // What an answer that never came left behind, here or at another worker.
+      for (const auto& [lane, epoch] : there) {
+        if (lane == offer.lane && epoch < offer.before) forget_epoch(lane, epoch);
+      }
     } else if (newest[offer.lane] > offer.epoch) {
       streams_.leases->erase(message, [](const Result<bool>&) {});
     }
@@ -321,6 +330,7 @@ void LaneLeases::look_at_won() {
 }
 
 void LaneLeases::own(const LaneTable::Offer& offer, Sequence message) {
+  internal::crash_point("took a lane");
   table_.note_taken(offer.lane, offer.epoch, message);
   epochs_[offer.lane].store(offer.epoch.value, std::memory_order_release);
   const bool continued = offer.own && owned_before_[offer.lane] == offer.before;
@@ -330,6 +340,15 @@ void LaneLeases::own(const LaneTable::Offer& offer, Sequence message) {
   told_[offer.lane] = true;
   tell({offer.lane, Tenure{offer.epoch, continued, taken_over, {}}});
   if (offer.message) streams_.leases->erase(offer.message, [](const Result<bool>&) {});
+}
+
+void LaneLeases::forget_epoch(std::uint32_t lane, Epoch epoch) {
+  streams_.leases->last(
+      streams_.names.lane_subject(type_, lane, epoch),
+      [leases = streams_.leases](const Result<std::optional<transport::Message>>& found) {
+        if (!found.ok() || !found.value()) return;
+        leases->erase(found.value()->sequence, [](const Result<bool>&) {});
+      });
 }
 
 void LaneLeases::clear_seats(Clock::time_point now) {
@@ -375,7 +394,7 @@ void LaneLeases::leave() noexcept {
                      .payload = to_text({holder_, true}),
                      .urgent = true});
   }
-  const auto answered = std::make_shared<std::latch>(static_cast<std::ptrdiff_t>(words.size()));
+  const auto answered = std::make_shared<internal::Countdown>(words.size());
   for (transport::Publication& word : words) {
     streams_.leases->publish(std::move(word), timing_.ttl,
                              [answered](const Result<Sequence>&) { answered->count_down(); });

@@ -23,9 +23,9 @@
 #include <optional>
 #include <stop_token>
 #include <string>
-#include <thread>
 #include <vector>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/internal/streams.h"
 #include "dmm/limits.h"
 #include "dmm/worker/lane_table.h"
@@ -75,7 +75,7 @@ class LaneLeases final : private transport::ReaderSink {
   void release(std::uint32_t lane, Epoch epoch);
 
  private:
-  using Clock = std::chrono::steady_clock;
+  using Clock = internal::SteadyClock;
 
   // ReaderSink
   void on_message(transport::Message message) noexcept override;
@@ -99,6 +99,7 @@ class LaneLeases final : private transport::ReaderSink {
   void taken(const LaneTable::Offer& offer, std::uint64_t term, const Result<Sequence>& result);
   void look_at_won();
   void own(const LaneTable::Offer& offer, Sequence message);
+  void forget_epoch(std::uint32_t lane, Epoch epoch);
   void clear_seats(Clock::time_point now);
   void set_share(std::size_t share);
   void tell(LaneChange change);
@@ -129,8 +130,8 @@ class LaneLeases final : private transport::ReaderSink {
   std::uint64_t term_ = 0;  ///< counts lapses: what was asked for before one is void
   bool alive_ = false;
   std::array<Epoch, limits::lanes> owned_before_{};  ///< the epoch that a lapse ended
-  std::array<bool, limits::lanes> taking_{};  ///< asked for, or won and not looked at yet
-  std::size_t asked_ = 0;                     ///< takes that were not answered yet
+  std::array<bool, limits::lanes> taking_{};         ///< asked for, or won and not looked at yet
+  std::size_t asked_ = 0;                            ///< takes that were not answered yet
   std::vector<std::pair<LaneTable::Offer, Sequence>> won_;  ///< written first; to be looked at
   std::array<bool, limits::lanes> told_{};  ///< the owner of the work believes it has it
 
@@ -144,7 +145,7 @@ class LaneLeases final : private transport::ReaderSink {
   mutable std::mutex changes_mutex_;
   std::vector<LaneChange> changes_;
   std::exception_ptr failure_;  ///< guarded by changes_mutex_
-  std::jthread thread_;         ///< last: it ends first
+  internal::Thread thread_;     ///< last: it ends first
 };
 
 }  // namespace dmm::worker

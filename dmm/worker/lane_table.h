@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/limits.h"
 #include "dmm/transport/stream.h"
 #include "dmm/types.h"
@@ -30,7 +31,7 @@ std::optional<std::pair<std::uint32_t, Epoch>> lane_in(std::string_view name,
 /// is suspected, and dead only once the server, asked after the TTL, knows of no newer beat either.
 class LaneTable final {
  public:
-  using Clock = std::chrono::steady_clock;
+  using Clock = internal::SteadyClock;
 
   /// A lane that is free to be taken by whoever writes the epoch first.
   struct Offer {

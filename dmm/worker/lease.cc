@@ -7,6 +7,7 @@
 #include <charconv>
 
 #include "dmm/internal/history.h"
+#include "dmm/internal/runtime.h"
 #include "dmm/json.h"
 
 namespace dmm::worker {
@@ -79,7 +80,13 @@ Lease::~Lease() {
 }
 
 bool Lease::held() const noexcept {
-  return nanoseconds_of(steady_clock::now()) < valid_until_.load(std::memory_order_acquire);
+  return nanoseconds_of(internal::SteadyClock::now()) <
+         valid_until_.load(std::memory_order_acquire);
+}
+
+std::chrono::nanoseconds Lease::left() const noexcept {
+  return std::chrono::nanoseconds(valid_until_.load(std::memory_order_acquire) -
+                                  nanoseconds_of(internal::SteadyClock::now()));
 }
 
 std::optional<Tenure> Lease::acquire(const std::stop_token& stop) {
@@ -88,12 +95,12 @@ std::optional<Tenure> Lease::acquire(const std::stop_token& stop) {
   std::string watched;
   Epoch watched_epoch;
   Sequence last_beat;
-  auto silent_since = steady_clock::now();
+  auto silent_since = internal::SteadyClock::now();
   bool seized = false;  // from a holder that did not release it, perhaps in an attempt in doubt
   while (!stop.stop_requested()) {
     bool free_again = false;
     try {
-      const auto looked_at = steady_clock::now();
+      const auto looked_at = internal::SteadyClock::now();
       const std::optional<Record> found = newest();
       const bool ours = found && found->holder == holder_;
       bool free = !found || found->released || ours;
@@ -106,7 +113,7 @@ std::optional<Tenure> Lease::acquire(const std::stop_token& stop) {
           watched = found->holder;
           watched_epoch = found->epoch;
           last_beat = beat;
-          silent_since = steady_clock::now();
+          silent_since = internal::SteadyClock::now();
         }
         // Only what the server could have told counts: an answer may be long on its way.
         free = looked_at - silent_since >= timing_.ttl;
@@ -118,9 +125,10 @@ std::optional<Tenure> Lease::acquire(const std::stop_token& stop) {
       const Epoch before_group = std::max(floor_, !found ? Epoch()
                                                   : ours ? found->before_group
                                                          : found->epoch);
-      const auto asked_at = steady_clock::now();
+      const auto asked_at = internal::SteadyClock::now();
       if (free && take(next, record(before_group)) && is_newest(next)) {
         const Tenure tenure{next, ours && found->epoch == epoch(), seized, before_group};
+        internal::crash_point("took a lease");
         epoch_.store(next.value, std::memory_order_relaxed);
         valid_until_.store(nanoseconds_of(asked_at + timing_.ttl - timing_.margin),
                            std::memory_order_release);
@@ -156,6 +164,7 @@ void Lease::release() noexcept {
   stop_beating();
   valid_until_.store(0, std::memory_order_release);
   if (!was_held || shared_) return;
+  internal::crash_point("gives a lease");
   try {
     transport::publish(*streams_.leases,
                        {.subject = streams_.names.lease_subject(name_, epoch()),
@@ -240,7 +249,7 @@ bool Lease::wait(const std::stop_token& stop, milliseconds time) {
 }
 
 void Lease::start_beating() {
-  beat_thread_ = std::jthread([this](const std::stop_token& stop) { beat(stop); });
+  beat_thread_ = internal::Thread([this](const std::stop_token& stop) { beat(stop); });
 }
 
 void Lease::stop_beating() noexcept {
@@ -253,7 +262,7 @@ void Lease::beat(const std::stop_token& stop) {
   auto pause = timing_.beat;
   while (wait(stop, pause)) {
     pause = timing_.beat;
-    const auto sent_at = steady_clock::now();
+    const auto sent_at = internal::SteadyClock::now();
     const auto left = milliseconds(
         (valid_until_.load(std::memory_order_acquire) - nanoseconds_of(sent_at)) / 1'000'000);
     if (left.count() > 0) {
@@ -261,7 +270,7 @@ void Lease::beat(const std::stop_token& stop) {
         say_alive(left);
         if (!newest_is_ours()) {
           valid_until_.store(0, std::memory_order_release);
-        } else if (steady_clock::now() < sent_at + left) {
+        } else if (internal::SteadyClock::now() < sent_at + left) {
           valid_until_.store(nanoseconds_of(sent_at + timing_.ttl - timing_.margin),
                              std::memory_order_release);
           continue;

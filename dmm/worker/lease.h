@@ -13,7 +13,6 @@
 
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <mutex>
@@ -21,8 +20,8 @@
 #include <stop_token>
 #include <string>
 #include <string_view>
-#include <thread>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/internal/streams.h"
 #include "dmm/limits.h"
 #include "dmm/types.h"
@@ -85,6 +84,8 @@ class Lease {
 
   /// True while no other can hold it.
   bool held() const noexcept;
+  /// For how long that will be so, if no beat is answered any more; not above zero: it is not held.
+  std::chrono::nanoseconds left() const noexcept;
   Epoch epoch() const noexcept { return Epoch{epoch_.load(std::memory_order_relaxed)}; }
 
  private:
@@ -120,8 +121,8 @@ class Lease {
   /// Steady-clock nanoseconds until which the lease is ours; 0 if not held.
   std::atomic<std::int64_t> valid_until_{0};
   std::mutex mutex_;
-  std::condition_variable_any changed_;
-  std::jthread beat_thread_;
+  internal::StopCondition changed_;
+  internal::Thread beat_thread_;
 };
 
 }  // namespace dmm::worker

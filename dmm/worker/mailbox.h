@@ -1,10 +1,11 @@
 #pragma once
 
 #include <chrono>
-#include <condition_variable>
 #include <functional>
 #include <mutex>
 #include <vector>
+
+#include "dmm/internal/runtime.h"
 
 namespace dmm::worker {
 
@@ -16,7 +17,7 @@ namespace dmm::worker {
 /// at work on the owner's state, and that each sees what the one before it did.
 class Mailbox {
  public:
-  using Clock = std::chrono::steady_clock;
+  using Clock = internal::SteadyClock;
 
   /// advance   called after each batch of messages that a poster ran, to go on with what they
   ///           started; returns when the owner has to be awake at the latest. Without it, only the
@@ -83,7 +84,7 @@ class Mailbox {
 
   const std::function<Clock::time_point()> advance_;
   std::mutex mutex_;
-  std::condition_variable changed_;
+  internal::Condition changed_;
   std::vector<std::function<void()>> messages_;
   bool owner_waits_ = false;
   bool borrowed_ = false;  ///< a guest is at work

@@ -7,6 +7,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/limits.h"
 
 namespace dmm::worker {
@@ -15,7 +16,7 @@ namespace dmm::worker {
 /// at least one), and so long after each other for one identity. One thread.
 class Pace final {
  public:
-  using Clock = std::chrono::steady_clock;
+  using Clock = internal::SteadyClock;
 
   /// rate       runs a second, 0: no limit.
   /// interval   between the beginnings of two runs of one identity, 0: none.

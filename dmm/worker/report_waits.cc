@@ -2,6 +2,7 @@
 
 #include <mutex>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/limits.h"
 #include "dmm/wire.h"
 
@@ -9,7 +10,7 @@ namespace dmm::worker {
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
+using Clock = internal::SteadyClock;
 
 constexpr std::size_t kGranted = 2'000;
 

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "dmm/identity.h"
+#include "dmm/internal/runtime.h"
 #include "dmm/limits.h"
 #include "dmm/wire.h"
 
@@ -18,7 +19,7 @@ constexpr std::size_t kTellingMax = 256;  ///< work that somebody waits for goes
 constexpr milliseconds kSoon(50);
 
 milliseconds unix_now() {
-  return std::chrono::duration_cast<milliseconds>(system_clock::now().time_since_epoch());
+  return std::chrono::duration_cast<milliseconds>(internal::SystemClock::now().time_since_epoch());
 }
 
 std::uint64_t fnv1a_64(std::string_view text) noexcept {

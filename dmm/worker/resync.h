@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/internal/streams.h"
 #include "dmm/worker/mailbox.h"
 
@@ -24,7 +25,7 @@ namespace dmm::worker {
 /// Owner only, as the mailbox runs it; attend() and stop() on the owner's own thread.
 class Resync final {
  public:
-  using Clock = std::chrono::steady_clock;
+  using Clock = internal::SteadyClock;
 
   /// mine   whether an identity is this worker's to tell.
   Resync(const internal::Streams& streams, Mailbox& mailbox, std::string type,

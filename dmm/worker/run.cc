@@ -8,6 +8,7 @@
 
 #include "dmm/downlink/downlink.h"
 #include "dmm/internal/active_span.h"
+#include "dmm/internal/runtime.h"
 #include "dmm/json.h"
 
 namespace dmm::worker {
@@ -84,8 +85,8 @@ class RunContext final : public Context {
 CommandReply RunContext::command(std::string_view kind, std::string_view device,
                                  const nlohmann::json& payload, std::chrono::milliseconds timeout) {
   require(timeout.count() > 0, code::bad_option, "the time for a command is not positive");
-  const auto left = input_.deadline - std::chrono::steady_clock::now();
-  const auto deadline = std::chrono::steady_clock::now() + std::min<decltype(left)>(timeout, left);
+  const auto left = input_.deadline - internal::SteadyClock::now();
+  const auto deadline = internal::SteadyClock::now() + std::min<decltype(left)>(timeout, left);
   const auto send = [&] {
     return way_down().command(kind, device, payload, sender(), deadline, stop_);
   };

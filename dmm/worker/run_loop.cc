@@ -7,6 +7,7 @@
 
 #include "dmm/internal/history.h"
 #include "dmm/internal/policy.h"
+#include "dmm/internal/runtime.h"
 #include "dmm/limits.h"
 
 namespace dmm::worker {
@@ -32,7 +33,7 @@ RunLoop::RunLoop(const internal::Streams& streams, Matters& matters, std::string
                 const Lane& lane = lanes_[lane_of_key(key)];
                 return lane.ours && !lane.leaving;
               }),
-      random_(std::random_device()()) {
+      random_(internal::random_seed()) {
   internal::check(declared_);
 }
 
@@ -112,6 +113,8 @@ void RunLoop::reset() {
   suspended_.clear();
   for (const auto& [sequence, lane] : to_erase_) --unerased_[lane];
   to_erase_.clear();
+  for (const auto& [sequence, lane] : erase_again_) --unerased_[lane];
+  erase_again_.clear();
   storing_ = 0;
   std::erase_if(items_, [&](const auto& pair) { return abandon(pair.second); });
   for (Lane& lane : lanes_) lane.caught_up = false;
@@ -158,6 +161,7 @@ RunLoop::Clock::time_point RunLoop::advance() {
   if (!to_begin_.empty()) until = std::min(until, std::max(now, next_begin_));
   if (lanes_leave_) until = std::min(until, now + milliseconds(20));
   if (begins_ && all_caught_up()) until = std::min(until, resync_.turn(now));
+  until = std::min(until, statuses_.turn(now));
   pump_erases();
   if (consumed_ > 0 && ready_.size() < limits::identities_ready_max &&
       ready_bytes_ < limits::ready_bytes_max && reader_) {
@@ -363,13 +367,19 @@ void RunLoop::pump_erases() {
 void RunLoop::send_erase(Sequence sequence, std::uint32_t lane) {
   streams_.work->erase(sequence, [this, sequence, lane,
                                   tenure = tenure_](const Result<bool>& result) {
+    internal::crash_point("deleted a token");
     const std::size_t left = --erasing_;
     --unerased_[lane];
     if (!result.ok()) {
       mailbox_.post([this, sequence, lane, tenure] {
         if (tenure != tenure_) return;
         ++unerased_[lane];
-        later(kTroubleDelay, [this, sequence, lane] { to_erase_.emplace_back(sequence, lane); });
+        erase_again_.emplace_back(sequence, lane);
+        if (erase_again_.size() > 1) return;
+        later(kTroubleDelay, [this] {
+          std::ranges::move(erase_again_, std::back_inserter(to_erase_));
+          erase_again_.clear();
+        });
       });
     } else if (erases_wait_ && left == limits::erases_in_flight_max / 2) {
       mailbox_.post([] {});  // the owner sends the next half

@@ -40,6 +40,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/internal/streams.h"
 #include "dmm/materializer.h"
 #include "dmm/work_stream.h"
@@ -73,7 +74,7 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   WorkStats stats() const override;
 
  private:
-  using Clock = std::chrono::steady_clock;
+  using Clock = internal::SteadyClock;
   using Timers = std::multimap<Clock::time_point, std::function<void()>>;
   using Timer = std::optional<Timers::iterator>;  ///< none: not set, or fired
 
@@ -293,6 +294,8 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   std::unordered_map<std::string, ItemPtr> held_;  ///< paused by themselves, by key
 
   std::deque<std::pair<Sequence, std::uint32_t>> to_erase_;  ///< and their lanes
+  /// The same, to be tried again in a while.
+  std::vector<std::pair<Sequence, std::uint32_t>> erase_again_;
   std::array<std::atomic<std::size_t>, limits::lanes> unerased_{};
   std::atomic<std::size_t> erasing_ = 0;
   std::atomic<bool> erases_wait_ = false;  ///< to_erase_ has more than may be under way

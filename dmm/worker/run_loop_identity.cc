@@ -6,6 +6,7 @@
 #include <charconv>
 
 #include "dmm/internal/done.h"
+#include "dmm/internal/runtime.h"
 #include "dmm/json.h"
 #include "dmm/limits.h"
 #include "dmm/worker/run_loop.h"
@@ -125,7 +126,7 @@ void RunLoop::restore(const ItemPtr& item) {
   report_waits_.forget(item->key);
   held_.erase(item->key);
   const Token& token = *item->token;
-  const auto now = system_clock::now();
+  const auto now = internal::SystemClock::now();
   if (const internal::Status* status = statuses_.find(item->key);
       status != nullptr && status->token == token.sequence.value && status->created == created_) {
     item->attempts = status->attempts;
@@ -339,6 +340,7 @@ void RunLoop::rewrite_entry(const ItemPtr& item) {
                               item->entry_known = false;
                               return load_entry(item);
                             }
+                            internal::crash_point("rewrote an entry");
                             item->rewritten = true;
                             item->entry.revision = result.value();
                             prepare(item);
@@ -383,6 +385,7 @@ void RunLoop::dispatch(const ItemPtr& item) {
                              streams_.log, streams_.downlink.get(), streams_.spans.get());
     }
     run->took = Clock::now() - begun;
+    internal::crash_point("a run returned");
     mailbox_.post([this, item, run, may_run] {
       run->cancelled = run->cancelled || !may_run;
       ran(item);
@@ -409,6 +412,7 @@ void RunLoop::overdue(const ItemPtr& item, const std::shared_ptr<Run>& run) {
   const std::string text = fmt::format("did not return within {} ms", run->timeout.count());
   streams_.log.warn("materialize is overdue; it holds its slot until it returns",
                     {{"key", item->key}, {"error", text}});
+  if (!held(*item)) return;
   ++item->attempts;
   put_status(item, "failing", code::materialize_timed_out.id, text, milliseconds(0));
   --item->attempts;

@@ -104,6 +104,7 @@ void RunLoop::begin_lanes() {
     next_begin_ = Clock::now() + kTroubleDelay;
     return;
   }
+  internal::crash_point("begins with lanes");
   for (const std::uint32_t number : to_begin_) lanes_[number].ours = true;
   to_begin_.clear();
   reconnects_ = streams_.transport->reconnects();
@@ -222,6 +223,7 @@ bool RunLoop::finished(std::uint32_t number) {
 
 void RunLoop::give_lane(std::uint32_t number) {
   const Epoch epoch = lanes_[number].epoch;
+  internal::crash_point("gives a lane");
   drop_lane(number);
   leases_.release(number, epoch);
 }

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/json.h"
 #include "dmm/limits.h"
 #include "dmm/worker/backoff.h"
@@ -45,6 +46,9 @@ void RunLoop::ran(const ItemPtr& item) {
   }
   item->state = State::storing;
   RunResult& result = run->result;
+  // Another owner may be at work, and say other things of this identity by now.
+  const bool succeeded = result.end == RunResult::End::succeeded && !run->timed_out;
+  if (!succeeded && !held(*item)) return put_back(item);
   if (!result.healed.empty()) {
     ++stats_.corrupt;
     streams_.log.warn("a cache entry could not be read and counts as missing",
@@ -144,6 +148,7 @@ void RunLoop::stored(const ItemPtr& item, Entry entry, const Result<Sequence>& r
     return again_soon(item, kTroubleDelay);
   }
   ++stats_.stored;
+  internal::crash_point("stored an entry");
   entry.revision = result.value();
   item->entry = entry;
   entries_.put(item->key, std::move(entry));
@@ -152,7 +157,7 @@ void RunLoop::stored(const ItemPtr& item, Entry entry, const Result<Sequence>& r
 
 void RunLoop::conclude(const ItemPtr& item) {
   ++stats_.succeeded;
-  stats_.turnarounds.add(system_clock::now() - item->current.stored_at);
+  stats_.turnarounds.add(internal::SystemClock::now() - item->current.stored_at);
   note_first_run(*item, false);
   item->attempts = 0;
   statuses_.clear(item->key);
@@ -166,7 +171,7 @@ void RunLoop::conclude(const ItemPtr& item) {
 
 /// Replaces the token by one that carries nothing and is dated; a newer one is left alone.
 void RunLoop::requeue(const ItemPtr& item) {
-  const auto due = system_clock::now() + item->result->outcome.delay();
+  const auto due = internal::SystemClock::now() + item->result->outcome.delay();
   transport::Publication publication{
       .subject = streams_.names.token_subject(item->current.identity),
       .headers = {{std::string(wire::kNotBefore), std::to_string(unix_ms(due))}},
@@ -196,7 +201,7 @@ void RunLoop::wait_for_report(const ItemPtr& item) {
   const auto most = options_.offline_retry.count();
   const milliseconds delay(
       std::uniform_int_distribution<milliseconds::rep>(most - most / 4, most + most / 4)(random_));
-  const auto now = system_clock::now();
+  const auto now = internal::SystemClock::now();
   internal::Status status =
       status_of(*item, "offline", code::device_offline.id,
                 fmt::format("waits for the next report of {} {}", outcome.kind(),
@@ -282,7 +287,7 @@ internal::Status RunLoop::status_of(const Item& item, std::string_view phase,
   status.attempts = item.attempts;
   status.error_code = error_code;
   status.error = error;
-  status.failed_at = unix_ms(system_clock::now());
+  status.failed_at = unix_ms(internal::SystemClock::now());
   status.created = created_;
   status.token = item.current.sequence.value;
   status.crashes = item.crashes;

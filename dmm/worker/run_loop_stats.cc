@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/limits.h"
 #include "dmm/worker/run_loop.h"
 
@@ -26,7 +27,7 @@ void RunLoop::count_more() {
 void RunLoop::recount() {
   const auto begun = Clock::now();
   if (begun < next_recount_) return;
-  const auto now = system_clock::now();
+  const auto now = internal::SystemClock::now();
   stats_.parked_now = 0;
   stats_.oldest_token.reset();
   for (const auto& [key, item] : items_) {

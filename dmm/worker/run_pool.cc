@@ -1,5 +1,7 @@
 #include "dmm/worker/run_pool.h"
 
+#include "dmm/internal/runtime.h"
+
 namespace dmm::worker {
 
 RunPool::RunPool(std::size_t threads) : threads_max_(threads) {}
@@ -10,7 +12,7 @@ RunPool::~RunPool() {
     stopping_ = true;
     changed_.notify_all();
   }
-  for (std::thread& thread : threads_) thread.join();
+  for (internal::Thread& thread : threads_) thread.join();
 }
 
 void RunPool::submit(std::function<void()> task) {

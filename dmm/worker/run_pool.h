@@ -1,12 +1,12 @@
 #pragma once
 
-#include <condition_variable>
 #include <cstddef>
 #include <deque>
 #include <functional>
 #include <mutex>
-#include <thread>
 #include <vector>
+
+#include "dmm/internal/runtime.h"
 
 namespace dmm::worker {
 
@@ -33,14 +33,14 @@ class RunPool {
   void wake_one();
 
   std::mutex mutex_;
-  std::condition_variable changed_;
+  internal::Condition changed_;
   std::deque<std::function<void()>> tasks_;
   std::size_t idle_ = 0;
   std::size_t running_ = 0;
   bool waking_ = false;  ///< a thread was woken and has not taken its task yet
   bool stopping_ = false;
   std::size_t threads_max_;
-  std::vector<std::thread> threads_;  ///< started when first needed
+  std::vector<internal::Thread> threads_;  ///< started when first needed
 };
 
 }  // namespace dmm::worker

@@ -3,10 +3,17 @@
 #include <algorithm>
 
 #include "dmm/internal/parked_event.h"
+#include "dmm/internal/runtime.h"
 #include "dmm/json.h"
 #include "dmm/limits.h"
 
 namespace dmm::worker {
+
+namespace {
+
+constexpr std::chrono::milliseconds kAgain(500);  // behind a write that was not answered
+
+}  // namespace
 
 StatusStore::StatusStore(const internal::Streams& streams, Mailbox& mailbox)
     : streams_(streams), mailbox_(mailbox) {}
@@ -59,50 +66,80 @@ void StatusStore::clear(const std::string& key) {
 void StatusStore::write(const std::string& key, const std::shared_ptr<Slot>& slot) {
   slot->dirty = slot->writing;
   if (slot->writing) return;
-  if (!slot->wanted && !slot->stored) {
+  if (!slot->wanted && !slot->stored && !slot->doubt) {
     slots_.erase(key);
     return;
   }
   slot->writing = true;
   ++in_flight_;
+  if (!slot->doubt) return replace(key, slot, slot->stored);
+  streams_.status->last(streams_.names.status_subject(key),
+                        [this, key, slot](const Result<std::optional<transport::Message>>& found) {
+                          mailbox_.post([this, key, slot, found] {
+                            if (!found.ok()) return written(key, slot, found.error());
+                            replace(key, slot,
+                                    found.value() ? found.value()->sequence : Sequence{});
+                          });
+                        });
+}
+
+/// Puts what is wanted in the place of this message, or of none. Who was stopped past its lease
+/// does not know what lies there, so it changes nothing.
+void StatusStore::replace(const std::string& key, const std::shared_ptr<Slot>& slot,
+                          Sequence present) {
+  const auto answer = [this, key, slot](const Result<Sequence>& result) {
+    mailbox_.post([this, key, slot, result] { written(key, slot, result); });
+  };
   if (slot->wanted) {
     streams_.status->publish({.subject = streams_.names.status_subject(key),
-                              .payload = dump_json(nlohmann::json(*slot->wanted))},
-                             limits::publish_deadline,
-                             [this, key, slot](const Result<Sequence>& result) {
-                               mailbox_.post([this, key, slot, ok = result.ok(),
-                                              stored = result.ok() ? result.value() : Sequence{}] {
-                                 written(key, slot, ok, ok ? stored : slot->stored);
-                               });
-                             });
+                              .payload = dump_json(nlohmann::json(*slot->wanted)),
+                              .expected_last = present},
+                             limits::publish_deadline, answer);
+  } else if (!present) {
+    written(key, slot, Sequence{});
   } else {
-    streams_.status->erase(slot->stored, [this, key, slot](const Result<bool>& result) {
-      mailbox_.post([this, key, slot, ok = result.ok()] {
-        written(key, slot, ok, ok ? Sequence{} : slot->stored);
-      });
+    streams_.status->erase(present, [answer](const Result<bool>& result) {
+      answer(result.ok() ? Result<Sequence>(Sequence{}) : Result<Sequence>(result.error()));
     });
   }
 }
 
-void StatusStore::written(const std::string& key, const std::shared_ptr<Slot>& slot, bool ok,
-                          Sequence stored) {
+void StatusStore::written(const std::string& key, const std::shared_ptr<Slot>& slot,
+                          const Result<Sequence>& result) {
   --in_flight_;
   slot->writing = false;
-  slot->stored = stored;
+  slot->doubt = !result.ok();
+  if (result.ok()) slot->stored = result.value();
   const auto found = slots_.find(key);
   if (found == slots_.end() || found->second != slot) return;  // loaded anew meanwhile
   if (slot->dirty) return write(key, slot);
   std::vector<std::function<void()>> waiting;
   waiting.swap(slot->waiting);
   for (const auto& told : waiting) told();
-  if (!ok) {
-    streams_.log.warn("a status could not be written", {{"key", key}});
+  if (!result.ok()) {
+    streams_.log.warn("a status could not be written",
+                      {{"key", key}, {"error", result.error().what()}});
+    if (result.error().kind() == Kind::invalid) return;  // it never can
+    if (unanswered_.empty()) again_at_ = Clock::now() + kAgain;
+    unanswered_.insert(key);
     return;
   }
   if (slot->wanted && slot->wanted->phase == "parked") {
-    internal::tell_parked(streams_, key, *slot->wanted, stored);
+    internal::tell_parked(streams_, key, *slot->wanted, result.value());
   }
-  if (!slot->wanted) slots_.erase(found);
+  if (!slot->wanted) slots_.erase(key);
+}
+
+StatusStore::Clock::time_point StatusStore::turn(Clock::time_point now) {
+  if (unanswered_.empty()) return Clock::time_point::max();
+  if (now < again_at_) return again_at_;
+  for (const std::string& key : std::exchange(unanswered_, {})) {
+    const auto found = slots_.find(key);
+    if (found == slots_.end()) continue;
+    const std::shared_ptr<Slot> slot = found->second;
+    if (slot->doubt) write(key, slot);
+  }
+  return Clock::time_point::max();
 }
 
 void StatusStore::refuse(const std::string& subject, Sequence sequence, const Error& error) {
@@ -115,7 +152,7 @@ void StatusStore::refuse(const std::string& subject, Sequence sequence, const Er
                                   std::string(error.code().id),
                                   error.message(),
                                   std::chrono::duration_cast<std::chrono::milliseconds>(
-                                      std::chrono::system_clock::now().time_since_epoch())
+                                      internal::SystemClock::now().time_since_epoch())
                                       .count()};
   ++in_flight_;
   streams_.status->publish(

@@ -1,12 +1,15 @@
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/internal/status.h"
 #include "dmm/internal/streams.h"
 #include "dmm/worker/mailbox.h"
@@ -19,6 +22,8 @@ namespace dmm::worker {
 /// its arrival. Owner thread only; answers come through the mailbox.
 class StatusStore {
  public:
+  using Clock = internal::SteadyClock;
+
   StatusStore(const internal::Streams& streams, Mailbox& mailbox);
 
   /// Reads what is stored for a type, as far as `wanted(key)`. Blocks. Throws Error{retry}.
@@ -45,6 +50,9 @@ class StatusStore {
     for (const std::string& key : stale) clear(key);
   }
 
+  /// Repeats writes that were not answered. Returns when there is more to repeat.
+  Clock::time_point turn(Clock::time_point now);
+
   /// Stores that a token could not be read.
   void refuse(const std::string& subject, Sequence sequence, const Error& error);
 
@@ -58,15 +66,21 @@ class StatusStore {
     Sequence stored;                           ///< of the message in the bucket, 0 if none
     bool writing = false;
     bool dirty = false;
+    bool doubt = false;  ///< a write was not answered: what lies there is not known
     std::vector<std::function<void()>> waiting;
   };
   void write(const std::string& key, const std::shared_ptr<Slot>& slot);
-  void written(const std::string& key, const std::shared_ptr<Slot>& slot, bool ok, Sequence stored);
+  void replace(const std::string& key, const std::shared_ptr<Slot>& slot, Sequence present);
+  /// result   the message that lies there now; 0: none.
+  void written(const std::string& key, const std::shared_ptr<Slot>& slot,
+               const Result<Sequence>& result);
 
   const internal::Streams& streams_;
   Mailbox& mailbox_;
   std::unordered_map<std::string, std::shared_ptr<Slot>> slots_;
   std::size_t in_flight_ = 0;
+  std::set<std::string> unanswered_;  ///< keys to be written again
+  Clock::time_point again_at_;
 };
 
 }  // namespace dmm::worker

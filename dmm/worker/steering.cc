@@ -2,6 +2,7 @@
 
 #include "dmm/identity.h"
 #include "dmm/internal/control_store.h"
+#include "dmm/internal/runtime.h"
 #include "dmm/limits.h"
 #include "dmm/wire.h"
 
@@ -71,7 +72,7 @@ const Pause* Steering::paused() const noexcept {
 
 void Steering::pause(std::string reason) {
   const PauseScope scope{type_, {}};
-  whole_type_ = Pause{scope, std::move(reason), "dmm", std::chrono::system_clock::now()};
+  whole_type_ = Pause{scope, std::move(reason), "dmm", internal::SystemClock::now()};
   own_pause_ = ++own_pauses_;
   streams_.status->publish({.subject = streams_.names.status_subject(internal::pause_key(scope)),
                             .payload = internal::pause_text(*whole_type_)},

@@ -265,4 +265,46 @@ TEST_CASE("world: a worker that ended begins again", "[world][unit]") {
   CHECK(world.kitchen()["song"] == "B");
 }
 
+TEST_CASE("world: a take-over takes no time where time is virtual", "[world][unit]") {
+  const auto real = std::chrono::steady_clock::now();
+  Players world({.virtual_time = true});
+  world.work();
+  world.want("A");
+  CHECK(world.settle().empty());
+  Worker& second = world.another_worker();
+  second.bucket().register_type<Player>("player", WorkOptions());
+  second.work();
+  world.worker().crash();
+  const auto begun = world.now();
+  world.want("B");
+  CHECK(world.settle(20s).empty());
+  CHECK(world.now() - begun > 2s);
+  CHECK(world.kitchen()["song"] == "B");
+  world.want("later");
+  CHECK(world.settle().size() == 1);
+  world.pass(std::chrono::hours(2));
+  CHECK(second.bucket().work_streams().at(0)->stats().runs >= 3);  // each hour
+  CHECK(std::chrono::steady_clock::now() - real < 20s);
+}
+
+TEST_CASE("world: where time is virtual the same seed is the same run", "[world][unit]") {
+  const auto run = [](std::uint64_t seed) {
+    std::string lines;
+    const Logger logger(Level::debug, [&](Level, std::string_view message, const json& fields) {
+      lines += std::string(message) + fields.dump() + "\n";
+    });
+    Players world({.seed = seed, .logger = logger, .virtual_time = true});
+    world.faults().in_doubt({.share = 0.2});
+    world.faults().refuse({.share = 0.1});
+    world.work();
+    for (const char* song : {"A", "broken", "soon", "B"}) world.want(song);
+    CHECK(world.settle(60s).empty());
+    world.stop();
+    return lines + world.kitchen().dump() + std::to_string(world.now().time_since_epoch().count());
+  };
+  const std::string first = run(5);
+  CHECK(first == run(5));
+  CHECK(first != run(6));
+}
+
 }  // namespace dmm::testing

@@ -59,6 +59,7 @@ void Courier::run(const std::stop_token& stop) {
     Task task = take(Clock::now());
     const bool did = task != nullptr;
     lock.unlock();
+    internal::yield();
     if (did) task();
     task = nullptr;  // with what it holds, outside of the lock
     auto until = hand_out_ ? hand_out_() : Clock::time_point::max();

@@ -1,13 +1,13 @@
 #pragma once
 
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <mutex>
 #include <stop_token>
-#include <thread>
+
+#include "dmm/internal/runtime.h"
 
 namespace dmm::testing {
 
@@ -15,7 +15,7 @@ namespace dmm::testing {
 /// of the same time in their order, and in between hands out what else there is. Thread-safe.
 class Courier final {
  public:
-  using Clock = std::chrono::steady_clock;
+  using Clock = internal::SteadyClock;
   using Task = std::function<void()>;
   /// Hands out a little; returns when there may be more: Clock::time_point::min() at once,
   /// Clock::time_point::max() not before wake().
@@ -43,11 +43,11 @@ class Courier final {
 
   const HandOut hand_out_;
   std::mutex mutex_;
-  std::condition_variable_any changed_;
+  internal::StopCondition changed_;
   std::multimap<Clock::time_point, Task> tasks_;
   std::uint64_t wakes_ = 0;
   bool closed_ = false;
-  std::jthread thread_;  ///< last: it ends first
+  internal::Thread thread_;  ///< last: it ends first
 };
 
 }  // namespace dmm::testing

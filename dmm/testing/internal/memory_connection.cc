@@ -67,7 +67,7 @@ Error MemoryConnection::no_more(const std::string& what) {
 // ---- the link
 
 void MemoryConnection::heal() {
-  if (closed_ || linked_.exchange(true)) return;
+  if (closed_ || severed_ || linked_.exchange(true)) return;
   const std::lock_guard lock(core_->mutex());
   reconnected();
 }
@@ -82,6 +82,7 @@ void MemoryConnection::reconnected() {
 }
 
 void MemoryConnection::ask(Part part, std::string_view stream, const std::string& what) {
+  internal::yield();
   if (closed_) throw no_more(what);
   const Verdict verdict = faults_.judge(part, Call::ask, stream);
   if (!linked_) throw unreachable(what);
@@ -93,6 +94,7 @@ void MemoryConnection::ask(Part part, std::string_view stream, const std::string
 void MemoryConnection::publish(Part part, transport::Publication publication, milliseconds deadline,
                                transport::Completion<Sequence> done) {
   const std::string what = "publishing " + publication.subject;
+  internal::yield();
   if (closed_) return done(no_more(what));
   const auto bytes_max =
       std::min<std::uint64_t>(limits::payload_bytes_max, core_->payload_bytes_max());

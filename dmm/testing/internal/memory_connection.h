@@ -2,7 +2,6 @@
 
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -14,6 +13,7 @@
 #include <vector>
 
 #include "dmm/error.h"
+#include "dmm/internal/runtime.h"
 #include "dmm/testing/internal/courier.h"
 #include "dmm/testing/internal/fault_book.h"
 #include "dmm/testing/internal/memory_core.h"
@@ -44,6 +44,11 @@ class MemoryConnection final {
 
   void partition() noexcept { linked_ = false; }
   void heal();
+  /// A partition for good: nothing that is done here arrives any more.
+  void sever() noexcept {
+    severed_ = true;
+    linked_ = false;
+  }
   /// What waits is answered by DMM-0108, and so is every call from now on.
   void close();
   /// On the connection's thread, or here if that has ended.
@@ -97,6 +102,7 @@ class MemoryConnection final {
   const std::shared_ptr<MemoryCore> core_;
   FaultBook faults_;
   std::atomic<bool> linked_{true};
+  std::atomic<bool> severed_{false};
   std::atomic<bool> closed_{false};
   std::atomic<std::uint64_t> reconnects_{0};
 
@@ -107,7 +113,7 @@ class MemoryConnection final {
   std::map<std::uint64_t, MemoryReader*> readers_;
   std::uint64_t readers_made_ = 0;
   std::uint64_t calling_ = 0;  ///< the reader whose sink is being called
-  std::condition_variable called_;
+  internal::Condition called_;
 
   MemoryMessenger messenger_;
   Courier courier_;  ///< last: its thread uses what stands before
@@ -118,6 +124,7 @@ void MemoryConnection::call(Part part, Call kind, const std::string& subject,
                             const std::string& what, std::function<Result<T>()> perform,
                             transport::Completion<T> done) {
   using Fate = Verdict::Fate;
+  internal::yield();
   if (closed_) return done(no_more(what));
   const Verdict verdict = faults_.judge(part, kind, subject);
   if (verdict.fate == Fate::refused || verdict.fate == Fate::request_lost) {

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "dmm/error.h"
+#include "dmm/internal/runtime.h"
 #include "dmm/testing/internal/fault_book.h"
 #include "dmm/testing/internal/memory_connection.h"
 #include "dmm/testing/internal/memory_reader.h"
@@ -61,7 +62,7 @@ MemoryCore::Logs::iterator MemoryCore::create(const StreamConfig& config, std::s
 
 /// Never the same twice.
 std::string MemoryCore::next_created() {
-  last_created_ = std::max(system_clock::now(), last_created_ + system_clock::duration(1));
+  last_created_ = std::max(now(), last_created_ + system_clock::duration(1));
   return time_text(last_created_);
 }
 
@@ -101,7 +102,7 @@ bool MemoryCore::takes(std::string_view subject) const {
 }
 
 std::optional<Result<Sequence>> MemoryCore::publish(const transport::Publication& publication,
-                                                    system_clock::time_point at) {
+                                                    std::optional<system_clock::time_point> at) {
   const std::lock_guard lock(mutex_);
   MemoryLog* const log = taker(publication.subject);
   if (log == nullptr) return std::nullopt;
@@ -109,9 +110,12 @@ std::optional<Result<Sequence>> MemoryCore::publish(const transport::Publication
   pass({.subject = publication.subject,
         .headers = publication.headers,
         .payload = publication.payload});
-  Result<Sequence> stored = log->store(publication.subject, publication.headers,
-                                       publication.payload, publication.expected_last, at);
-  if (stored.ok()) changed(*log);
+  const Sequence before{log->last()};
+  Result<Sequence> stored =
+      log->store(publication.subject, publication.headers, publication.payload,
+                 publication.expected_last, at.value_or(now()));
+  // One that was stored before under the same id is not stored again.
+  if (stored.ok()) changed(*log, stored.value() > before ? stored.value() : Sequence());
   return stored;
 }
 
@@ -201,8 +205,19 @@ std::size_t MemoryCore::readers(std::string_view name) const {
   return count;
 }
 
+void MemoryCore::set_witness(Witness witness) {
+  const std::lock_guard lock(mutex_);
+  witness_ = std::move(witness);
+}
+
+system_clock::time_point MemoryCore::now() const {
+  return began_ + std::chrono::duration_cast<system_clock::duration>(internal::SteadyClock::now() -
+                                                                     began_steady_);
+}
+
 /// Readers may be owed something. Under the mutex.
-void MemoryCore::changed(const MemoryLog& log) {
+void MemoryCore::changed(const MemoryLog& log, Sequence sequence) {
+  if (witness_ && sequence) witness_(*log.find(sequence.value));
   const Part part = part_of_stream(log.config().name);
   if (part != Part::leases && part != Part::status) ++changes_;
   for (MemoryConnection* connection : connections_) {
@@ -219,12 +234,12 @@ void MemoryCore::look_again(std::string_view name) {
 
 void MemoryCore::attach(MemoryConnection& connection) {
   const std::lock_guard lock(mutex_);
-  connections_.insert(&connection);
+  connections_.push_back(&connection);
 }
 
 void MemoryCore::detach(MemoryConnection& connection) {
   const std::lock_guard lock(mutex_);
-  connections_.erase(&connection);
+  std::erase(connections_, &connection);
   std::erase_if(listeners_,
                 [&](const auto& numbered) { return numbered.second.connection == &connection; });
 }
@@ -252,9 +267,10 @@ void MemoryCore::send(const Note& note) {
   if (note.subject.starts_with(kDirectGet)) return answer_direct_get(note);
   const bool heard = pass(note) > 0;
   if (MemoryLog* const log = taker(note.subject)) {
+    const Sequence before{log->last()};
     const Result<Sequence> stored =
-        log->store(note.subject, note.headers, note.payload, std::nullopt, system_clock::now());
-    if (stored.ok()) changed(*log);
+        log->store(note.subject, note.headers, note.payload, std::nullopt, now());
+    if (stored.ok()) changed(*log, stored.value() > before ? stored.value() : Sequence());
     if (!note.reply.empty() && stored.ok()) {
       pass({.subject = note.reply,
             .payload = fmt::format(R"({{"stream":"{}", "seq":{}}})", log->config().name,

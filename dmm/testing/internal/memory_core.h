@@ -7,11 +7,11 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/testing/internal/memory_log.h"
 #include "dmm/testing/memory_server.h"
 #include "dmm/transport/messenger.h"
@@ -39,7 +39,7 @@ class MemoryCore final {
   /// Nothing if no stream takes the subject.
   std::optional<Result<Sequence>> publish(
       const transport::Publication& publication,
-      std::chrono::system_clock::time_point at = std::chrono::system_clock::now());
+      std::optional<std::chrono::system_clock::time_point> at = {});
   Result<std::optional<transport::Message>> last(const std::string& name,
                                                  const std::string& subject) const;
   Result<bool> erase(const std::string& name, Sequence sequence);
@@ -78,7 +78,10 @@ class MemoryCore final {
   void unlisten(std::uint64_t number);
   void send(const transport::Note& note);
 
-  // ---- for those who wait until nothing moves
+  // ---- for those who look on
+  /// Called for each message that is stored, in order, with the mutex held.
+  using Witness = std::function<void(const transport::Message& message)>;
+  void set_witness(Witness witness);
   /// Grows with each message that is stored or erased, but for leases and status.
   std::uint64_t changes() const;
   /// The readers who were not given all there is, as "<stream> <filter>".
@@ -89,8 +92,10 @@ class MemoryCore final {
 
   Logs::iterator create(const transport::StreamConfig& config, std::string created);
   std::string next_created();
+  std::chrono::system_clock::time_point now() const;
   MemoryLog* taker(std::string_view subject);
-  void changed(const MemoryLog& log);
+  /// sequence   of the message that was stored; 0: one went, or was stored before.
+  void changed(const MemoryLog& log, Sequence sequence = {});
   void look_again(std::string_view name);
   std::size_t pass(const transport::Note& note);
   void answer_direct_get(const transport::Note& note);
@@ -98,12 +103,16 @@ class MemoryCore final {
   const MemoryServerOptions options_;
   mutable std::mutex mutex_;
   Logs logs_;
-  std::set<MemoryConnection*> connections_;
+  std::vector<MemoryConnection*> connections_;  ///< in the order in which they came
   std::map<std::uint64_t, Listener> listeners_;
   std::uint64_t listened_ = 0;
   std::uint64_t turn_ = 0;  ///< whose turn it is in groups
   std::uint64_t changes_ = 0;
   std::chrono::system_clock::time_point last_created_;
+  Witness witness_;
+  // The server's clock does not jump when that of whoever calls it does.
+  const std::chrono::system_clock::time_point began_ = internal::SystemClock::now();
+  const std::chrono::steady_clock::time_point began_steady_ = internal::SteadyClock::now();
 };
 
 }  // namespace dmm::testing

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/result.h"
 #include "dmm/transport/stream.h"
 
@@ -46,7 +47,7 @@ class MemoryLog final {
   void lose_last(std::uint64_t count);
 
  private:
-  using Clock = std::chrono::steady_clock;
+  using Clock = internal::SteadyClock;
   struct Seen {
     std::string message_id;
     Clock::time_point at;

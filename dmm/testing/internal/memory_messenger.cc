@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "dmm/error.h"
+#include "dmm/internal/runtime.h"
 #include "dmm/testing/internal/memory_connection.h"
 
 namespace dmm::testing {
@@ -14,14 +15,31 @@ namespace {
 using transport::Note;
 using transport::NoteHandler;
 
-/// What a subscription and the notes on their way to it share.
+/// What a subscription and the notes on their way to it share. The notes come on one thread.
 struct Slot {
-  std::mutex mutex;  ///< held while the handler runs
+  std::mutex mutex;
+  internal::Condition changed;
+  bool busy = false;  ///< the handler runs
+  bool ended = false;
   NoteHandler handler;
 
   void take(const Note& note) {
+    {
+      const std::lock_guard lock(mutex);
+      if (ended) return;
+      busy = true;
+    }
+    handler(note);
     const std::lock_guard lock(mutex);
-    if (handler) handler(note);
+    busy = false;
+    changed.notify_all();
+  }
+  /// Returns when the handler does not run and never will again.
+  void end() {
+    std::unique_lock lock(mutex);
+    ended = true;
+    changed.wait(lock, [this] { return !busy; });
+    handler = nullptr;
   }
 };
 
@@ -32,8 +50,7 @@ class MemorySubscription final : public transport::Subscription {
       : core_(std::move(core)), number_(number), slot_(std::move(slot)) {}
   ~MemorySubscription() override {
     core_->unlisten(number_);
-    const std::lock_guard lock(slot_->mutex);
-    slot_->handler = nullptr;
+    slot_->end();
   }
   MemorySubscription(const MemorySubscription&) = delete;
   MemorySubscription& operator=(const MemorySubscription&) = delete;

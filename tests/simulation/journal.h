@@ -1,0 +1,119 @@
+#pragma once
+
+// The journal: all that happened in a simulation, as nobody inside of it could know it.
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "dmm/transport/stream.h"
+#include "dmm/types.h"
+
+namespace dmm::simulation {
+
+using Time = std::chrono::nanoseconds;  ///< since the beginning of the simulation
+
+/// A worker from its beginning to its end.
+struct LifeRecord {
+  struct Pause {
+    Time from;
+    Time to;
+  };
+  std::uint32_t place = 0;
+  std::optional<Time> killed;
+  std::vector<Pause> pauses;
+};
+
+/// A run of a materializer.
+struct Run {
+  std::string key;
+  std::uint32_t life = 0;
+  std::uint64_t epoch = 0;
+  std::uint64_t news = 0;
+  bool deleted = false;
+  Time begin{};
+  std::optional<Time> end;  ///< none: under way
+  bool succeeded = false;
+};
+
+/// A notify, a report or a wish.
+struct Said {
+  std::string key;  ///< of the identity that is to hear of it in the end
+  std::uint64_t news = 0;
+  bool deleted = false;
+  Time begin{};
+  std::optional<Time> acknowledged;
+};
+
+/// A message that the server stored.
+struct Stored {
+  enum class Where : std::uint8_t { work, cache, reports, cursor };
+  Where where = Where::work;
+  std::string key;  ///< of the identity or the device
+  Time at{};
+  std::uint64_t sequence = 0;
+  std::uint64_t news = 0;
+  std::uint64_t epoch = 0;
+  bool deleted = false;
+  bool of_view = false;
+  std::string payload;
+};
+
+/// The server lost messages, or a whole stream, that it had acknowledged.
+struct Loss {
+  Stored::Where where = Stored::Where::work;
+  Time at{};
+};
+
+struct Journal {
+  std::vector<LifeRecord> lives;
+  std::deque<Run> runs;
+  std::deque<Said> said;
+  std::deque<Stored> stored;
+  std::vector<Loss> losses;
+  /// The handler of a device's report with these news returned, and when.
+  struct Handled {
+    std::string device;
+    std::uint64_t news = 0;
+    Time at{};
+  };
+  std::deque<Handled> handled;
+  Time calm{};  ///< from here on nothing fails
+
+  bool lost(Stored::Where where) const {
+    for (const Loss& loss : losses) {
+      if (loss.where == where) return true;
+    }
+    return false;
+  }
+};
+
+/// What was not as promised.
+struct Violation {
+  std::string promise;  ///< a word, for example "lost"
+  std::string text;
+};
+
+// The checks. They look at the journal only, and in the end at nothing but what was promised.
+
+/// Two runs of an identity at a time, unless a pause kept the earlier one past its lease.
+void check_overlaps(const Journal& journal, std::vector<Violation>& found);
+/// Runs of an epoch that another one had followed already.
+void check_zombies(const Journal& journal, std::vector<Violation>& found);
+/// Entries that went back to older news or an older epoch.
+void check_stale_writes(const Journal& journal, std::vector<Violation>& found);
+/// Notifies during a run lead to one further run, on the newest; no run is without cause. In the
+/// calm.
+void check_coalescing(const Journal& journal, std::vector<Violation>& found);
+/// A view tells a row if and only if it is another one. In the calm.
+void check_exactness(const Journal& journal, std::vector<Violation>& found);
+/// The cursor of an observer never passes a report that was not handled.
+void check_cursor(const Journal& journal, std::vector<Violation>& found);
+
+std::string seconds(Time time);
+
+}  // namespace dmm::simulation
