@@ -261,14 +261,15 @@ class State : public std::enable_shared_from_this<State> {
   }
 
   /// The last message that was pending may be deleted before it is delivered, and then none comes
-  /// that says "nothing behind me". So until that was heard, silence leads to a question.
+  /// that says "nothing behind me". So until that was heard, silence leads to a question; but for
+  /// that of who was asked for nothing, because the answer costs the server a look at every subject.
   void probe_later() {
     source_.connection->call_later(
         kProbeInterval,
         [self = shared_from_this(), generation = generation_, seen = next_in_consumer_] {
           const std::lock_guard lock(self->mutex_);
           if (self->sink_ == nullptr || generation != self->generation_ || self->complete_) return;
-          if (seen == self->next_in_consumer_) return self->probe();
+          if (seen == self->next_in_consumer_ && self->outstanding_ > 0) return self->probe();
           self->probe_later();
         });
   }
