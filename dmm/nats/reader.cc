@@ -262,7 +262,8 @@ class State : public std::enable_shared_from_this<State> {
 
   /// The last message that was pending may be deleted before it is delivered, and then none comes
   /// that says "nothing behind me". So until that was heard, silence leads to a question; but for
-  /// that of who was asked for nothing, because the answer costs the server a look at every subject.
+  /// that of who was asked for nothing, because the answer costs the server a look at every
+  /// subject.
   void probe_later() {
     source_.connection->call_later(
         kProbeInterval,
