@@ -209,8 +209,12 @@ TEST_CASE("process: without the server it lives and is not ready and begins when
 
 TEST_CASE("process: the usual port is left to who has it and a port that was asked for is not",
           "[service][process][integration]") {
-  const std::string address = "127.0.0.1:" + std::to_string(dmm::testing::free_port());
-  Subject first(server().url(), "ports", {}, {});
+  Subject first(server().url(), "ports", {}, {{"DMM_HTTP", ""}});
+  Subject other(server().url(), "ports", {}, {{"DMM_HTTP", ""}});
+  CHECK(first.port() != other.port());
+  first.wait_until_ready();
+  other.wait_until_ready();
+
   const std::string taken = "127.0.0.1:" + std::to_string(first.port());
   const auto second =
       run({"--namespace", "ports", "--http", taken}, {{"DMM_SERVER", server().url()}});
