@@ -367,7 +367,7 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
     ++running_;
     pool_->submit([this, device, message, tenure = tenure_, epoch = lease_->epoch(),
                    state = std::make_shared<nlohmann::json>(std::move(report).value())] {
-      auto error = std::make_shared<std::optional<Error>>(call(*device, *message, epoch, *state));
+      auto error = std::make_shared<std::optional<Error>>(call(*device, epoch, *message, *state));
       mailbox_.post([this, device, message, tenure, error] {
         --running_;
         device->running = false;
@@ -377,7 +377,7 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
   }
 
   /// Calls the handler until what it read was still so when it notified. On the pool.
-  std::optional<Error> call(const Device& device, const transport::Message& message, Epoch epoch,
+  std::optional<Error> call(const Device& device, Epoch epoch, const transport::Message& message,
                             const nlohmann::json& report) {
     ActiveSpan span(streams_.spans.get(), trace_of(message), Span::Role::consumer, "observe",
                     kind_);

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <random>
 #include <span>
 
 #include "dmm/internal/runtime.h"
@@ -42,14 +41,9 @@ void add_hex(std::span<const std::uint8_t> bytes, std::string& text) {
 
 template <std::size_t N>
 void fill_random(std::array<std::uint8_t, N>& bytes) {
-  thread_local std::mt19937_64 generator{[] {
-    const std::array<std::uint64_t, 2> drawn = {internal::random_seed(), internal::random_seed()};
-    std::seed_seq seed{drawn[0], drawn[0] >> 32, drawn[1], drawn[1] >> 32};
-    return std::mt19937_64(seed);
-  }()};
   do {
     for (std::size_t at = 0; at < N; at += 8) {
-      const std::uint64_t bits = generator();
+      const std::uint64_t bits = internal::random_bits();
       std::memcpy(bytes.data() + at, &bits, 8);
     }
   } while (std::ranges::all_of(bytes, [](std::uint8_t byte) { return byte == 0; }));

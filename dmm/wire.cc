@@ -4,7 +4,6 @@
 
 #include <array>
 #include <charconv>
-#include <random>
 
 #include "dmm/error.h"
 #include "dmm/internal/runtime.h"
@@ -290,23 +289,6 @@ std::optional<int> format_version(const transport::Headers& headers) {
   return version;
 }
 
-namespace {
-
-std::uint64_t random_bits() {
-  if (internal::Runtime* const simulation = internal::simulation()) return simulation->random();
-  // Begun with as much chance for the process and thread as there is in an id.
-  thread_local std::mt19937_64 generator{[] {
-    const std::array<std::uint64_t, 3> drawn = {internal::random_seed(), internal::random_seed(),
-                                                internal::random_seed()};
-    std::seed_seq seed{drawn[0],       drawn[0] >> 32, drawn[1],
-                       drawn[1] >> 32, drawn[2],       drawn[2] >> 32};
-    return std::mt19937_64(seed);
-  }()};
-  return generator();
-}
-
-}  // namespace
-
 std::string unique_id() {
   // 22 characters of 62: 131 bits. No coordination, no clock.
   constexpr std::string_view kDigits =
@@ -314,7 +296,7 @@ std::string unique_id() {
   std::string id;
   id.reserve(22);
   for (int half = 0; half < 2; ++half) {
-    std::uint64_t bits = random_bits();
+    std::uint64_t bits = internal::random_bits();
     for (int i = 0; i < 11; ++i, bits /= kDigits.size()) id += kDigits[bits % kDigits.size()];
   }
   return id;

@@ -21,6 +21,16 @@ void Runtime::set_current(Runtime* runtime) noexcept {
   t_runtime = runtime;
 }
 
+std::uint64_t random_bits() {
+  if (Runtime* const runtime = simulation()) return runtime->random();
+  thread_local std::mt19937_64 generator{[] {
+    std::random_device device;
+    std::seed_seq seed{device(), device(), device(), device(), device(), device()};
+    return std::mt19937_64(seed);
+  }()};
+  return generator();
+}
+
 std::uint64_t random_seed() {
   if (Runtime* runtime = simulation()) return runtime->random();
   std::random_device device;

@@ -112,6 +112,8 @@ struct SystemClock {
 
 /// A number to begin a generator with.
 std::uint64_t random_seed();
+/// Of a generator that was begun with as much chance as an id of 128 bits has.
+std::uint64_t random_bits();
 
 /// An instant at which the end of the process would leave work half done. Does nothing, but in a
 /// simulation, where it may be the last that the server hears of this worker.
@@ -339,14 +341,14 @@ class Async final {
       } catch (...) {
         end->failure = std::current_exception();
       }
-      end->done.store(true, std::memory_order_release);
+      end->ready = true;
     });
   }
 
   /// It was begun, and get() was not called yet.
   bool valid() const noexcept { return end_ != nullptr; }
-  /// get() would not have to wait long.
-  bool ready() const noexcept { return end_ && end_->done.load(std::memory_order_acquire); }
+  /// get() need not wait.
+  bool ready() const noexcept { return end_->ready; }
   /// Waits for it. Throws what the function threw.
   T get() {
     thread_.join();
@@ -359,7 +361,7 @@ class Async final {
   struct End {
     std::optional<T> value;
     std::exception_ptr failure;
-    std::atomic<bool> done = false;
+    std::atomic<bool> ready = false;
   };
   std::shared_ptr<End> end_;
   Thread thread_;

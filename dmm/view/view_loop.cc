@@ -405,8 +405,8 @@ void ViewLoop::told(const std::string& id, const Result<Sequence>& result) {
   gate_.told(id, result.value(), Clock::now());
   ++stats_.notified;
   slot->proven = false;
-  traces_.erase(id);
   slot->doubt = false;
+  traces_.erase(id);
   if (row.kind() == engine::Kind::null) {
     ++stats_.removed;
     note_removed(id);

@@ -13,7 +13,6 @@
 #include "dmm/json.h"
 #include "dmm/limits.h"
 #include "dmm/view/release.h"
-#include "dmm/view/stream_mark.h"
 #include "dmm/view/view_loop.h"
 
 namespace dmm::view {

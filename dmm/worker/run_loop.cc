@@ -161,7 +161,11 @@ RunLoop::Clock::time_point RunLoop::advance() {
   if (!to_begin_.empty()) until = std::min(until, std::max(now, next_begin_));
   if (lanes_leave_) until = std::min(until, now + milliseconds(20));
   if (begins_ && all_caught_up()) until = std::min(until, resync_.turn(now));
-  until = std::min(until, statuses_.turn(now));
+  const auto mine = [this](const std::string& key) {
+    const std::uint32_t number = lane_of_key(key);
+    return lanes_[number].ours && leases_.held(number, lanes_[number].epoch);
+  };
+  until = std::min(until, statuses_.turn(now, mine));
   pump_erases();
   if (consumed_ > 0 && ready_.size() < limits::identities_ready_max &&
       ready_bytes_ < limits::ready_bytes_max && reader_) {
@@ -365,26 +369,26 @@ void RunLoop::pump_erases() {
 }
 
 void RunLoop::send_erase(Sequence sequence, std::uint32_t lane) {
-  streams_.work->erase(sequence, [this, sequence, lane,
-                                  tenure = tenure_](const Result<bool>& result) {
-    internal::crash_point("deleted a token");
-    const std::size_t left = --erasing_;
-    --unerased_[lane];
-    if (!result.ok()) {
-      mailbox_.post([this, sequence, lane, tenure] {
-        if (tenure != tenure_) return;
-        ++unerased_[lane];
-        erase_again_.emplace_back(sequence, lane);
-        if (erase_again_.size() > 1) return;
-        later(kTroubleDelay, [this] {
-          std::ranges::move(erase_again_, std::back_inserter(to_erase_));
-          erase_again_.clear();
-        });
-      });
-    } else if (erases_wait_ && left == limits::erases_in_flight_max / 2) {
-      mailbox_.post([] {});  // the owner sends the next half
-    }
-  });
+  streams_.work->erase(sequence,
+                       [this, sequence, lane, tenure = tenure_](const Result<bool>& result) {
+                         internal::crash_point("deleted a token");
+                         const std::size_t left = --erasing_;
+                         --unerased_[lane];
+                         if (!result.ok()) {
+                           mailbox_.post([this, sequence, lane, tenure] {
+                             if (tenure != tenure_) return;
+                             ++unerased_[lane];
+                             erase_again_.emplace_back(sequence, lane);
+                             if (erase_again_.size() > 1) return;
+                             later(kTroubleDelay, [this] {
+                               std::ranges::move(erase_again_, std::back_inserter(to_erase_));
+                               erase_again_.clear();
+                             });
+                           });
+                         } else if (erases_wait_ && left == limits::erases_in_flight_max / 2) {
+                           mailbox_.post([] {});  // the owner sends the next half
+                         }
+                       });
 }
 
 }  // namespace dmm::worker

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/limits.h"
 #include "dmm/worker/run_loop.h"
 
@@ -104,10 +105,10 @@ void RunLoop::begin_lanes() {
     next_begin_ = Clock::now() + kTroubleDelay;
     return;
   }
-  internal::crash_point("begins with lanes");
   for (const std::uint32_t number : to_begin_) lanes_[number].ours = true;
   to_begin_.clear();
   reconnects_ = streams_.transport->reconnects();
+  internal::crash_point("begins with lanes");
   read_from_start();
   if (many) {
     fresh_ =

@@ -12,6 +12,9 @@ namespace dmm::worker {
 namespace {
 
 constexpr std::chrono::milliseconds kAgain(500);  // behind a write that was not answered
+// Whoever may write now may do so for this long, and must not be heard of once another owner
+// cleared the status away.
+constexpr std::chrono::milliseconds kSending = limits::lease_margin;
 
 }  // namespace
 
@@ -94,7 +97,7 @@ void StatusStore::replace(const std::string& key, const std::shared_ptr<Slot>& s
     streams_.status->publish({.subject = streams_.names.status_subject(key),
                               .payload = dump_json(nlohmann::json(*slot->wanted)),
                               .expected_last = present},
-                             limits::publish_deadline, answer);
+                             kSending, answer);
   } else if (!present) {
     written(key, slot, Sequence{});
   } else {
@@ -130,16 +133,21 @@ void StatusStore::written(const std::string& key, const std::shared_ptr<Slot>& s
   if (!slot->wanted) slots_.erase(key);
 }
 
-StatusStore::Clock::time_point StatusStore::turn(Clock::time_point now) {
+StatusStore::Clock::time_point StatusStore::turn(
+    Clock::time_point now, const std::function<bool(const std::string& key)>& mine) {
   if (unanswered_.empty()) return Clock::time_point::max();
   if (now < again_at_) return again_at_;
-  for (const std::string& key : std::exchange(unanswered_, {})) {
+  again_at_ = now + kAgain;
+  std::vector<std::string> keys;
+  std::erase_if(unanswered_, [&](const std::string& key) {
     const auto found = slots_.find(key);
-    if (found == slots_.end()) continue;
-    const std::shared_ptr<Slot> slot = found->second;
-    if (slot->doubt) write(key, slot);
-  }
-  return Clock::time_point::max();
+    if (found == slots_.end() || !found->second->doubt) return true;
+    if (!mine(key)) return false;
+    keys.push_back(key);
+    return true;
+  });
+  for (const std::string& key : keys) write(key, std::shared_ptr<Slot>(slots_.at(key)));
+  return unanswered_.empty() ? Clock::time_point::max() : again_at_;
 }
 
 void StatusStore::refuse(const std::string& subject, Sequence sequence, const Error& error) {

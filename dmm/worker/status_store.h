@@ -50,8 +50,10 @@ class StatusStore {
     for (const std::string& key : stale) clear(key);
   }
 
-  /// Repeats writes that were not answered. Returns when there is more to repeat.
-  Clock::time_point turn(Clock::time_point now);
+  /// Repeats writes that were not answered, as far as `mine(key)`. Returns when there is more to
+  /// repeat.
+  Clock::time_point turn(Clock::time_point now,
+                         const std::function<bool(const std::string& key)>& mine);
 
   /// Stores that a token could not be read.
   void refuse(const std::string& subject, Sequence sequence, const Error& error);

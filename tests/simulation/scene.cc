@@ -24,8 +24,8 @@ transport::StreamConfig desired_config() {
       .name = "KV_desired", .subjects = {"$KV.desired.>"}, .key_value = true, .description = {}};
 }
 
-/// A worker that was stopped has its share again.
-constexpr Time kLanesReturn = 3s;
+/// What was not answered before the faults ended costs a lease at most.
+constexpr Time kAftermath = 4s;
 
 testing::SchedulerOptions scheduler_options(std::uint64_t seed) {
   return {.seed = seed, .patience = 60s, .abort_if_blocked = true};
@@ -339,11 +339,11 @@ void Scene::heal() {
   }
   if (!journal_.losses.empty()) say_again();
   // Who is stopped cannot be healed, and finds out that it lost its lanes when it goes on.
-  Time stopped{};
+  Time stopped = now();
   for (const LifeRecord& life : journal_.lives) {
     for (const LifeRecord::Pause& pause : life.pauses) stopped = std::max(stopped, pause.to);
   }
-  if (stopped > now()) pass_until(stopped + kLanesReturn);
+  pass_until(stopped + kAftermath);
 }
 
 /// Those who know what is wanted say it again, as behind every loss of history.
@@ -375,9 +375,13 @@ bool Scene::settle(milliseconds deadline, const std::string& when) {
       return false;
     }
     pass_until(now() + 50ms);
-    if (plan_.lamps > 0 && now() - looked > 2s) {
+    if (now() - looked > 5s) {
       looked = now();
-      approve_removals();
+      if (plan_.lamps > 0) approve_removals();
+      // Devices report on and on. What came in place of reports that were lost may be passed over.
+      for (std::uint32_t meter = 0; !calm_ && meter < plan_.meters; ++meter) {
+        if (journal_.lost(Stored::Where::reports)) report(meter);
+      }
     }
   }
   pass_until(now() + 400ms);

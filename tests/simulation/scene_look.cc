@@ -143,7 +143,11 @@ void Scene::check_bounds() {
   at_most("readers of the leases", core.readers(names.leases(1).name), each);
   at_most("readers of the status", core.readers(names.status(1).name), each + 1);
   const auto failing = core.subjects(names.status(1).name, names.status_filter("job"));
-  at_most("statuses", failing.size(), 0);
+  for (const std::string& subject : failing) {
+    const auto status = server_.look(subject);
+    violate("bounded",
+            fmt::format("a status is left: {} {}", subject, status ? status->payload : ""));
+  }
   const auto leases = core.state(names.leases(1).name);
   // Lanes, also of an epoch that is over and whose end was not heard, and the group of each type,
   // its seats and beats, those of the dead for a minute, and what else is leased.

@@ -1,5 +1,5 @@
 # What waits, starts a thread or looks at a clock in dmm/ does so through dmm/internal/runtime.h, or it
-# would not be simulated. Talks to real servers and the command line are not.
+# would not be simulated. What talks to real servers and people is not.
 # cmake -DROOT=<source directory> -P seam_test.cmake
 file(GLOB_RECURSE files RELATIVE ${ROOT} ${ROOT}/dmm/*.h ${ROOT}/dmm/*.cc)
 list(FILTER files EXCLUDE REGEX "^dmm/(cli|nats|postgres|resource|service)/")
