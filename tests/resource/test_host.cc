@@ -57,9 +57,8 @@ Verdict work(WorkContext& context, const Resource<Thing>& thing) {
       [name = thing.object.name, version = thing.object.version,
        generation = thing.generation](pqxx::transaction_base& transaction) {
         transaction.exec_params(
-            "INSERT INTO public.ledger (name, generation, version)"
-            " VALUES ($1, $2, $3)",
-            name, generation, version);
+            "INSERT INTO public.ledger (name, generation, version, pid) VALUES ($1, $2, $3, $4)",
+            name, generation, version, ::getpid());
       });
 }
 
