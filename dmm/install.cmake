@@ -22,6 +22,13 @@ install(TARGETS ${dmm_libraries} EXPORT dmmTargets
   FILE_SET HEADERS DESTINATION ${DMM_INSTALL_INCLUDEDIR})
 if(TARGET dmm_cli)
   install(TARGETS dmm_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+  set(texts ${PROJECT_BINARY_DIR}/dmm/cli/dmm)
+  install(FILES ${texts}.man DESTINATION ${CMAKE_INSTALL_MANDIR}/man1 RENAME dmm.1)
+  install(FILES ${texts}.bash
+    DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions RENAME dmm)
+  install(FILES ${texts}.zsh DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/site-functions RENAME _dmm)
+  install(FILES ${texts}.fish
+    DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d RENAME dmm.fish)
 endif()
 install(EXPORT dmmTargets NAMESPACE dmm:: DESTINATION ${DMM_INSTALL_CMAKEDIR})
 

@@ -1,6 +1,7 @@
 #include "dmm/trace.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <span>
 

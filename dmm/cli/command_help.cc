@@ -8,6 +8,7 @@
 
 #include "dmm/cli/completion.h"
 #include "dmm/cli/exit_code.h"
+#include "dmm/cli/man.h"
 #include "dmm/cli/program.h"
 #include "dmm/cli/table.h"
 #include "dmm/json.h"
@@ -123,6 +124,7 @@ int complete(Session& session, const CLI::App& root, const std::string& shell) {
   if (shell == "bash") session.out().write(bash_completion(root));
   if (shell == "zsh") session.out().write(zsh_completion(root));
   if (shell == "fish") session.out().write(fish_completion(root));
+  if (shell == "man") session.out().write(man_page(root, DMM_CLI_VERSION));
   return exit_code::ok;
 }
 
@@ -149,13 +151,13 @@ void add_help_commands(Program& program) {
 
   auto shell = std::make_shared<std::string>();
   CLI::App* scripts = program.add_verb(
-      "completion", "Print a completion script for a shell", kGroup,
+      "completion", "Print a completion script for a shell, or the manual page", kGroup,
       {"source <(dmm completion bash)", "dmm completion zsh > ~/.zfunc/_dmm",
-       "dmm completion fish | source"},
+       "dmm completion fish | source", "dmm completion man | man -l -"},
       [&root, shell](Session& session) { return complete(session, root, *shell); });
-  scripts->add_option("shell", *shell, "Shell")
+  scripts->add_option("shell", *shell, "Shell, or man")
       ->required()
-      ->check(CLI::IsMember({"bash", "zsh", "fish"}))
+      ->check(CLI::IsMember({"bash", "zsh", "fish", "man"}))
       ->type_name("SHELL");
 
   program.add_verb("version", "Print the version", kGroup, {"dmm version -o json"}, version);

@@ -10,6 +10,7 @@
 #include "dmm/cli/exit_code.h"
 #include "dmm/cli/human.h"
 #include "dmm/cli/program.h"
+#include "dmm/cli/selection.h"
 #include "dmm/cli/table.h"
 #include "dmm/json.h"
 
@@ -96,7 +97,7 @@ void summarize(Session& session, const std::vector<Matter>& matters) {
   session.say(line);
 }
 
-struct ListOptions {
+struct ListOptions : SelectionOptions {
   std::string type;
   bool parked = false;
   bool failing = false;
@@ -104,17 +105,15 @@ struct ListOptions {
   bool values = false;
 };
 
-int list(Session& session, const ListOptions& options) {
+int list(Session& session, ListOptions options) {
   if (!options.type.empty()) check_name(options.type, "type");
+  if (options.parked) options.phases.emplace_back(to_string(Phase::parked));
+  if (options.failing) options.phases.emplace_back(to_string(Phase::failing));
+  if (options.offline) options.phases.emplace_back(to_string(Phase::offline));
+  const Selection selection(options);
   Bucket bucket = session.open();
   std::vector<Matter> matters = bucket.inspect().list(options.type, options.values);
-  if (options.parked || options.failing || options.offline) {
-    std::erase_if(matters, [&](const Matter& matter) {
-      return !(options.parked && matter.phase == Phase::parked) &&
-             !(options.failing && matter.phase == Phase::failing) &&
-             !(options.offline && matter.phase == Phase::offline);
-    });
-  }
+  selection.apply(matters);
   if (session.json()) {
     auto documents = nlohmann::json::array();
     for (const Matter& matter : matters) {
@@ -315,13 +314,17 @@ void add_look_commands(Program& program) {
       {"dmm ls                        everything in the namespace",
        "dmm ls player --failing       players whose last run failed and is retried",
        "dmm ls player --parked        players that were given up",
+       "dmm ls --phase waiting,failing --older-than 5m --sort age    what does not get on",
+       "dmm ls player --error 'refused|timed out' --watch            see it change",
        "dmm ls player -o json | jq -r '.[] | select(.attempts > 3) | .id'"},
       [list_options](Session& session) { return list(session, *list_options); });
   ls->add_option("type", list_options->type, "Only this type")->type_name("TYPE");
-  ls->add_flag("--parked", list_options->parked, "Only those that were given up");
-  ls->add_flag("--failing", list_options->failing, "Only those whose last run failed");
-  ls->add_flag("--offline", list_options->offline, "Only those that wait for a device");
+  ls->add_flag("--parked", list_options->parked, "Those that were given up");
+  ls->add_flag("--failing", list_options->failing, "Those whose last run failed");
+  ls->add_flag("--offline", list_options->offline, "Those that wait for a device");
+  add_selection(*ls, *list_options, true);
   ls->add_flag("--values", list_options->values, "With their values");
+  program.repeat(*ls);
 
   auto get_options = std::make_shared<GetOptions>();
   CLI::App* one =
@@ -335,6 +338,7 @@ void add_look_commands(Program& program) {
       ->required()
       ->type_name("ID");
   one->add_flag("--value", get_options->value, "Only the value that the next reader gets");
+  program.repeat(*one);
 
   auto kind = std::make_shared<std::string>();
   CLI::App* last = program.add_verb(
@@ -342,6 +346,7 @@ void add_look_commands(Program& program) {
       {"dmm reports player            the devices of a kind", "dmm reports -o json"},
       [kind](Session& session) { return reports(session, *kind); });
   last->add_option("kind", *kind, "Only this kind")->type_name("KIND");
+  program.repeat(*last);
 }
 
 }  // namespace dmm::cli

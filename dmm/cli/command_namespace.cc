@@ -196,6 +196,20 @@ std::vector<Limit> limit_list() {
       {"skipped_events_max", limits::skipped_events_max, "events"},
       {"resource_events_max", limits::resource_events_max, "events"},
       {"resource_events_age", ms(limits::resource_events_age), "ms"},
+      {"roll_call", ms(limits::roll_call), "ms"},
+      {"workers_told_max", limits::workers_told_max, "workers"},
+      {"recount_interval", ms(limits::recount_interval), "ms"},
+      {"recount_share", limits::recount_share, "times"},
+      {"service_grace", ms(limits::service_grace), "ms"},
+      {"service_alive", ms(limits::service_alive), "ms"},
+      {"http_threads", limits::http_threads, "threads"},
+      {"http_body_bytes_max", limits::http_body_bytes_max, "bytes"},
+      {"http_timeout", ms(limits::http_timeout), "ms"},
+      {"spans_waiting_max", limits::spans_waiting_max, "spans"},
+      {"spans_sent_max", limits::spans_sent_max, "spans"},
+      {"spans_interval", ms(limits::spans_interval), "ms"},
+      {"spans_timeout", ms(limits::spans_timeout), "ms"},
+      {"spans_pause_max", ms(limits::spans_pause_max), "ms"},
   };
 }
 
@@ -309,8 +323,9 @@ void add_namespace_commands(Program& program) {
       ->check(CLI::IsMember({1, 3, 5}))
       ->type_name("N");
 
-  program.add_verb("leases", "List who works on what", kGroup,
-                   {"dmm leases                  holders, epochs, last signs of life"}, leases);
+  program.repeat(*program.add_verb(
+      "leases", "List who works on what", kGroup,
+      {"dmm leases                  holders, epochs, last signs of life"}, leases));
 
   auto with_limits = std::make_shared<bool>(false);
   CLI::App* look = program.add_verb(

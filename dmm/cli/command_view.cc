@@ -31,37 +31,6 @@ Time time_of(std::int64_t unix_ms) {
   return Time(std::chrono::milliseconds(unix_ms));
 }
 
-nlohmann::json document_of(const ViewInfo& view) {
-  return {{"name", view.name},
-          {"type", view.type},
-          {"key", view.key},
-          {"pipeline", view.pipeline},
-          {"release", view.release},
-          {"rolled_out", view.rolled_out},
-          {"rollout_told", view.rollout_told},
-          {"rollout_failing", view.rollout_failing},
-          {"stopped", view.stopped},
-          {"digest", view.digest},
-          {"epoch", view.epoch},
-          {"loaded", view.loaded},
-          {"rows", view.rows},
-          {"notified", view.notified},
-          {"removed", view.removed},
-          {"refused", view.refused},
-          {"stale", view.stale},
-          {"sending", view.sending},
-          {"twice", view.twice},
-          {"without_key", view.without_key},
-          {"held", view.held},
-          {"held_reason", view.held_reason},
-          {"held_some", view.held_some},
-          {"doubt", view.doubt},
-          {"snapshot_at_ms", view.snapshot_at},
-          {"cold_because", view.cold_because},
-          {"written_at_ms", view.at},
-          {"inputs", documents_of(view.inputs)}};
-}
-
 std::string state_of(const ViewInfo& view) {
   if (view.held > 0) return fmt::format("{} held", human_count(view.held));
   if (view.doubt) return "in doubt";
@@ -220,15 +189,18 @@ void add_view_commands(Program& program) {
       program.add_family("view", "See views, keep and change them", kGroup,
                          {"dmm view ls", "dmm view show players", "dmm view run players.yaml",
                           "dmm view plan players.yaml"});
-  program.add_verb_to(*family, "ls", "List the views of the namespace",
-                      {"dmm view ls                  where each stands, as its owner wrote it"},
-                      list);
+  program.repeat(
+      *program.add_verb_to(*family, "ls", "List the views of the namespace",
+                           {"dmm view ls                  where each stands, as its owner wrote it",
+                            "dmm view ls --watch"},
+                           list));
   auto options = std::make_shared<ViewOptions>();
   CLI::App* one = program.add_verb_to(
       *family, "show", "Show a view: its inputs, how fresh they are, what is held and why",
       {"dmm view show players", "dmm view show players -o json"},
       [options](Session& session) { return show(session, *options); });
   one->add_option("view", options->name, "Name of the view")->required()->type_name("VIEW");
+  program.repeat(*one);
   CLI::App* let = program.add_verb_to(
       *family, "approve", "Let the removals go that a view holds",
       {"dmm view approve players        asks", "dmm view approve players --yes"},

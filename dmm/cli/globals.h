@@ -9,7 +9,7 @@ namespace dmm::cli {
 /// The options that every verb takes.
 struct Globals {
   std::string ns = "default";
-  std::string output = "table";  ///< or "json"
+  std::string output = "table";  ///< or "json", "yaml"
   std::string server;            ///< URLs with commas
   std::string user;
   std::string password_file;

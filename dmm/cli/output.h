@@ -23,14 +23,18 @@ class Output final {
 
   /// Throws OutputClosed, std::system_error.
   void write(std::string_view text);
-  /// One document: on several lines for people, on one line for programs.
+  /// One document: on several lines for people, on one line for programs; in YAML behind a line of
+  /// dashes, unless it is the first.
   void write(const nlohmann::json& document, bool for_people);
+  void use_yaml(bool yaml) noexcept { yaml_ = yaml; }
   /// Call it before the program ends; a destructor could not tell that the disk is full.
   void flush();
 
  private:
   int fd_;
   std::string buffer_;
+  bool yaml_ = false;
+  bool wrote_ = false;  ///< a document
 };
 
 /// The text of a document, with invalid UTF-8 replaced.

@@ -8,6 +8,7 @@
 
 #include "dmm/cli/exit_code.h"
 #include "dmm/cli/nearest.h"
+#include "dmm/cli/repeat.h"
 #include "dmm/json.h"
 
 namespace dmm::cli {
@@ -70,6 +71,10 @@ Program::Program()
   add_report_commands(*this);
   add_downlink_commands(*this);
   add_watch_commands(*this);
+  add_history_commands(*this);
+  add_top_commands(*this);
+  add_edit_commands(*this);
+  add_bundle_commands(*this);
   add_workers_commands(*this);
   add_namespace_commands(*this);
   add_pipeline_commands(*this);
@@ -98,7 +103,7 @@ void Program::add_globals() {
       ->capture_default_str()
       ->type_name("N");
   app.add_option("-o,--output", g.output, "Output for people or for programs")
-      ->check(CLI::IsMember({"table", "json"}))
+      ->check(CLI::IsMember({"table", "json", "yaml"}))
       ->capture_default_str()
       ->type_name("FORMAT");
   app.add_flag("-y,--yes", g.yes, "Answer every question with yes");
@@ -152,6 +157,14 @@ CLI::App* Program::add_verb_to(CLI::App& family, const std::string& name,
   return verb;
 }
 
+void Program::repeat(CLI::App& verb) {
+  verb.add_option("--watch", every_s_, "Again and again, until Ctrl-C; 2 s apart unless said")
+      ->expected(0, 1)
+      ->default_str("2")
+      ->check(CLI::Range(0.1, 86'400.0))
+      ->type_name("SECONDS");
+}
+
 int Program::refuse_unknown(const CLI::App& family, const std::vector<std::string>& arguments,
                             const std::string& what) const {
   const std::string call = call_of(family);
@@ -201,6 +214,9 @@ int Program::parse_and_run(std::vector<std::string> arguments, Output& output) {
   for (const auto& [verb, run] : verbs_) {
     if (verb != chosen()) continue;
     try {
+      if (every_s_ > 0) {
+        return cli::repeat(session, "dmm " + call_of(*verb), every_s_, 0, [&] { run(session); });
+      }
       const int result = run(session);
       output.flush();
       return result;

@@ -37,6 +37,8 @@ class Program final {
                        const std::string& group, const std::vector<std::string>& examples);
   /// What `dmm FAMILY` does by itself.
   void set_default(CLI::App& family, Run run);
+  /// Lets a verb that looks be repeated, by --watch.
+  void repeat(CLI::App& verb);
   /// Adds a verb to such a one: `dmm FAMILY NAME`.
   CLI::App* add_verb_to(CLI::App& family, const std::string& name, const std::string& description,
                         const std::vector<std::string>& examples, Run run);
@@ -55,6 +57,7 @@ class Program final {
                      const std::string& what) const;
 
   Globals globals_;
+  double every_s_ = 0;  ///< how often the verb is repeated; 0: it is not
   std::unique_ptr<CLI::App> root_;
   std::vector<std::pair<CLI::App*, Run>> verbs_;
 };
@@ -70,6 +73,10 @@ void add_parked_commands(Program& program);     // parked ls|retry|drop
 void add_report_commands(Program& program);     // report
 void add_downlink_commands(Program& program);   // command shadow get|set|rm|ls
 void add_watch_commands(Program& program);      // watch
+void add_history_commands(Program& program);    // history diff
+void add_edit_commands(Program& program);       // edit
+void add_top_commands(Program& program);        // top
+void add_bundle_commands(Program& program);     // bundle
 void add_workers_commands(Program& program);    // workers lanes
 void add_namespace_commands(Program& program);  // init leases doctor
 void add_pipeline_commands(Program& program);   // pipeline check|explain|run

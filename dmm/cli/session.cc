@@ -16,7 +16,9 @@ Session::Session(const Globals& globals, Output& output)
     : globals_(globals),
       output_(output),
       terminal_(Terminal::detect(STDOUT_FILENO, globals.no_color)),
-      error_terminal_(Terminal::detect(STDERR_FILENO, globals.no_color)) {}
+      error_terminal_(Terminal::detect(STDERR_FILENO, globals.no_color)) {
+  output_.use_yaml(globals.output == "yaml");
+}
 
 void Session::show(const nlohmann::json& document) {
   output_.write(document, terminal_.interactive);

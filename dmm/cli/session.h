@@ -41,11 +41,11 @@ class Session final {
   const Terminal& terminal() const noexcept { return terminal_; }
   const Terminal& error_terminal() const noexcept { return error_terminal_; }
 
-  /// True if the user asked for `-o json`.
-  bool json() const noexcept { return globals_.output == "json"; }
+  /// True if the user asked for documents: `-o json` or `-o yaml`.
+  bool json() const noexcept { return globals_.output != "table"; }
   /// Writes a document as the one answer of the verb.
   void show(const nlohmann::json& document);
-  /// Writes a line for people; nothing with `-o json`.
+  /// Writes a line for people; nothing where documents are wanted.
   void say(std::string_view line);
   /// Writes a line to standard error.
   void warn(std::string_view line) const;

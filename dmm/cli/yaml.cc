@@ -309,7 +309,73 @@ std::string reason_of(std::string_view text, const YAML::Exception& error) {
   return printable(error.msg, kQuotedBytesMax * 4);
 }
 
+// Texts that every reader takes for texts without quotes: words, and nothing that is a number, a
+// date, or true or false to some of them.
+bool is_plain(const std::string& text) {
+  constexpr std::array kOthers = {"null", "true", "false", "yes", "no", "on",
+                                  "off",  "y",    "n",     "nan", "inf"};
+  const auto letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
+  const auto inner = [&](char c) {
+    return letter(c) || (c >= '0' && c <= '9') ||
+           std::string_view("_-./ ").find(c) != std::string_view::npos;
+  };
+  if (text.empty() || !letter(text.front()) || text.back() == ' ') return false;
+  if (!std::ranges::all_of(text, inner)) return false;
+  std::string low = text;
+  std::ranges::transform(low, low.begin(), [](char c) {
+    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  });
+  return std::ranges::find(kOthers, low) == kOthers.end();
+}
+
+// What fits behind a key or a dash. What JSON quotes, YAML reads as it is meant.
+std::string yaml_scalar(const json& value) {
+  if (value.is_string() && is_plain(value.get_ref<const std::string&>())) return value;
+  return value.dump(-1, ' ', true, json::error_handler_t::replace);
+}
+
+// `first` stands behind a dash on a line that has begun.
+void write_yaml(const json& value, std::size_t indent, bool first, std::string& text) {
+  const auto begin = [&] {
+    if (!std::exchange(first, false)) text.append(indent, ' ');
+  };
+  const auto put = [&](const json& member, std::size_t deeper) {
+    if (member.is_structured() && !member.empty()) {
+      text += '\n';
+      write_yaml(member, deeper, false, text);
+    } else {
+      text += ' ' + yaml_scalar(member) + '\n';
+    }
+  };
+  if (value.is_object() && !value.empty()) {
+    for (const auto& [key, member] : value.items()) {
+      begin();
+      text += yaml_scalar(key) + ':';
+      put(member, indent + 2);
+    }
+  } else if (value.is_array() && !value.empty()) {
+    for (const json& member : value) {
+      begin();
+      if (member.is_structured() && !member.empty()) {
+        text += "- ";
+        write_yaml(member, indent + 2, true, text);
+      } else {
+        text += "- " + yaml_scalar(member) + '\n';
+      }
+    }
+  } else {
+    begin();
+    text += yaml_scalar(value) + '\n';
+  }
+}
+
 }  // namespace
+
+std::string yaml_text(const json& value) {
+  std::string text;
+  write_yaml(value, 0, false, text);
+  return text;
+}
 
 json parse_yaml(std::string_view text, const YamlLimits& limits) {
   require(text.size() <= limits.bytes_max, code::too_large,

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <string>
 #include <string_view>
 
 #include <nlohmann/json.hpp>
@@ -25,5 +26,9 @@ struct YamlLimits {
 ///          NUL, DMM-0501 for everything else. Messages begin with "line L, column C: ".
 /// threads  any.
 nlohmann::json parse_yaml(std::string_view text, const YamlLimits& limits = {});
+
+/// The other way round, in block style: parse_yaml() makes the same value of it, and so does any
+/// reader of YAML 1.1 or 1.2. Ends with a line feed. Invalid UTF-8 is replaced.
+std::string yaml_text(const nlohmann::json& value);
 
 }  // namespace dmm::cli

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <map>
 #include <optional>
@@ -18,6 +19,8 @@ using std::chrono::steady_clock;
 using transport::Message;
 
 constexpr milliseconds kProbeInterval(50);
+constexpr milliseconds kProbeIntervalMax(2'000);
+constexpr int kProbeShare = 20;  ///< so many times as long as the answer took
 constexpr int kLagsMax = 2;
 
 /// The state of a reader. Kept alive by the callbacks that are under way; they do nothing once
@@ -261,14 +264,16 @@ class State : public std::enable_shared_from_this<State> {
   }
 
   /// The last message that was pending may be deleted before it is delivered, and then none comes
-  /// that says "nothing behind me". So until that was heard, silence leads to a question.
+  /// that says "nothing behind me". So until that was heard, silence leads to a question; but for
+  /// that of who was asked for nothing, because the answer costs the server a look at every
+  /// subject.
   void probe_later() {
     source_.connection->call_later(
-        kProbeInterval,
+        probe_delay_,
         [self = shared_from_this(), generation = generation_, seen = next_in_consumer_] {
           const std::lock_guard lock(self->mutex_);
           if (self->sink_ == nullptr || generation != self->generation_ || self->complete_) return;
-          if (seen == self->next_in_consumer_) return self->probe();
+          if (seen == self->next_in_consumer_ && self->outstanding_ > 0) return self->probe();
           self->probe_later();
         });
   }
@@ -277,9 +282,13 @@ class State : public std::enable_shared_from_this<State> {
     source_.connection->request(
         Channel::bulk, fmt::format("$JS.API.CONSUMER.INFO.{}.{}", source_.stream, consumer_), {},
         "", limits::request_timeout,
-        [self = shared_from_this(), generation = generation_](const Result<Incoming>& answer) {
+        [self = shared_from_this(), generation = generation_,
+         asked_at = steady_clock::now()](const Result<Incoming>& answer) {
           const std::lock_guard lock(self->mutex_);
           if (self->sink_ == nullptr || generation != self->generation_ || self->complete_) return;
+          const auto took =
+              std::chrono::duration_cast<milliseconds>(steady_clock::now() - asked_at);
+          self->probe_delay_ = std::clamp(took * kProbeShare, kProbeInterval, kProbeIntervalMax);
           if (answer.ok()) {
             const auto info = nlohmann::json::parse(answer.value().payload, nullptr, false);
             if (info.is_object() && !info.contains("error") &&
@@ -448,6 +457,7 @@ class State : public std::enable_shared_from_this<State> {
   steady_clock::time_point last_heard_;
   steady_clock::time_point last_look_ = steady_clock::now();
   milliseconds retry_delay_ = limits::retry_delay_first;
+  milliseconds probe_delay_ = kProbeInterval;
 };
 
 class PullReader final : public transport::Reader {

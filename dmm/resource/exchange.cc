@@ -41,7 +41,7 @@ void ExchangeBase::ask(const CallPtr& call) {
   if (stopped_) throw Error(code::closed, "the host has ended");
   waiting_.push_back(call);
   asked_.notify_one();
-  answered_.wait_until(lock, call->deadline, [&] { return call->done; });
+  call->answered.wait_until(lock, call->deadline, [&] { return call->done; });
   if (!call->done) {
     std::erase(waiting_, call);
     throw call->error.value_or(
@@ -60,16 +60,15 @@ void ExchangeBase::run(const std::stop_token& stop) {
       failed(calls, postgres::internal::current_error(statement_.application));
       if (session_ == nullptr) pause(stop);
     }
-    answered_.notify_all();
   }
   const std::lock_guard lock(mutex_);
   stopped_ = true;
   for (const CallPtr& call : waiting_) {
     call->error = Error(code::closed, "the host has ended");
     call->done = true;
+    call->answered.notify_one();
   }
   waiting_.clear();
-  answered_.notify_all();
 }
 
 std::vector<ExchangeBase::CallPtr> ExchangeBase::take(const std::stop_token& stop) {
@@ -115,9 +114,9 @@ void ExchangeBase::exchange(const std::vector<CallPtr>& calls) {
     call.done = true;
   }
   for (const CallPtr& call : calls) {
-    if (call->done) continue;
-    call->error = Error(code::bug, statement_.application + " left out an answer");
+    if (!call->done) call->error = Error(code::bug, statement_.application + " left out an answer");
     call->done = true;
+    call->answered.notify_one();
   }
 }
 
@@ -133,6 +132,7 @@ void ExchangeBase::failed(const std::vector<CallPtr>& calls, const Error& error)
     const bool hopeless = error.kind() != Kind::retry || (*call)->failures >= kTries;
     if (hopeless || now >= (*call)->deadline) {
       (*call)->done = true;
+      (*call)->answered.notify_one();
     } else {
       waiting_.push_front(*call);
     }

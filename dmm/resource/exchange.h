@@ -40,6 +40,7 @@ class ExchangeBase {
     int failures = 0;
     bool done = false;
     std::optional<Error> error;
+    std::condition_variable answered;  ///< of its own: hundreds may wait
     virtual ~Call() = default;
     virtual void answer(const pqxx::row& row) = 0;
   };
@@ -72,7 +73,6 @@ class ExchangeBase {
   std::unique_ptr<Session> session_;  ///< of the thread
   std::mutex mutex_;
   std::condition_variable_any asked_;
-  std::condition_variable_any answered_;
   std::deque<CallPtr> waiting_;
   bool stopped_ = false;
   std::jthread thread_;  ///< last: it uses all of the above

@@ -204,6 +204,7 @@ void Host::add(AnyController controller, KindOptions options) {
     work.backoff_first = std::min<std::chrono::milliseconds>(work.backoff_first, kTroubleFirst);
     work.backoff_max = std::min<std::chrono::milliseconds>(work.backoff_max, kTroubleMax);
     work.attempts_max = 0;  // counted in the database
+    work.concurrency += options.ahead;
     impl_->parts.bucket.register_type(
         controller.kind, internal::make_works(impl_->parts, controller, options), work);
   }

@@ -37,6 +37,10 @@ struct KindOptions {
   /// Of the works: concurrency in this process (16), time for one (15 min), grace at shutdown,
   /// rate.
   WorkOptions work = {};
+  /// How many more resources may be claimed, or have their results stored, beside those that are
+  /// worked. For works of a few milliseconds: then the database is not waited for between two. One
+  /// that is claimed waits for its place meanwhile, and its time runs.
+  std::size_t ahead = 0;
   RetryDelay retry = retry_delay;
   Schedule inform = Schedule::every(limits::inform_interval);
   /// Lists everything, to find what is missing.

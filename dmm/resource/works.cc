@@ -84,13 +84,53 @@ Finish failure_of_current() {
   return finish;
 }
 
+/// The places in which a controller works. Thread-safe.
+class Places {
+ public:
+  explicit Places(std::size_t free) : free_(free) {}
+
+  /// One of them, while it lives; none if stopped before one was free.
+  class Place {
+   public:
+    Place(Places& places, const std::stop_token& stop) : places_(places) {
+      std::unique_lock lock(places_.mutex_);
+      if (!places_.changed_.wait(lock, stop, [&] { return places_.free_ > 0; })) return;
+      --places_.free_;
+      taken_ = true;
+    }
+    ~Place() {
+      if (!taken_) return;
+      {
+        const std::lock_guard lock(places_.mutex_);
+        ++places_.free_;
+      }
+      places_.changed_.notify_one();
+    }
+    Place(const Place&) = delete;
+    Place& operator=(const Place&) = delete;
+    bool taken() const noexcept { return taken_; }
+
+   private:
+    Places& places_;
+    bool taken_ = false;
+  };
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable_any changed_;
+  std::size_t free_;
+};
+
 /// Thrown within the user's transaction when the claim is not in force any more.
 struct Superseded {};
 
 class Works {
  public:
   Works(HostParts& parts, AnyController controller, KindOptions options)
-      : parts_(parts), controller_(std::move(controller)), options_(std::move(options)) {}
+      : parts_(parts),
+        controller_(std::move(controller)),
+        options_(std::move(options)),
+        places_(options_.work.concurrency) {}
 
   Outcome run(Context& context);
 
@@ -105,6 +145,7 @@ class Works {
   HostParts& parts_;
   const AnyController controller_;
   const KindOptions options_;
+  Places places_;
 };
 
 Outcome Works::run(Context& context) {
@@ -190,6 +231,8 @@ Outcome Works::work(Context& context, const Key& key, AnyResource resource,
 Finish Works::attempt(Context& context, AnyResource resource, Verdict& verdict) {
   try {
     WorkContext given(context, parts_.client, resource.attempt);
+    const Places::Place place(places_, context.stop_token());
+    if (!place.taken()) throw Error(code::run_cancelled, "stopped before there was a place");
     verdict = controller_.work(given, std::move(resource));
   } catch (...) {
     Finish finish = failure_of_current();

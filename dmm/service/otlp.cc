@@ -94,18 +94,21 @@ bool OtlpExporter::sample() noexcept {
 }
 
 void OtlpExporter::record(Span span) noexcept {
+  if (full_) {
+    ++dropped_;
+    return;
+  }
   try {
     std::unique_lock lock(mutex_);
-    if (waiting_.size() < limits::spans_waiting_max) {
-      waiting_.push_back(std::move(span));
-      const bool full = waiting_.size() == limits::spans_sent_max;
-      lock.unlock();
-      if (full && !dead_) changed_.notify_one();
-      return;
-    }
-  } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch): no memory; counted below
+    waiting_.push_back(std::move(span));
+    // For a dead collector a few are kept, to find out whether it is there again.
+    const std::size_t size = waiting_.size();
+    full_ = size >= (dead_ ? limits::spans_sent_max : limits::spans_waiting_max);
+    lock.unlock();
+    if (size == limits::spans_sent_max && !dead_) changed_.notify_one();
+  } catch (const std::exception&) {
+    ++dropped_;  // there is no memory for it
   }
-  ++dropped_;
 }
 
 void OtlpExporter::run() {
@@ -123,6 +126,7 @@ void OtlpExporter::run() {
         spans.push_back(std::move(waiting_.front()));
         waiting_.pop_front();
       }
+      full_ = false;
       lock.unlock();
       send(std::move(spans));
       lock.lock();

@@ -54,6 +54,7 @@ class OtlpExporter final : public SpanSink {
   std::atomic<std::uint64_t> sent_{0};
   std::atomic<std::uint64_t> dropped_{0};
   std::atomic<bool> dead_{false};
+  std::atomic<bool> full_{false};  ///< nothing more is taken
 
   std::mutex mutex_;
   std::condition_variable changed_;

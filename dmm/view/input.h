@@ -183,6 +183,8 @@ class Input final : public SourceSink {
       unreadable_.insert_or_assign(key, Unsound{error, true});
       unreadable({name_, key, error});
     }
+    // Few, and as long as they are there nothing is removed: so it is asked at once.
+    if (unreadable_.size() <= limits::view_snapshot_open_max) forget_untold(unreadable);
     return reader.ok() && documents_.size() == count;
   }
 
@@ -419,7 +421,7 @@ class Input final : public SourceSink {
         events.restart = std::move(why);
         return;
       }
-      forget_untold(unreadable, [this](const std::string& key) { return source_->holds(key); });
+      forget_untold(unreadable);
       unverified_ = false;
     } catch (const Error& error) {
       // The source cannot be asked now: the next turn asks again.
@@ -457,7 +459,7 @@ class Input final : public SourceSink {
   /// All there is was told: what was not is not there.
   void complete(engine::Batch& batch, const std::function<void(const Unreadable&)>& unreadable) {
     if (std::exchange(complete_, true) || !whole_) return;
-    forget_untold(unreadable, [](const std::string&) { return false; });
+    forget_untold(unreadable);
     for (auto at = documents_.begin(); at != documents_.end();) {
       if (!at->second.untold) {
         ++at;
@@ -468,11 +470,11 @@ class Input final : public SourceSink {
     }
   }
 
-  /// Forgets what could not be read once and is not there any more.
-  template <class Holds>
-  void forget_untold(const std::function<void(const Unreadable&)>& unreadable, Holds holds) {
+  /// Forgets what could not be read once and is not there any more: was not told, where all is, or
+  /// is not held.
+  void forget_untold(const std::function<void(const Unreadable&)>& unreadable) {
     std::erase_if(unreadable_, [&](const auto& one) {
-      if (!one.second.untold || holds(one.first)) return false;
+      if (!one.second.untold || (whole_ ? !complete_ : source_->holds(one.first))) return false;
       unreadable({name_, one.first, std::nullopt});
       return true;
     });

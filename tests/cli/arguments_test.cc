@@ -79,6 +79,24 @@ TEST_CASE("arguments: without a server every verb says so and ends with 3",
       {"parked"},
       {"watch"},
       {"leases"},
+      {"top", "--count", "1"},
+      {"history", "player", "a"},
+      {"diff", "player", "a"},
+      {"edit", "player", "a"},
+      {"bundle", "/nowhere/bundle.tar.gz"},
+      {"explain", "player", "a"},
+      {"pause"},
+      {"pause", "player"},
+      {"resume", "player"},
+      {"policy", "ls"},
+      {"parked", "retry", "--yes"},
+      {"command", "player", "a", "{}"},
+      {"shadow", "ls"},
+      {"view", "ls"},
+      {"view", "show", "players"},
+      {"view", "approve", "players", "--yes"},
+      {"view", "verify", "players"},
+      {"view", "lag", "players"},
       {"init"},
   };
   for (const Arguments& call : calls) {
@@ -96,8 +114,10 @@ TEST_CASE("arguments: without a server every verb says so and ends with 3",
 
 TEST_CASE("arguments: every verb has help with examples", "[cli][arguments][unit]") {
   for (const std::string verb :
-       {"dev", "init", "ls", "get", "put", "rm", "notify", "report", "reports", "parked", "watch",
-        "leases", "doctor", "pipeline", "help", "completion", "version"}) {
+       {"dev",     "init",       "ls",      "get",     "put",     "rm",     "notify",
+        "report",  "reports",    "parked",  "watch",   "leases",  "doctor", "pipeline",
+        "help",    "completion", "version", "history", "diff",    "edit",   "bundle",
+        "explain", "pause",      "resume",  "policy",  "command", "shadow", "view"}) {
     const Result result = without_server({verb, "--help"});
     INFO(verb);
     CHECK(result.code == 0);
@@ -131,6 +151,9 @@ TEST_CASE("arguments: whatever is typed never ends the tool by a signal",
                                           "parked",
                                           "watch",
                                           "leases",
+                                          "history",
+                                          "diff",
+                                          "bundle",
                                           "doctor",
                                           "help",
                                           "completion",

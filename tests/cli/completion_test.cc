@@ -25,7 +25,7 @@ TEST_CASE("completion: bash loads the script and finds verbs and options",
   CHECK(loaded.err.empty());
   CHECK(offered(site, "dmm do") == "doctor\n");
   CHECK(offered(site, "dmm rep") == "report\nreports\n");
-  CHECK(offered(site, "dmm -o ''") == "json\ntable\n");
+  CHECK(offered(site, "dmm -o ''") == "json\ntable\nyaml\n");
   CHECK(offered(site, "dmm ls --pa") == "--parked\n--password-file\n");
   CHECK(offered(site, "dmm -n music rm --pu") == "--purge\n");
   CHECK(offered(site, "dmm completion f") == "fish\n");
@@ -44,8 +44,9 @@ TEST_CASE("completion: zsh and fish know every verb", "[cli][completion][integra
     INFO(shell_name);
     REQUIRE(script.code == 0);
     for (const std::string verb :
-         {"dev", "init", "ls", "get", "put", "rm", "notify", "report", "reports", "parked", "watch",
-          "leases", "doctor", "pipeline", "explain", "help", "completion", "version"}) {
+         {"dev",        "init",    "ls",      "get",    "put",    "rm",       "notify",  "report",
+          "reports",    "parked",  "watch",   "leases", "doctor", "pipeline", "explain", "help",
+          "completion", "version", "history", "diff",   "edit",   "bundle"}) {
       INFO(verb);
       CHECK(script.out.find(verb) != std::string::npos);
     }

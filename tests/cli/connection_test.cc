@@ -21,6 +21,12 @@ TEST_CASE("connection: a missing namespace names init and nothing is created",
                                                       {"reports"},
                                                       {"parked"},
                                                       {"watch"},
+                                                      {"history", "player", "a"},
+                                                      {"diff", "player", "a"},
+                                                      {"edit", "player", "a"},
+                                                      {"bundle", "/nowhere/bundle.tar.gz"},
+                                                      {"view", "ls"},
+                                                      {"pause"},
                                                       {"leases"}}) {
     const Result result = site.dmm(call);
     INFO(json(call).dump() << "\n" << result.err);

@@ -13,6 +13,7 @@
 #include "dmm/cli/line_reader.h"
 #include "dmm/cli/table.h"
 #include "dmm/cli/terminal.h"
+#include "dmm/cli/yaml.h"
 
 namespace dmm::cli {
 namespace {
@@ -180,6 +181,27 @@ TEST_CASE("exit codes: scripts can tell errors apart", "[cli][parts][unit]") {
   CHECK(exit_code_of(Error(code::in_doubt, "")) == 6);
   CHECK(exit_code_of(Error(code::not_json, "")) == 2);
   CHECK(exit_code_of(Error(code::server_refused, "")) == 1);
+}
+
+TEST_CASE("yaml: what is written is read as the same value", "[cli][parts][unit]") {
+  using nlohmann::json;
+  const json value = GENERATE(values<json>(
+      {nullptr, true, 0, -1.5, 1e300, "", "word", "two words", json::array(), json::object(),
+       json::array({1, json::array(), json::array({json::object()})}),
+       json{{"a", {{"b", {1, {{"c", nullptr}, {"d", "e"}}}}}}, {"empty", json::object()}},
+       json::array({json{{"first", 1}, {"second", json::array({1, 2})}}, "x"})}));
+  CAPTURE(value.dump());
+  CHECK(parse_yaml(yaml_text(value)) == value);
+  for (const char* text : {"yes",     "No",  "on",    "null",       "~",     "1",
+                           "007",     "1e3", "0x1F",  ".inf",       "NaN",   "y",
+                           "-",       "- a", "a: b",  "a #b",       "#a",    " a",
+                           "a ",      "'a'", "\"a\"", "a\nb",       "\t",    "\x1b[31m",
+                           "@select", "{}",  "[1]",   "2026-01-31", "12:30", "\xC3\xBC\xE2\x82\xAC",
+                           "*a",      "&a",  "!a",    "%a",         "---"}) {
+    const json pair{{"key", text}, {text, "value"}};
+    CAPTURE(text);
+    CHECK(parse_yaml(yaml_text(pair)) == pair);
+  }
 }
 
 TEST_CASE("documents: a refused message is of the type or kind that its subject names",

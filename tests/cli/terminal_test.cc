@@ -87,8 +87,15 @@ TEST_CASE("terminal: no table is wider than the terminal", "[cli][terminal][inte
   const Site site("narrow");
   fill(site);
   for (const unsigned short columns : std::initializer_list<unsigned short>{20, 40, 80, 132}) {
-    for (const Arguments& call : std::vector<Arguments>{
-             {"ls", "--values"}, {"reports"}, {"parked"}, {"leases"}, {"doctor", "--limits"}}) {
+    for (const Arguments& call :
+         std::vector<Arguments>{{"ls", "--values"},
+                                {"reports"},
+                                {"parked"},
+                                {"leases"},
+                                {"doctor", "--limits"},
+                                {"history", "player", "a-rather-long-name-of-a-player"},
+                                {"diff", "player", "a-rather-long-name-of-a-player"},
+                                {"view", "ls"}}) {
       const Shown shown = on_terminal(site, call, columns, {{"NO_COLOR", "1"}});
       INFO("dmm " << call.front() << " at " << columns << ":\n" << shown.text);
       CHECK(shown.code == 0);

@@ -117,6 +117,9 @@ TEST_CASE("informer: what is unchanged is skipped unless existing ones are to be
   world.put("n3", "changed");
   inform_now(scene.client);
   CHECK(last_run(scene.client).at("unchanged") == 9);
+  Events events(running.bucket());
+  wait_for("what was skipped", [&] { return events.read({.name = "skipped"}).size() == 9; });
+  CHECK(events.read({.name = "skipped"}).at(0).reason == "unchanged");
   wait_for("the changed one", [&] { return tally.count("n3") == 2 && all_synced(); });
   CHECK(tally.total() == 11);
   const auto before = cursor(scene.client);

@@ -53,6 +53,18 @@ TEST_CASE("migration: a version that is not or is newer than this program is ref
   CHECK(code_of([&] { Client(store.connection()).kinds(); }) == "DMM-0805");
 }
 
+TEST_CASE("migration: what the tables have as numbers is what the limits say",
+          "[resource][migration][integration]") {
+  Store store;
+  store.client.inform(Note{"n1", "x"});
+  CHECK(store.client.get<Note>("n1")->max_attempts == limits::resource_attempts);
+  for (int i = 0; i < limits::resource_errors_kept + 5; ++i) {
+    store.db.exec("UPDATE dmm.resource SET errors = dmm.resource_errors(errors, 1, 'boom', '')");
+  }
+  CHECK(store.client.get<Note>("n1")->errors.size() ==
+        static_cast<std::size_t>(limits::resource_errors_kept));
+}
+
 TEST_CASE("migration: the script does what migrating does", "[resource][migration][integration]") {
   Store store;
   store.db.exec("DROP SCHEMA dmm CASCADE");

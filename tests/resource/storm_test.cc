@@ -43,7 +43,7 @@ struct Storm {
     pqxx::connection connection(postgres.connection_string());
     pqxx::nontransaction(connection)
         .exec(
-            "CREATE TABLE public.ledger (name text, generation bigint, version bigint,"
+            "CREATE TABLE public.ledger (name text, generation bigint, version bigint, pid int,"
             " PRIMARY KEY (name, generation))");
     for (int i = 0; i < 2; ++i) hosts.push_back(start_host());
   }

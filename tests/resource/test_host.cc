@@ -34,16 +34,20 @@ int draw(int below) {
   return std::uniform_int_distribution<int>(0, below - 1)(random);
 }
 
-/// Takes its time and fails now and then, as the other side does.
+/// Takes its time and fails now and then, as the other side does; or exactly so long, and never
+/// fails.
 Verdict work(WorkContext& context, const Resource<Thing>& thing) {
+  const char* fixed = std::getenv("DMM_TEST_WORK_MS");
   {
     std::mutex mutex;
     std::condition_variable_any changed;
     std::unique_lock lock(mutex);
-    changed.wait_for(lock, context.stop_token(), std::chrono::milliseconds(draw(15)),
+    const auto time = std::chrono::milliseconds(fixed != nullptr ? std::atoi(fixed) : draw(15));
+    // A zombie does not see that it was told to stop.
+    changed.wait_for(lock, fixed != nullptr ? std::stop_token() : context.stop_token(), time,
                      [] { return false; });
   }
-  if (draw(20) == 0) throw std::runtime_error("the other side is busy");
+  if (fixed == nullptr && draw(20) == 0) throw std::runtime_error("the other side is busy");
   const std::filesystem::path file = world / thing.object.name;
   const std::filesystem::path draft =
       fmt::format("{}.{}.{}", file.string(), ::getpid(), thing.generation);
@@ -53,9 +57,8 @@ Verdict work(WorkContext& context, const Resource<Thing>& thing) {
       [name = thing.object.name, version = thing.object.version,
        generation = thing.generation](pqxx::transaction_base& transaction) {
         transaction.exec_params(
-            "INSERT INTO public.ledger (name, generation, version)"
-            " VALUES ($1, $2, $3)",
-            name, generation, version);
+            "INSERT INTO public.ledger (name, generation, version, pid) VALUES ($1, $2, $3, $4)",
+            name, generation, version, ::getpid());
       });
 }
 

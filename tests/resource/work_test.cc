@@ -490,6 +490,40 @@ TEST_CASE("work: a namespace has no more works at a time than it may and others 
   CHECK(most > 2);
 }
 
+TEST_CASE("work: no more controllers work at a time than there are places however many are ahead",
+          "[resource][resource_work][integration]") {
+  Scene scene;
+  std::atomic<int> now{0};
+  std::atomic<int> most{0};
+  std::atomic<int> worked{0};
+  Running running(scene, [&](Host& host) {
+    KindOptions options = quick_retries();
+    options.work.concurrency = 2;
+    options.ahead = 20;
+    host.add<Note>(Working<Note>{[&](WorkContext&, const Resource<Note>&) {
+                     const int running_now = ++now;
+                     int seen = most;
+                     while (running_now > seen && !most.compare_exchange_weak(seen, running_now)) {
+                     }
+                     ++worked;
+                     --now;
+                     return Verdict::synced();
+                   }},
+                   options);
+  });
+  std::vector<Note> notes;
+  for (int i = 0; i < 500; ++i) notes.push_back({"n" + std::to_string(i), "text"});
+  scene.client.inform_many(std::span<const Note>(notes));
+  wait_for(
+      "all",
+      [&] {
+        return scene.db.number("SELECT count(*) FROM dmm.resource WHERE state = 'synced'") == 500;
+      },
+      30s);
+  CHECK(worked == 500);
+  CHECK(most <= 2);
+}
+
 TEST_CASE("work: what cannot be decoded is a failed attempt and not a dead worker",
           "[resource][resource_work][integration]") {
   Scene scene;

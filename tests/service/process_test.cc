@@ -209,8 +209,12 @@ TEST_CASE("process: without the server it lives and is not ready and begins when
 
 TEST_CASE("process: the usual port is left to who has it and a port that was asked for is not",
           "[service][process][integration]") {
-  const std::string address = "127.0.0.1:" + std::to_string(dmm::testing::free_port());
-  Subject first(server().url(), "ports", {}, {});
+  Subject first(server().url(), "ports", {}, {{"DMM_HTTP", ""}});
+  Subject other(server().url(), "ports", {}, {{"DMM_HTTP", ""}});
+  CHECK(first.port() != other.port());
+  first.wait_until_ready();
+  other.wait_until_ready();
+
   const std::string taken = "127.0.0.1:" + std::to_string(first.port());
   const auto second =
       run({"--namespace", "ports", "--http", taken}, {{"DMM_SERVER", server().url()}});
@@ -248,6 +252,22 @@ TEST_CASE("process: the exit code says how it ended", "[service][process][integr
   CHECK(contains(shown.output, "greeting: \"hi\"  # flag\n"));
 }
 
+TEST_CASE("process: a secret is in no log and on no page", "[service][process][integration]") {
+  const std::string url = server().url();
+  const std::string with_secret = "nats://me:geheim@" + url.substr(url.find("://") + 3);
+  Subject subject(with_secret, "secret", {"--log-level", "debug"});
+  subject.wait_until_ready();
+  std::string all =
+      dmm::testing::read_file("/proc/" + std::to_string(subject.process().pid()) + "/cmdline");
+  for (const char* path : {"/metrics", "/statusz", "/readyz", "/"}) {
+    all += http("GET", subject.port(), path).body;
+  }
+  CHECK(subject.process().stop(SIGTERM) == ExitStatus{0, 0});
+  all += subject.process().error_output() + subject.process().output();
+  CHECK(all.size() > 1'000);
+  CHECK(all.find("geheim") == std::string::npos);
+}
+
 TEST_CASE("process: a trace goes from the report through observer and view into the runs",
           "[service][process][integration]") {
   std::mutex mutex;
@@ -255,8 +275,9 @@ TEST_CASE("process: a trace goes from the report through observer and view into 
   const dmm::service::HttpServer collector(
       "127.0.0.1", 0,
       [&](const dmm::service::HttpRequest& request) -> dmm::service::HttpAnswer {
+        const json told = json::parse(request.body);
         const std::lock_guard lock(mutex);
-        for (const json& resource : json::parse(request.body).at("resourceSpans")) {
+        for (const json& resource : told.at("resourceSpans")) {
           for (const json& scope : resource.at("scopeSpans")) {
             for (const json& span : scope.at("spans")) spans.push_back(span);
           }

@@ -49,10 +49,11 @@ Reply http(const std::string& method, int port, const std::string& path, const s
 Subject::Subject(const std::string& server, std::string ns, std::vector<std::string> flags,
                  std::map<std::string, std::string> environment) {
   testing::ChildOptions options;
-  options.arguments = {"--namespace", std::move(ns), "--http", "127.0.0.1:0"};
+  options.arguments = {"--namespace", std::move(ns)};
   options.arguments.insert(options.arguments.end(), flags.begin(), flags.end());
   options.environment = std::move(environment);
   options.environment.emplace("DMM_SERVER", server);
+  options.environment.emplace("DMM_HTTP", "127.0.0.1:0");
   process_ = std::make_unique<testing::ChildProcess>(DMM_SUBJECT, std::move(options));
 }
 

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "dmm/testing/child_process.h"
 #include "dmm/testing/temporary_directory.h"
 #include "dmm/testing/wait_for.h"
 #include "tests/service/subject.h"
@@ -60,6 +61,12 @@ class Notified {
   std::vector<std::string> heard_;
 };
 
+dmm::testing::ChildOptions asked(std::vector<std::string> arguments) {
+  dmm::testing::ChildOptions options;
+  options.arguments = std::move(arguments);
+  return options;
+}
+
 }  // namespace
 
 TEST_CASE("systemd: it hears how the service stands", "[service][systemd][integration]") {
@@ -86,4 +93,34 @@ TEST_CASE("systemd: a watchdog that is meant for another process is not fed",
       {{"NOTIFY_SOCKET", systemd.path()}, {"WATCHDOG_USEC", "100000"}, {"WATCHDOG_PID", "1"}});
   systemd.wait_for("STATUS=ready");
   CHECK_FALSE(dmm::testing::becomes_true([&] { return systemd.heard("WATCHDOG=1"); }, 500ms));
+}
+
+TEST_CASE("systemd: the unit is sound and leaves little open", "[service][systemd][unit]") {
+  const auto analyze = dmm::testing::find_program("systemd-analyze");
+  if (!analyze) {
+    WARN("systemd-analyze is not installed (Debian: systemd), so it was not asked");
+    return;
+  }
+  std::string unit = dmm::testing::read_file(std::string(DMM_SHARE_DIR) + "/dmm@.service");
+  REQUIRE_FALSE(unit.empty());
+  // The program and the manual page need not be here.
+  const auto replace = [&](const std::string& from, const std::string& to) {
+    const std::size_t at = unit.find(from);
+    REQUIRE(at != std::string::npos);
+    unit.replace(at, from.size(), to);
+  };
+  replace("/usr/local/bin/%i", "/bin/true");
+  replace("Documentation=man:dmm(1)\n", "");
+  const dmm::testing::TemporaryDirectory directory;
+  const std::string path = directory / "dmm@players.service";
+  dmm::testing::write_file(path, unit);
+
+  const auto verified = dmm::testing::run(*analyze, asked({"verify", path}));
+  INFO(verified.output << verified.error_output);
+  CHECK(verified.status.success());
+  CHECK(verified.error_output.find("dmm@players.service") == std::string::npos);
+  const auto open =
+      dmm::testing::run(*analyze, asked({"security", "--offline=true", "--threshold=20", path}));
+  INFO(open.output << open.error_output);
+  CHECK(open.status.success());
 }

@@ -139,3 +139,45 @@ TEST_CASE("workers: a service answers over NATS until it ends", "[service][worke
   CHECK(subject.process().stop(SIGTERM).success());
   CHECK(bucket.workers(300ms).empty());
 }
+
+#ifdef DMM_CLI
+TEST_CASE("workers: the command line tool shows who works and who has which lanes",
+          "[service][workers][integration]") {
+  using dmm::service_test::json;
+  const auto dmm = [](std::vector<std::string> arguments) {
+    dmm::testing::ChildOptions options;
+    options.arguments = {"-n", "shown"};
+    options.arguments.insert(options.arguments.end(), arguments.begin(), arguments.end());
+    options.environment = {{"DMM_SERVER", dmm::service_test::server().url()}};
+    return dmm::testing::run(DMM_CLI, std::move(options));
+  };
+  CHECK(dmm({"workers"}).status.code == 4);  // there is no such namespace yet
+  dmm::service_test::Subject subject(dmm::service_test::server().url(), "shown", {"--zones"});
+  subject.wait_until_ready();
+
+  const auto found = dmm({"workers", "--timeout", "300", "-o", "json"});
+  INFO(found.error_output);
+  REQUIRE(found.status.success());
+  const json workers = json::parse(found.output);
+  REQUIRE(workers.size() == 1);
+  CHECK(workers[0].at("name") == "players");
+  CHECK(workers[0].at("pid") == subject.process().pid());
+  CHECK(workers[0].at("answered_in_ms").get<double>() < 300);
+  CHECK(workers[0].at("started_at").get<std::string>().ends_with("Z"));
+  const std::string table = dmm({"workers", "--timeout", "300"}).output;
+  CHECK(table.find("player 64/64") != std::string::npos);
+  CHECK(table.find("zones") != std::string::npos);
+  CHECK(table.find("ready") != std::string::npos);
+
+  const json lanes = json::parse(dmm({"lanes", "player", "--timeout", "300", "-o", "json"}).output);
+  REQUIRE(lanes.size() == 1);
+  CHECK(lanes[0].at("worker") == "players");
+  CHECK(lanes[0].at("lanes").size() == 64);
+  CHECK(dmm({"lanes", "--timeout", "300"}).output.find("0-63") != std::string::npos);
+  CHECK(json::parse(dmm({"lanes", "lamp", "--timeout", "100", "-o", "json"}).output).empty());
+  CHECK(dmm({"lanes", "--timeout", "0"}).status.code == 2);
+
+  CHECK(subject.process().stop(SIGTERM).success());
+  CHECK(json::parse(dmm({"workers", "-o", "json"}).output).empty());
+}
+#endif

@@ -98,6 +98,8 @@ void measure_rates(ResourceScene& scene, const Arguments& arguments,
   double bare = best(rounds, [&] { return scene.insert_single(single); });
   double value = best(rounds, [&] { return scene.inform_single(single); });
   add(report, {"inform single", value, "1/s", "bare INSERT", bare, {}, {}}, peers);
+  value = best(rounds, [&] { return scene.inform_callers(single * 5); });
+  report.add({"inform 16 callers", value, "1/s", "bare INSERT of one caller", bare, {}, {}});
   bare = best(rounds, [&] { return scene.insert_batch(arguments.count); });
   value = best(rounds, [&] { return scene.inform_batch(arguments.count); });
   add(report,

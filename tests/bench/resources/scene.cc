@@ -15,6 +15,7 @@
 #include "dmm/resource/host.h"
 #include "dmm/resource/migrations.h"
 #include "dmm/testing/wait_for.h"
+#include "tests/bench/support/pace.h"
 #include "tests/bench/support/statistics.h"
 
 namespace dmm::bench {
@@ -25,6 +26,8 @@ using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t kBatch = 500;
+constexpr std::size_t kAhead = 128;   ///< a controller that does nothing is never waited for
+constexpr std::size_t kCallers = 16;  ///< of inform at a time, where there are several
 
 /// About 117 bytes of JSON, as in the other areas.
 struct Item {
@@ -76,6 +79,7 @@ class Worker final {
       : bucket_(open(nats, ns)), host_(bucket_, connection, quiet(std::move(options))) {
     resource::KindOptions kind;
     kind.work.concurrency = parallelism;
+    kind.ahead = kAhead;
     host_.add<Item>(Nothing(), kind);
   }
   ~Worker() {
@@ -152,6 +156,22 @@ double ResourceScene::insert_single(std::size_t count) {
   return static_cast<double>(count) / seconds_since(begun);
 }
 
+double ResourceScene::inform_callers(std::size_t count) {
+  reset();
+  resource::Client client(postgres_.connection_string(), {.connections_max = kCallers});
+  const auto all = items(0, count);
+  const auto begun = Clock::now();
+  {
+    std::vector<std::jthread> callers;
+    for (std::size_t c = 0; c < kCallers; ++c) {
+      callers.emplace_back([&, c] {
+        for (std::size_t i = c; i < count; i += kCallers) client.inform(all[i]);
+      });
+    }
+  }
+  return static_cast<double>(count) / seconds_since(begun);
+}
+
 double ResourceScene::inform_batch(std::size_t count) {
   reset();
   resource::Client client(postgres_.connection_string());
@@ -198,7 +218,7 @@ Latencies ResourceScene::latency(std::size_t count, double rate) {
   const std::string ns = fmt::format("latency{}", namespaces_);
   Worker worker(nats_, postgres_.connection_string(), ns, 16);
   worker.start();
-  resource::Client client(postgres_.connection_string());
+  resource::Client client(postgres_.connection_string(), {.connections_max = kCallers});
   client.inform(Item{"warm"});
   wait_worked(worker, 1);
 
@@ -222,16 +242,23 @@ Latencies ResourceScene::latency(std::size_t count, double rate) {
   const auto step =
       std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(1 / rate));
   const auto begun = Clock::now();
-  for (std::size_t i = 0; i < count; ++i) {
-    std::unique_lock lock(mutex);
-    // At its time, whatever the one before took: a queue must show.
-    all_seen.wait_until(lock, begun + step * static_cast<std::int64_t>(i), [&] {
-      return Clock::now() >= begun + step * static_cast<std::int64_t>(i);
-    });
-    const std::string name = fmt::format("i{}", i);
-    sent[name] = begun + step * static_cast<std::int64_t>(i);
-    lock.unlock();
-    client.inform(Item{name});
+  {
+    // Several callers, each at its times whatever the one before took: a queue must show.
+    std::vector<std::jthread> callers;
+    for (std::size_t c = 0; c < kCallers; ++c) {
+      callers.emplace_back([&, c] {
+        for (std::size_t i = c; i < count; i += kCallers) {
+          const auto due = begun + step * static_cast<std::int64_t>(i);
+          wait_until(due);
+          const std::string name = fmt::format("i{}", i);
+          {
+            const std::lock_guard lock(mutex);
+            sent[name] = due;
+          }
+          client.inform(Item{name});
+        }
+      });
+    }
   }
   {
     std::unique_lock lock(mutex);

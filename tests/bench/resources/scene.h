@@ -37,6 +37,8 @@ class ResourceScene final {
   double inform_single(std::size_t count);
   /// The same in one INSERT with libpqxx alone, into a table with the same columns that are filled.
   double insert_single(std::size_t count);
+  /// The same with 16 callers.
+  double inform_callers(std::size_t count);
   /// Objects informed in a second in calls of 500.
   double inform_batch(std::size_t count);
   double insert_batch(std::size_t count);
