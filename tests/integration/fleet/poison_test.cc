@@ -69,7 +69,7 @@ TEST_CASE("poison: what throws hangs or crashes keeps no other from its turn",
             return settled_with(bucket, thing(std::to_string(i)), value);
           });
         },
-        20s);
+        60s);  // a worker that crashes is replaced after 3 s, five times
   };
   wait_for(
       "the one that crashes to be parked",
