@@ -16,8 +16,11 @@ endfunction()
 
 find_program(DPKG_DEB dpkg-deb)
 find_program(PKG_CONFIG pkg-config)
-if(NOT DPKG_DEB)
-  message(STATUS "there is no dpkg-deb: nothing to try")
+# cpack asks these what the programs in the package need.
+find_program(SHLIBDEPS dpkg-shlibdeps)
+find_program(FILE_PROGRAM file)
+if(NOT DPKG_DEB OR NOT SHLIBDEPS OR NOT FILE_PROGRAM)
+  message(STATUS "no package is made here: that needs the Debian packages dpkg-dev and file")
   return()
 endif()
 
