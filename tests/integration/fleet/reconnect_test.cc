@@ -1,8 +1,14 @@
 // Goal: connections that are lost, again and again, and consumers that vanish cost nobody anything:
 // no news, no lease, no consumer that stays behind.
 
+#include <arpa/inet.h>
 #include <fmt/format.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
 #include <catch2/catch.hpp>
+
+#include <array>
 
 #include "dmm/testing/free_port.h"
 #include "fixture.h"
@@ -19,11 +25,30 @@ void let_pass(std::chrono::milliseconds time) {
   CHECK_FALSE(becomes_true([] { return false; }, time));
 }
 
-// What a server says over HTTP of the subscriptions of all its clients.
+// The body of an answer over HTTP; empty if there is none.
+std::string get(std::uint16_t port, const std::string& path) {
+  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_port = htons(port);
+  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  std::string answer;
+  const std::string request = fmt::format("GET {} HTTP/1.0\r\n\r\n", path);
+  if (::connect(fd, reinterpret_cast<const sockaddr*>(&to), sizeof to) == 0 &&
+      ::write(fd, request.data(), request.size()) == static_cast<ssize_t>(request.size())) {
+    std::array<char, 64 * 1024> chunk;
+    for (ssize_t n = 0; (n = ::read(fd, chunk.data(), chunk.size())) > 0;) {
+      answer.append(chunk.data(), static_cast<std::size_t>(n));
+    }
+  }
+  ::close(fd);
+  const std::size_t end = answer.find("\r\n\r\n");
+  return end == std::string::npos ? "" : answer.substr(end + 4);
+}
+
+// What a server says of the subscriptions of all its clients.
 std::size_t subscriptions(std::uint16_t monitor) {
-  testing::ChildOptions curl;
-  curl.arguments = {"-s", fmt::format("http://127.0.0.1:{}/connz?subs=1", monitor)};
-  const json connections = json::parse(testing::run("curl", curl).output);
+  const json connections = json::parse(get(monitor, "/connz?subs=1"));
   std::size_t count = 0;
   for (const json& one : connections.at("connections")) {
     count += one.value("subscriptions", std::size_t{0});
