@@ -194,11 +194,13 @@ void RunLoop::recover_history() {
 
 /// A server that was away may have come back with an older end of the stream: tokens that were
 /// deleted are there again, and sequences that were read before are given a second time. Neither
-/// shows behind the cursor of the reader, so all that is outstanding is read once more.
+/// shows behind the cursor of the reader, so all that is outstanding is read once more. It may have
+/// lost the newest entries, too, and a run that changes nothing would not write them again.
 void RunLoop::follow_connection() {
   const std::uint64_t reconnects = streams_.transport->reconnects();
   if (reconnects == reconnects_ || !reader_ || history_lost_) return;
   reconnects_ = reconnects;
+  entries_.clear();
   for (Lane& lane : lanes_) lane.caught_up = false;
   read_from_start();
 }

@@ -113,6 +113,7 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
     // Of the token that is being worked on.
     Token current;
     bool entry_known = false;
+    std::uint64_t connection = 0;  ///< reconnects when the entry was that of the server
     bool rewritten = false;
     bool marked = false;  ///< status says that a run is under way
     Entry entry;

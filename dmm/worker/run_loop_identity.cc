@@ -230,6 +230,7 @@ void RunLoop::begin_loaded(const ItemPtr& item) {
     if (held != nullptr && held->revision >= token.entry) {
       item->entry = *held;
       item->entry_known = true;
+      item->connection = reconnects_;
     }
   }
   if (item->entry_known) return prepare(item);
@@ -254,6 +255,7 @@ void RunLoop::load_entry(const ItemPtr& item) {
         }
         item->entry = Entry::from(std::move(found).value());
         item->entry_known = true;
+        item->connection = streams_.transport->reconnects();
         entries_.put(item->key, item->entry);
         if (item->state == State::reading) return prepare(item);
         if (item->state == State::storing && item->result) finish(item);

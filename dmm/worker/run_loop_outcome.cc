@@ -73,7 +73,11 @@ void RunLoop::ran(const ItemPtr& item) {
       break;
   }
   item->result = std::move(result);
-  if (item->entry_known) finish(item);
+  if (!item->entry_known) return;
+  if (item->connection == streams_.transport->reconnects()) return finish(item);
+  entries_.drop(item->key);  // the server may have come back without it
+  item->entry_known = false;
+  load_entry(item);
 }
 
 /// Stores what a run changed, if it changed anything.

@@ -138,4 +138,28 @@ TEST_CASE("found: a status whose write was not answered is cleared all the same"
   CHECK_FALSE(world.server().look(wire::Names("test").status_subject("player.kitchen")));
 }
 
+TEST_CASE("found: an entry that a restart lost is written again by a run that changes nothing",
+          "[simulation][fault]") {
+  VirtualWorld world;
+  world.work();
+  world.want("aria");
+  CHECK(world.settle(60s).empty());
+  SECTION("when the news come behind it") {
+    world.server().restart({.stream = Part::cache, .messages = 1});
+    world.want("aria");
+  }
+  SECTION("when the worker cannot know of it yet") {
+    world.faults().partition();
+    world.want("aria");
+    world.server().restart({.stream = Part::cache, .messages = 1});
+    world.pass(1s);
+    world.faults().heal();
+  }
+  CHECK(world.settle(60s).empty());
+  const auto matter = world.outside().inspect().get(kKitchen);
+  REQUIRE(matter);
+  REQUIRE(matter->stored);
+  CHECK(json::parse(*matter->stored)["song"] == "aria");
+}
+
 }  // namespace dmm::simulation
