@@ -4,25 +4,21 @@
 
 #include <CLI/CLI.hpp>
 
-#include <algorithm>
-#include <regex>
-
 #include "dmm/cli/bulk.h"
 #include "dmm/cli/documents.h"
+#include "dmm/cli/error_pattern.h"
 #include "dmm/cli/exit_code.h"
 #include "dmm/cli/human.h"
 #include "dmm/cli/interrupts.h"
 #include "dmm/cli/program.h"
 #include "dmm/cli/table.h"
 #include "dmm/json.h"
-#include "dmm/limits.h"
 
 namespace dmm::cli {
 
 namespace {
 
 constexpr const char* kGroup = "Look";
-constexpr std::size_t kPatternBytesMax = 1'000;
 
 // Which of what is parked is meant; nothing given: all of it.
 struct Selection {
@@ -37,15 +33,8 @@ struct Selection {
 
 class Filter {
  public:
-  explicit Filter(const Selection& selection) : selection_(selection) {
+  explicit Filter(const Selection& selection) : selection_(selection), error_(selection.error) {
     if (!selection.type.empty()) check_name(selection.type, "type");
-    if (selection.error.empty()) return;
-    if (selection.error.size() > kPatternBytesMax) throw UsageError("--error is too long");
-    try {
-      pattern_.assign(selection.error, std::regex::ECMAScript | std::regex::icase);
-    } catch (const std::regex_error& error) {
-      throw UsageError(fmt::format("--error is no regular expression: {}", error.what()));
-    }
   }
 
   bool takes(const Matter& matter) const {
@@ -65,18 +54,11 @@ class Filter {
     const std::chrono::duration<double> age(selection_.older_than_s);
     return (selection_.code.empty() || selection_.code == error_code) &&
            (selection_.older_than_s == 0 || (at && std::chrono::system_clock::now() - *at > age)) &&
-           (selection_.error.empty() || matches(error));
-  }
-
-  // A search takes stack for each byte that it looks at, and anyone may have written the text.
-  bool matches(const std::string& error) const {
-    const auto end = error.begin() + static_cast<std::ptrdiff_t>(
-                                         std::min(error.size(), limits::error_text_bytes_max));
-    return std::regex_search(error.begin(), end, pattern_);
+           error_.matches(error);
   }
 
   const Selection& selection_;
-  std::regex pattern_;
+  const ErrorPattern error_;
 };
 
 struct Parked {

@@ -7,14 +7,10 @@
 #include <array>
 #include <tuple>
 
-#include "dmm/cli/session.h"
-#include "dmm/limits.h"
-
 namespace dmm::cli {
 
 namespace {
 
-constexpr std::size_t kPatternBytesMax = 1'000;
 constexpr std::array kPhases = {Phase::settled, Phase::waiting, Phase::failing, Phase::offline,
                                 Phase::parked};
 
@@ -73,15 +69,7 @@ std::optional<Time> since(const Matter& matter) {
   return std::nullopt;
 }
 
-Selection::Selection(const SelectionOptions& options) : options_(options) {
-  if (options.error.empty()) return;
-  if (options.error.size() > kPatternBytesMax) throw UsageError("--error is too long");
-  try {
-    pattern_.assign(options.error, std::regex::ECMAScript | std::regex::icase);
-  } catch (const std::regex_error& error) {
-    throw UsageError(fmt::format("--error is no regular expression: {}", error.what()));
-  }
-}
+Selection::Selection(const SelectionOptions& options) : options_(options), error_(options.error) {}
 
 bool Selection::takes(const Matter& matter, Time now) const {
   if (!options_.phases.empty() &&
@@ -93,12 +81,7 @@ bool Selection::takes(const Matter& matter, Time now) const {
     const auto at = since(matter);
     if (!at || now - *at < std::chrono::duration<double>(options_.older_than_s)) return false;
   }
-  if (options_.error.empty()) return true;
-  // A search takes stack for each byte that it looks at, and anyone may have written the text.
-  const std::string& error = matter.error;
-  const auto end = error.begin() + static_cast<std::ptrdiff_t>(
-                                       std::min(error.size(), limits::error_text_bytes_max));
-  return std::regex_search(error.begin(), end, pattern_);
+  return error_.matches(matter.error);
 }
 
 void Selection::apply(std::vector<Matter>& matters) const {

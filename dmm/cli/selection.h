@@ -3,10 +3,10 @@
 // Which identities a verb is about, as its options say.
 
 #include <memory>
-#include <regex>
 #include <string>
 #include <vector>
 
+#include "dmm/cli/error_pattern.h"
 #include "dmm/cli/human.h"
 #include "dmm/inspect.h"
 
@@ -46,7 +46,7 @@ class Selection final {
 
  private:
   const SelectionOptions& options_;
-  std::regex pattern_;
+  const ErrorPattern error_;
 };
 
 }  // namespace dmm::cli
