@@ -12,6 +12,7 @@
 #include "dmm/internal/active_span.h"
 #include "dmm/internal/control_store.h"
 #include "dmm/internal/history.h"
+#include "dmm/internal/log_level.h"
 #include "dmm/internal/notify_counts.h"
 #include "dmm/internal/observing.h"
 #include "dmm/internal/roll_call.h"
@@ -58,6 +59,7 @@ struct Bucket::Impl final : internal::Notifier {
   std::atomic<std::uint64_t> reports{0};
   nlohmann::json process;  ///< what this process says of itself when it is asked
   std::function<nlohmann::json()> describe_more;
+  std::unique_ptr<internal::LogLevelKeeper> log_level;
   std::atomic<int> working{0};  ///< calls of work()
 
   mutable std::mutex mutex;  ///< guards what follows
@@ -65,6 +67,7 @@ struct Bucket::Impl final : internal::Notifier {
   std::map<std::string, std::unique_ptr<worker::RunLoop>> work_streams;
   std::map<std::string, std::unique_ptr<Observer>> observers;
   std::map<std::string, std::unique_ptr<view::ViewLoop>> views;
+  std::vector<std::weak_ptr<const MetricSource>> metrics;
   bool closed = false;
 };
 
@@ -267,6 +270,7 @@ nlohmann::json Bucket::Impl::describe() const {
   nlohmann::json answer = process;
   answer.update(internal::describe(parts()));
   answer["not_ready"] = not_ready();
+  log_level->describe(answer);
   if (describe_more) answer.update(describe_more());
   return answer;
 }
@@ -305,6 +309,7 @@ Bucket Bucket::open(std::string_view ns, BucketOptions options) {
   internal::Streams& streams = impl->streams;
   streams.spans = std::move(options.spans);
   streams.log = options.logger.with({{"namespace", std::string(ns)}});
+  impl->log_level = std::make_unique<internal::LogLevelKeeper>(streams.log);
   streams.transport = std::move(options.transport);
   try {
     if (!streams.transport) {
@@ -469,7 +474,8 @@ void Bucket::work(std::stop_token stop) {
         downlink::serve_asks(streams, stopped);
       });
       threads.emplace_back([impl = impl_.get(), stopped = all.get_token()] {
-        internal::answer_roll_call(impl->streams, stopped, [impl] { return impl->describe(); });
+        internal::answer_roll_call(impl->streams, stopped, *impl->log_level,
+                                   [impl] { return impl->describe(); });
       });
       threads.emplace_back([&streams = impl_->streams, stopped = all.get_token()] {
         internal::watch_history(streams, stopped);
@@ -557,6 +563,26 @@ nlohmann::json Bucket::describe() const {
 
 std::vector<WorkerInfo> Bucket::workers(std::chrono::milliseconds timeout) const {
   return internal::call_roll(impl_->streams, timeout);
+}
+
+std::vector<WorkerInfo> Bucket::set_log_level(const LogLevelOrder& order,
+                                              std::chrono::milliseconds timeout) const {
+  return internal::order_log_level(impl_->streams, order, timeout);
+}
+
+void Bucket::add_metrics(std::weak_ptr<const MetricSource> source) {
+  const std::lock_guard lock(impl_->mutex);
+  std::erase_if(impl_->metrics, [](const auto& old) { return old.expired(); });
+  impl_->metrics.push_back(std::move(source));
+}
+
+std::vector<std::shared_ptr<const MetricSource>> Bucket::metric_sources() const {
+  const std::lock_guard lock(impl_->mutex);
+  std::vector<std::shared_ptr<const MetricSource>> sources;
+  for (const auto& one : impl_->metrics) {
+    if (auto source = one.lock()) sources.push_back(std::move(source));
+  }
+  return sources;
 }
 
 Inspector& Bucket::inspect() {

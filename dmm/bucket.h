@@ -29,6 +29,7 @@
 #include "dmm/inspect.h"
 #include "dmm/log.h"
 #include "dmm/materializer.h"
+#include "dmm/metrics.h"
 #include "dmm/observer.h"
 #include "dmm/trace.h"
 #include "dmm/view.h"
@@ -198,6 +199,17 @@ class Bucket final : public Matters {
   /// worker that is stuck or cut off is not among them.
   /// Throws Error{retry} DMM-0101 no server; {unsupported} DMM-0705.
   std::vector<WorkerInfo> workers(std::chrono::milliseconds timeout = limits::roll_call) const;
+
+  /// Tells workers how much to log, and returns who answered within `timeout`, as workers() does.
+  /// A reload or another order comes before it. Throws as workers(); Error{invalid} DMM-0404.
+  std::vector<WorkerInfo> set_log_level(
+      const LogLevelOrder& order, std::chrono::milliseconds timeout = limits::roll_call) const;
+
+  // ---- metrics of parts that are not the bucket's own ----
+  /// Has whoever serves the metrics of this bucket serve those of `source`, too, for as long as the
+  /// caller keeps it.
+  void add_metrics(std::weak_ptr<const MetricSource> source);
+  std::vector<std::shared_ptr<const MetricSource>> metric_sources() const;
 
   /// For tools: lists, watches and repairs. See dmm/inspect.h.
   Inspector& inspect();

@@ -139,10 +139,10 @@ inline constexpr auto resource_events_age = 7 * 24h;
 // Workers as services.
 inline constexpr auto roll_call = 1s;  ///< in which workers answer who asks for them
 inline constexpr std::size_t workers_told_max = 10'000;  ///< answers that are taken
-inline constexpr auto log_level_for = 15min;      ///< that workers log otherwise when they are told to
+inline constexpr auto log_level_for = 15min;      ///< that a worker logs otherwise when told to
 inline constexpr auto log_level_for_max = 24h;    ///< at most
 inline constexpr auto clock_skew_warned = 250ms;  ///< between clocks, until `dmm doctor` warns
-inline constexpr std::size_t memory_sample = 64;  ///< rows measured to say how much all of them need
+inline constexpr std::size_t memory_sample = 64;  ///< rows measured to estimate what all take
 inline constexpr auto recount_interval = 1s;             ///< of what a counter cannot tell
 inline constexpr int recount_share = 100;                ///< and so many times what it took
 inline constexpr auto service_grace = 30s;  ///< from SIGTERM until the process ends by force

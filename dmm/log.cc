@@ -172,6 +172,13 @@ std::string_view to_string(Level level) noexcept {
   return "off";
 }
 
+std::optional<Level> level_of(std::string_view name) noexcept {
+  for (const Level level : {Level::debug, Level::info, Level::warn, Level::error, Level::off}) {
+    if (to_string(level) == name) return level;
+  }
+  return std::nullopt;
+}
+
 Logger::Logger() : Logger(Level::off, Sink()) {}
 
 Logger::Logger(Level level, Sink sink) : core_(std::make_shared<Core>(level, std::move(sink))) {}
@@ -224,6 +231,10 @@ Logger Logger::with(Fields fields) const {
 
 void Logger::set_level(Level level) noexcept {
   if (core_) core_->level.store(level, std::memory_order_relaxed);
+}
+
+Level Logger::level() const noexcept {
+  return core_ && core_->sink ? core_->level.load(std::memory_order_relaxed) : Level::off;
 }
 
 bool Logger::enabled(Level level) const noexcept {

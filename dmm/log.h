@@ -4,6 +4,7 @@
 #include <functional>
 #include <initializer_list>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -15,6 +16,8 @@ namespace dmm {
 enum class Level : std::uint8_t { debug, info, warn, error, off };
 
 std::string_view to_string(Level level) noexcept;
+/// "debug", "info", "warn", "error" or "off"; nothing for another text.
+std::optional<Level> level_of(std::string_view name) noexcept;
 
 /// A logger: a constant message and key/value fields, to a sink that the program chooses. Cheap to
 /// copy; a copy made by with() carries more fields. Thread-safe.
@@ -46,6 +49,8 @@ class Logger {
   /// Changes the level of this logger and of all its copies.
   void set_level(Level level) noexcept;
   bool enabled(Level level) const noexcept;
+  /// The least level of what is logged; off: nothing is.
+  Level level() const noexcept;
 
  private:
   struct Core;

@@ -93,6 +93,13 @@ struct ViewSnapshots {
   std::chrono::milliseconds age_max = limits::view_snapshot_age_max;    ///< older ones are not used
 };
 
+/// What an operator of a view's pipeline keeps.
+struct OperatorStats {
+  std::string name;
+  std::size_t rows = 0;
+  std::size_t bytes = 0;  ///< that it took from the system for them
+};
+
 /// What a view has done since its work began, and where it stands.
 struct ViewStats {
   std::uint64_t changes = 0;    ///< rows of inputs that were told
@@ -119,8 +126,10 @@ struct ViewStats {
   bool settled = false;
   Durations step_times;
   Durations lags;  ///< at each step, the age of the oldest change that it took in, once loaded
-  /// The operators of the pipeline that hold rows, and how many; looked at once a second.
-  std::vector<std::pair<std::string, std::size_t>> operators;
+  /// The operators of the pipeline that hold rows; looked at once a second.
+  std::vector<OperatorStats> operators;
+  /// Memory of the documents of the inputs and of the rows, estimated from a sample once a second.
+  std::size_t documents_bytes = 0;
 };
 
 /// Where an input of a view stands. Times are Unix milliseconds.

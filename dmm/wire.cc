@@ -170,6 +170,10 @@ std::string Names::roll_answer_subject(std::string_view call) const {
   return fmt::format("dmm.{}.workers.answer.{}", ns_, call);
 }
 
+std::string Names::roll_order_subject() const {
+  return fmt::format("dmm.{}.workers.tell", ns_);
+}
+
 std::string Names::entry_subject(std::string_view key) const {
   return fmt::format("$KV.dmm_{}{}.{}", ns_, suffix_, key);
 }

@@ -83,6 +83,8 @@ class Names {
   std::string roll_call_subject() const;
   /// dmm.<ns>.workers.answer.<call>, on which they answer
   std::string roll_answer_subject(std::string_view call) const;
+  /// dmm.<ns>.workers.tell, on which workers are told to log more or less for a while
+  std::string roll_order_subject() const;
   /// The message that holds the cache entry of a key.
   std::string entry_subject(std::string_view key) const;
   std::string entry_filter(std::string_view type = {}) const;

@@ -6,10 +6,14 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include <nlohmann/json.hpp>
+
+#include "dmm/limits.h"
+#include "dmm/log.h"
 
 namespace dmm {
 
@@ -45,8 +49,24 @@ struct WorkerInfo {
   std::vector<WorkerType> types;
   std::vector<WorkerPart> views;
   std::vector<WorkerPart> observers;
+  std::optional<Level> log_level;  ///< of what it logs; nothing: an older dmm, which does not say
+  /// When it logs again as it was configured; nothing: it does.
+  std::optional<std::chrono::system_clock::time_point> log_level_until;
+  /// How far its clock is ahead of ours, give or take half of `answered_in`; nothing: it did not
+  /// say.
+  std::optional<std::chrono::milliseconds> clock_ahead;
   std::chrono::microseconds answered_in{0};
   nlohmann::json answer;  ///< all that it said
+};
+
+/// How much workers are to log for a while.
+struct LogLevelOrder {
+  Level level = Level::debug;
+  /// After this they log as they were configured; 0: at once, and `level` is not looked at. At most
+  /// limits::log_level_for_max.
+  std::chrono::milliseconds duration = limits::log_level_for;
+  /// Whom it is for: an id, a name, "host:pid"; empty: all.
+  std::string worker = {};
 };
 
 }  // namespace dmm

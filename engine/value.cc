@@ -249,6 +249,17 @@ Value ObjectBuilder::build() {
   return Value::object(*shape, values);
 }
 
+std::size_t memory_of(ValueRef value) noexcept {
+  if (value.kind == Kind::string) {
+    return sizeof(internal::StringNode) + value.as_string().size();
+  }
+  if (value.kind != Kind::list && value.kind != Kind::object) return 0;
+  const std::size_t size = value.size();
+  std::size_t bytes = sizeof(internal::SlotsNode) + size * (sizeof(std::uint64_t) + 1);
+  for (std::size_t i = 0; i < size; ++i) bytes += memory_of(value.at(i));
+  return bytes;
+}
+
 int compare(ValueRef a, ValueRef b) noexcept {
   if (rank(a.kind) != rank(b.kind)) return rank(a.kind) < rank(b.kind) ? -1 : 1;
   switch (a.kind) {

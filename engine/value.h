@@ -268,6 +268,10 @@ inline std::string_view ValueRef::key(std::size_t index) const noexcept {
   return shape().key(index);
 }
 
+/// Memory that a value needs beyond itself, as if nothing of it were shared: texts, lists and
+/// objects with what is in them; not the shapes of objects. O(size).
+std::size_t memory_of(ValueRef value) noexcept;
+
 /// Collects members in any order; a later value of the same key wins.
 class ObjectBuilder {
  public:

@@ -12,11 +12,11 @@
 
 #include "dmm/cli/exit_code.h"
 #include "dmm/cli/human.h"
-#include "dmm/cli/nearest.h"
 #include "dmm/cli/program.h"
 #include "dmm/cli/table.h"
 #include "dmm/control.h"
 #include "dmm/json.h"
+#include "dmm/text/nearest.h"
 
 namespace dmm::cli {
 
@@ -224,7 +224,7 @@ std::string setting_name(const std::string& name) {
   for (const PolicySetting& setting : policy_settings()) names.push_back(setting.name);
   if (std::ranges::find(names, name) != names.end()) return name;
   throw UsageError(
-      fmt::format("there is no setting {}{}", printable(name, 100), suggestion(name, names)));
+      fmt::format("there is no setting {}{}", printable(name, 100), text::suggestion(name, names)));
 }
 
 int change(Session& session, const PolicyOptions& options, const std::function<void(Policy&)>& by) {

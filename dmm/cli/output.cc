@@ -6,7 +6,7 @@
 #include <system_error>
 #include <utility>
 
-#include "dmm/cli/yaml.h"
+#include "dmm/text/yaml.h"
 
 namespace dmm::cli {
 
@@ -35,7 +35,7 @@ void Output::write(std::string_view text) {
 }
 
 void Output::write(const nlohmann::json& document, bool for_people) {
-  if (yaml_) return write((std::exchange(wrote_, true) ? "---\n" : "") + yaml_text(document));
+  if (yaml_) return write((std::exchange(wrote_, true) ? "---\n" : "") + text::yaml_text(document));
   write(json_text(document, for_people));
   write("\n");
 }

@@ -13,10 +13,10 @@
 #include <vector>
 
 #include "dmm/cli/line_reader.h"
-#include "dmm/cli/nearest.h"
-#include "dmm/cli/yaml.h"
 #include "dmm/error.h"
 #include "dmm/json.h"
+#include "dmm/text/nearest.h"
+#include "dmm/text/yaml.h"
 #include "engine/error.h"
 #include "engine/limits.h"
 
@@ -56,7 +56,7 @@ json parse_program(std::string_view text, bool yaml) {
                 fmt::format("{}byte 0x{:02X} is no UTF-8 text; is it a pipeline?",
                             place_of(text, *bad), static_cast<unsigned char>(text[*bad])));
   }
-  if (yaml) return parse_yaml(text);
+  if (yaml) return text::parse_yaml(text);
   auto parsed = parse_json(text, {.bytes_max = engine::limits::kProgramBytesMax,
                                   .depth_max = engine::limits::kDepthMax});
   if (parsed) return std::move(parsed).value();
@@ -111,7 +111,7 @@ std::string with_suggestion(const std::string& message) {
     if (at == std::string::npos) continue;
     std::string_view word = std::string_view(message).substr(at + mark.size());
     word = word.substr(0, word.find_first_of("\" "));
-    return message + suggestion(word, *names);
+    return message + text::suggestion(word, *names);
   }
   return message;
 }

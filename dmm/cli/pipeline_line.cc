@@ -7,9 +7,9 @@
 #include <chrono>
 #include <cstdio>
 
-#include "dmm/cli/nearest.h"
 #include "dmm/error.h"
 #include "dmm/json.h"
+#include "dmm/text/nearest.h"
 #include "engine/limits.h"
 
 namespace dmm::cli {
@@ -39,7 +39,7 @@ void check_members(ValueRef line, std::initializer_list<std::string_view> known)
     if (std::find(known.begin(), known.end(), line.key(i)) != known.end()) continue;
     const std::vector<std::string> names(known.begin(), known.end());
     refuse(fmt::format("unknown member {}{}; known are {}", in_quotes(line.key(i)),
-                       suggestion(line.key(i), names), fmt::join(names, ", ")));
+                       text::suggestion(line.key(i), names), fmt::join(names, ", ")));
   }
 }
 
@@ -82,7 +82,7 @@ std::string PipelineLineParser::input_of(ValueRef name) const {
   const std::string text(name.as_string());
   if (std::find(inputs_.begin(), inputs_.end(), text) != inputs_.end()) return text;
   refuse(fmt::format("there is no input {}{}; there {} {}", in_quotes(text),
-                     suggestion(text, inputs_), inputs_.size() == 1 ? "is" : "are",
+                     text::suggestion(text, inputs_), inputs_.size() == 1 ? "is" : "are",
                      printable(fmt::format("{}", fmt::join(inputs_, ", ")))));
 }
 

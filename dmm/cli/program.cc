@@ -7,9 +7,9 @@
 #include <new>
 
 #include "dmm/cli/exit_code.h"
-#include "dmm/cli/nearest.h"
 #include "dmm/cli/repeat.h"
 #include "dmm/json.h"
+#include "dmm/text/nearest.h"
 
 namespace dmm::cli {
 
@@ -184,7 +184,7 @@ int Program::refuse_unknown(const CLI::App& family, const std::vector<std::strin
   }
   if (word.empty() || word.size() > kQuotedBytesMax) return tell_usage(printable(what, 500), call);
   return tell_usage(fmt::format("there is no verb {}{}{}{}", call, call.empty() ? "" : " ",
-                                printable(word), suggestion(word, names)),
+                                printable(word), text::suggestion(word, names)),
                     call);
 }
 

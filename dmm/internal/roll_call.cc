@@ -95,6 +95,52 @@ nlohmann::json describe(const WorkStream& stream) {
           {"paused", stats.paused}};
 }
 
+/// The time at a worker when it answered, by its clock.
+std::optional<system_clock::time_point> clock_of(const WorkerInfo& worker) {
+  const auto now = member<std::int64_t>(worker.answer, "now", 0);
+  if (now <= 0) return std::nullopt;
+  return system_clock::time_point(milliseconds(now));
+}
+
+/// Publishes with a reply subject, and gathers who answers.
+std::vector<WorkerInfo> call(const Streams& streams, const std::string& subject,
+                             const std::string& payload, milliseconds timeout) {
+  const std::shared_ptr<transport::Messenger> messenger = streams.transport->messenger();
+  require(messenger != nullptr, code::no_downlink, "this transport has no messenger");
+  require(timeout.count() > 0, code::bad_option, "the time for the workers is not positive");
+  std::mutex mutex;
+  internal::Condition changed;
+  std::vector<WorkerInfo> workers;
+  bool unheard = false;
+  const std::string reply = streams.names.roll_answer_subject(wire::unique_id());
+  const auto asked = internal::SteadyClock::now();
+  const auto asked_at = internal::SystemClock::now();
+  const auto subscription = messenger->subscribe(reply, "", [&](const Note& note) {
+    std::optional<WorkerInfo> worker = note.unheard ? std::nullopt : parse_worker(note.payload);
+    const std::lock_guard lock(mutex);
+    unheard = unheard || note.unheard;
+    if (worker && workers.size() < limits::workers_told_max) {
+      worker->answered_in = std::chrono::duration_cast<std::chrono::microseconds>(
+          internal::SteadyClock::now() - asked);
+      // It looked at its clock half way, as far as we can know.
+      if (const auto now = clock_of(*worker)) {
+        worker->clock_ahead =
+            std::chrono::duration_cast<milliseconds>(*now - (asked_at + worker->answered_in / 2));
+      }
+      workers.push_back(std::move(*worker));
+    }
+    if (unheard) changed.notify_one();
+  });
+  messenger->send({.subject = subject, .reply = reply, .payload = payload});
+  std::unique_lock lock(mutex);
+  changed.wait_until(lock, asked + timeout, [&] { return unheard; });
+  std::vector<WorkerInfo> answered = std::move(workers);
+  workers.clear();
+  lock.unlock();
+  std::ranges::sort(answered, {}, [](const WorkerInfo& w) { return std::tie(w.name, w.id); });
+  return answered;
+}
+
 std::string host_name() {
   std::array<char, 256> name{};
   return gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "";
@@ -134,7 +180,9 @@ std::vector<std::string> not_ready(const Parts& parts) {
 }
 
 nlohmann::json describe(const Parts& parts) {
-  nlohmann::json answer = {{"types", nlohmann::json::array()},
+  const auto now = std::chrono::floor<milliseconds>(internal::SystemClock::now());
+  nlohmann::json answer = {{"now", now.time_since_epoch().count()},
+                           {"types", nlohmann::json::array()},
                            {"views", nlohmann::json::array()},
                            {"observers", nlohmann::json::array()}};
   for (const WorkStream* stream : parts.work_streams) answer["types"].push_back(describe(*stream));
@@ -148,7 +196,14 @@ nlohmann::json describe(const Parts& parts) {
   return answer;
 }
 
-void answer_roll_call(const Streams& streams, const std::stop_token& stop,
+bool is_meant(std::string_view worker, const nlohmann::json& answer) {
+  if (worker.empty() || worker == member(answer, "id", std::string())) return true;
+  return worker == member(answer, "name", std::string()) ||
+         worker == fmt::format("{}:{}", member(answer, "host", std::string()),
+                               member<std::int64_t>(answer, "pid", 0));
+}
+
+void answer_roll_call(const Streams& streams, const std::stop_token& stop, LogLevelKeeper& levels,
                       const std::function<nlohmann::json()>& answer) {
   const std::shared_ptr<transport::Messenger> messenger = streams.transport->messenger();
   if (!messenger) return;
@@ -160,13 +215,23 @@ void answer_roll_call(const Streams& streams, const std::stop_token& stop,
       streams.log.warn("who asked for the workers got no answer", {{"error", e.what()}});
     }
   };
+  const auto obey = [&](const Note& told) {
+    const std::optional<LogLevelOrder> order = parse_order(told.payload);
+    if (!order) {
+      streams.log.warn("what this worker was told is no order", {{"subject", told.subject}});
+    } else if (is_meant(order->worker, answer())) {
+      levels.take(*order);
+      take(told);
+    }
+  };
   std::mutex mutex;
   internal::StopCondition never;
   std::unique_lock lock(mutex);
   while (!stop.stop_requested()) {
     try {
-      const auto subscription = messenger->subscribe(streams.names.roll_call_subject(), "", take);
-      never.wait(lock, stop, [] { return false; });
+      const auto asked = messenger->subscribe(streams.names.roll_call_subject(), "", take);
+      const auto told = messenger->subscribe(streams.names.roll_order_subject(), "", obey);
+      levels.keep(stop);
     } catch (const Error& error) {
       if (error.kind() == Kind::cancelled) return;
       streams.log.warn("who asks for the workers gets no answer; tried again",
@@ -177,34 +242,16 @@ void answer_roll_call(const Streams& streams, const std::stop_token& stop,
 }
 
 std::vector<WorkerInfo> call_roll(const Streams& streams, milliseconds timeout) {
-  const std::shared_ptr<transport::Messenger> messenger = streams.transport->messenger();
-  require(messenger != nullptr, code::no_downlink, "this transport has no messenger");
-  require(timeout.count() > 0, code::bad_option, "the time for the workers is not positive");
-  std::mutex mutex;
-  internal::Condition changed;
-  std::vector<WorkerInfo> workers;
-  bool unheard = false;
-  const std::string reply = streams.names.roll_answer_subject(wire::unique_id());
-  const auto asked = internal::SteadyClock::now();
-  const auto subscription = messenger->subscribe(reply, "", [&](const Note& note) {
-    std::optional<WorkerInfo> worker = note.unheard ? std::nullopt : parse_worker(note.payload);
-    const std::lock_guard lock(mutex);
-    unheard = unheard || note.unheard;
-    if (worker && workers.size() < limits::workers_told_max) {
-      worker->answered_in = std::chrono::duration_cast<std::chrono::microseconds>(
-          internal::SteadyClock::now() - asked);
-      workers.push_back(std::move(*worker));
-    }
-    if (unheard) changed.notify_one();
-  });
-  messenger->send({.subject = streams.names.roll_call_subject(), .reply = reply});
-  std::unique_lock lock(mutex);
-  changed.wait_until(lock, asked + timeout, [&] { return unheard; });
-  std::vector<WorkerInfo> answered = std::move(workers);
-  workers.clear();
-  lock.unlock();
-  std::ranges::sort(answered, {}, [](const WorkerInfo& w) { return std::tie(w.name, w.id); });
-  return answered;
+  return call(streams, streams.names.roll_call_subject(), "", timeout);
+}
+
+std::vector<WorkerInfo> order_log_level(const Streams& streams, const LogLevelOrder& order,
+                                        milliseconds timeout) {
+  require(order.level != Level::off, code::bad_option, "workers cannot be told to log nothing");
+  require(
+      order.duration.count() >= 0 && order.duration <= limits::log_level_for_max, code::bad_option,
+      fmt::format("workers log otherwise for at most {} hours", limits::log_level_for_max.count()));
+  return call(streams, streams.names.roll_order_subject(), order_text(order), timeout);
 }
 
 std::optional<WorkerInfo> parse_worker(std::string_view text) {
@@ -225,6 +272,10 @@ std::optional<WorkerInfo> parse_worker(std::string_view text) {
   }
   for (const nlohmann::json& one : list(answer, "types")) {
     if (one.is_object()) worker.types.push_back(type_of(one));
+  }
+  worker.log_level = level_of(member(answer, "log_level", std::string()));
+  if (const auto until = member<std::int64_t>(answer, "log_level_until", 0); until > 0) {
+    worker.log_level_until = system_clock::time_point(milliseconds(until));
   }
   worker.views = parts_of(answer, "views");
   worker.observers = parts_of(answer, "observers");

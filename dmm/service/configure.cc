@@ -9,10 +9,10 @@
 #include <fstream>
 #include <iterator>
 
-#include "dmm/cli/yaml.h"
 #include "dmm/error.h"
 #include "dmm/json.h"
 #include "dmm/limits.h"
+#include "dmm/text/yaml.h"
 #include "dmm/wire.h"
 
 namespace dmm {
@@ -155,13 +155,6 @@ ConnectionOptions connection_of(const Options& options) {
   return connection;
 }
 
-Level level_of(std::string_view name) {
-  for (const Level level : {Level::debug, Level::info, Level::warn, Level::error}) {
-    if (to_string(level) == name) return level;
-  }
-  return Level::info;
-}
-
 void add_server_options(Options& options) {
   options.add({"namespace",
                "Namespace to work in",
@@ -204,11 +197,7 @@ void add_server_options(Options& options) {
   options.add({"tls-key", "Its key", "", "FILE", "DMM_TLS_KEY", {}, 0, kServer});
 }
 
-}  // namespace
-
-Options standard_options() {
-  Options options;
-  add_server_options(options);
+void add_work_options(Options& options) {
   options.add({"connect-timeout",
                "Time to wait for the server at the start",
                "30s",
@@ -235,14 +224,18 @@ Options standard_options() {
                {},
                0,
                kWork});
-  options.add({"log-level",
-               "debug, info, warn or error; also changed by a reload and over HTTP",
-               "info",
-               "LEVEL",
-               "DMM_LOG_LEVEL",
-               {std::begin(kLevels), std::end(kLevels)},
-               0,
-               kLogs});
+}
+
+void add_log_options(Options& options) {
+  options.add(
+      {"log-level",
+       "debug, info, warn or error; also changed by a reload, over HTTP and by `dmm log-level`",
+       "info",
+       "LEVEL",
+       "DMM_LOG_LEVEL",
+       {std::begin(kLevels), std::end(kLevels)},
+       0,
+       kLogs});
   options.add({"log-format",
                "auto: for people on a terminal, else JSON",
                "auto",
@@ -278,6 +271,9 @@ Options standard_options() {
                0,
                kLogs,
                check_share});
+}
+
+void add_other_options(Options& options) {
   Option config{
       "config", "File of options (YAML or JSON)", "", "FILE", "DMM_SERVICE_CONFIG", {}, 'c',
       kOther};
@@ -292,6 +288,16 @@ Options standard_options() {
     if (option.name == "help") option.letter = 'h';
     options.add(std::move(option));
   }
+}
+
+}  // namespace
+
+Options standard_options() {
+  Options options;
+  add_server_options(options);
+  add_work_options(options);
+  add_log_options(options);
+  add_other_options(options);
   return options;
 }
 
@@ -319,7 +325,7 @@ nlohmann::json read_file(const std::string& path) {
           fmt::format("{} has more than {} bytes", printable(path), limits::config_file_bytes_max));
   if (text.find_first_not_of(" \t\r\n") == std::string::npos) return nullptr;
   try {
-    return cli::parse_yaml(text);  // JSON is YAML
+    return text::parse_yaml(text);  // JSON is YAML
   } catch (const Error& error) {
     throw Error(error.code(), fmt::format("{}: {}", printable(path), error.message()));
   }
@@ -348,7 +354,7 @@ ServiceConfig config_of(const Options& options) {
   config.connect_timeout = *parse_duration(value("connect-timeout"));
   config.grace = *parse_duration(value("grace"));
   config.snapshots = value("snapshots");
-  config.log_level = level_of(value("log-level"));
+  config.log_level = level_of(value("log-level")).value_or(Level::info);
   config.http = value("http") == "off" ? "" : value("http");
   config.traces = value("traces");
   std::from_chars(value("traces-sampled").data(),

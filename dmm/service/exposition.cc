@@ -27,7 +27,7 @@ std::string escaped(std::string_view text, bool label) {
   return out;
 }
 
-std::string label_text(const Labels& labels, std::string_view le = {}) {
+std::string label_text(const MetricLabels& labels, std::string_view le = {}) {
   std::string text;
   for (const auto& [name, value] : labels) {
     text += fmt::format("{}{}=\"{}\"", text.empty() ? "" : ",", name, escaped(value, true));
@@ -44,18 +44,6 @@ std::string number_text(double value) {
 
 }  // namespace
 
-std::string_view to_string(MetricType type) noexcept {
-  switch (type) {
-    case MetricType::counter:
-      return "counter";
-    case MetricType::gauge:
-      return "gauge";
-    case MetricType::histogram:
-      return "histogram";
-  }
-  return "untyped";
-}
-
 Exposition::Exposition(std::span<const Metric> metrics)
     : metrics_(metrics), lines_(metrics.size()) {}
 
@@ -67,11 +55,12 @@ std::string& Exposition::lines_of(std::string_view metric) {
   return lines_[static_cast<std::size_t>(found - metrics_.begin())];
 }
 
-void Exposition::add(std::string_view metric, const Labels& labels, double value) {
+void Exposition::add(std::string_view metric, const MetricLabels& labels, double value) {
   lines_of(metric) += fmt::format("{}{} {}\n", metric, label_text(labels), number_text(value));
 }
 
-void Exposition::add(std::string_view metric, const Labels& labels, const Durations& durations) {
+void Exposition::add(std::string_view metric, const MetricLabels& labels,
+                     const Durations& durations) {
   std::string& lines = lines_of(metric);
   std::uint64_t below = 0;
   for (std::size_t i = 0; i < durations.counts.size(); ++i) {

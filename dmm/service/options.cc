@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <charconv>
 
-#include "dmm/cli/nearest.h"
 #include "dmm/error.h"
 #include "dmm/json.h"
+#include "dmm/text/nearest.h"
 
 namespace dmm::service {
 
@@ -85,7 +85,7 @@ void Options::set(Option& option, std::string value, Origin origin, const std::s
   }
   if (!option.choices.empty() && std::ranges::find(option.choices, value) == option.choices.end()) {
     refuse(fmt::format("{}: \"{}\" is none of {}{}", place, printable(value, 100),
-                       fmt::join(option.choices, ", "), cli::suggestion(value, option.choices)));
+                       fmt::join(option.choices, ", "), text::suggestion(value, option.choices)));
   }
   if (option.check) {
     try {
@@ -102,7 +102,7 @@ void Options::refuse_flag(std::string_view flag) const {
   std::vector<std::string> flags;
   for (const Option& option : options_) flags.push_back("--" + option.name);
   refuse(
-      fmt::format("there is no option {}{}", printable(flag, 100), cli::suggestion(flag, flags)));
+      fmt::format("there is no option {}{}", printable(flag, 100), text::suggestion(flag, flags)));
 }
 
 void Options::take_flags(std::span<const std::string> arguments) {
@@ -158,7 +158,7 @@ void Options::take_file(const nlohmann::json& document, const std::string& path)
     });
     if (found == options_.end()) {
       refuse(fmt::format("{}: unknown key \"{}\"{}", path, printable(key, 100),
-                         cli::suggestion(key, keys)));
+                         text::suggestion(key, keys)));
     }
     const std::string place = fmt::format("{}: {}", path, key);
     std::string text = text_of(value, place);

@@ -293,6 +293,7 @@ ServiceFacts Running::facts() const {
   facts.name = name_;
   facts.ns = config_.ns;
   facts.ready = not_ready().empty();
+  facts.log_level = log_.level();
   facts.reloads = reloads_;
   facts.reloads_failed = reloads_failed_;
   facts.traces = spans_ != nullptr;

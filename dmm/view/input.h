@@ -20,6 +20,7 @@
 #include "dmm/json.h"
 #include "dmm/limits.h"
 #include "dmm/view/inputs.h"
+#include "dmm/view/memory.h"
 
 namespace dmm::view {
 
@@ -203,6 +204,11 @@ class Input final : public SourceSink {
                        count, printable(*some, 100));
   }
   std::size_t rows() const noexcept { return documents_.size(); }
+  std::size_t memory() const {
+    return memory_of_map(documents_, [](const std::string& key, const Document& document) {
+      return text_memory(key) + engine::memory_of(document.value);
+    });
+  }
   const std::string& name() const noexcept { return name_; }
   std::string description() const { return source_->description(); }
   void each(const Inputs::Visit& visit) const {

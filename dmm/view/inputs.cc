@@ -126,6 +126,12 @@ std::size_t Inputs::rows() const {
   return rows;
 }
 
+std::size_t Inputs::memory() const {
+  std::size_t bytes = 0;
+  for (const auto& input : inputs_) bytes += input->memory();
+  return bytes;
+}
+
 void Inputs::each(const Visit& visit) const {
   for (const auto& input : inputs_) input->each(visit);
 }

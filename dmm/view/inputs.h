@@ -105,6 +105,8 @@ class Inputs {
   /// because there is no sound one before them. Empty: all could.
   std::string unread() const;
   std::size_t rows() const;
+  /// Bytes that their documents need, estimated from some of them.
+  std::size_t memory() const;
   /// Visits every row there is.
   /// position   empty unless positions are kept.
   using Visit = std::function<void(const std::string& input, const std::string& key,

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "dmm/view/memory.h"
+
 namespace dmm::view {
 
 using engine::Value;
@@ -136,6 +138,15 @@ Rows::Slot* Rows::find(const std::string& id) {
 void Rows::drop_if_empty(const std::string& id) {
   const auto found = slots_.find(id);
   if (found != slots_.end() && found->second.is_empty()) slots_.erase(found);
+}
+
+std::size_t Rows::memory() const {
+  return memory_of_map(slots_, [](const std::string& id, const Slot& slot) {
+    std::size_t bytes = text_memory(id) + engine::memory_of(slot.row);
+    // Most often they are the same object.
+    if (slot.told->bits != slot.row->bits) bytes += engine::memory_of(slot.told);
+    return bytes;
+  });
 }
 
 void Rows::drop_empty() {

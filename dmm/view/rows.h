@@ -68,6 +68,8 @@ class Rows {
     for (auto& [id, slot] : slots_) visit(id, slot);
   }
 
+  /// Bytes that all slots need, estimated from the first of them.
+  std::size_t memory() const;
   std::size_t size() const noexcept { return rows_; }
   std::size_t without_key() const noexcept { return without_key_; }
   std::size_t twice() const noexcept { return twice_; }

@@ -60,8 +60,9 @@ void ViewLoop::count_operators() {
   stats_.operators.clear();
   for (const engine::Circuit::Node& node : computation_->circuit().nodes()) {
     const std::size_t rows = node.op->state_rows();
-    if (rows > 0) stats_.operators.emplace_back(node.id, rows);
+    if (rows > 0) stats_.operators.push_back({node.id, rows, node.op->state_bytes()});
   }
+  stats_.documents_bytes = computation_->inputs().memory() + computation_->rows().memory();
 }
 
 }  // namespace dmm::view

@@ -38,6 +38,7 @@ class Distinct final : public Operator {
     applied_ = 0;
   }
   std::size_t state_rows() const noexcept override { return held_.size(); }
+  std::size_t state_bytes() const noexcept override { return held_.bytes(); }
   void save(StateWriter& writer) const override {
     Batch rows;
     held_.each([&rows](const internal::PackedRow& row, const std::uint8_t*) {

@@ -60,6 +60,7 @@ class Group final : public Operator {
     commit();
   }
   std::size_t state_rows() const noexcept override { return logic_.rows(); }
+  std::size_t state_bytes() const noexcept override { return logic_.bytes() + groups_.bytes(); }
 
   void save(StateWriter& writer) const override {
     writer.number(groups_.size());

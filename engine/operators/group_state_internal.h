@@ -68,6 +68,11 @@ class GroupLogic {
     return group.extra == nullptr ? Batch() : group.extra->documents.all(documents_);
   }
   std::size_t rows() const noexcept { return values_.rows(); }
+  std::size_t bytes() const noexcept {
+    std::size_t bytes = values_.bytes() + documents_.bytes();
+    for (const RowStore& store : elements_) bytes += store.bytes();
+    return bytes;
+  }
 
  private:
   void project_directly();

@@ -230,6 +230,10 @@ std::size_t JoinBase::state_rows() const noexcept {
   return left_rows_.rows() + right_rows_.rows();
 }
 
+std::size_t JoinBase::state_bytes() const noexcept {
+  return left_rows_.bytes() + right_rows_.bytes() + match_rows_.bytes() + index_.bytes();
+}
+
 Batch JoinBase::rows_of(const PackedBag& bag, const RowStore& store) const {
   Batch rows;
   bag.ascend(store, [&rows](const PackedRow& row) {

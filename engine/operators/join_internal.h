@@ -23,6 +23,7 @@ class JoinBase : public Operator {
   void commit() noexcept override;
   void reset() override;
   std::size_t state_rows() const noexcept override;
+  std::size_t state_bytes() const noexcept override;
   void save(StateWriter& writer) const override;
   bool load(StateReader& reader) override;
 

@@ -79,6 +79,9 @@ class Operator {
   virtual bool wants_step() const noexcept { return false; }
   /// Rows held, for explain and metrics.
   virtual std::size_t state_rows() const noexcept { return 0; }
+  /// Memory taken from the system for packed rows. Not in it: indexes and sums beside them, and
+  /// texts and lists that a row refers to, which other rows may share.
+  virtual std::size_t state_bytes() const noexcept { return 0; }
 
   virtual void save(StateWriter&) const {}
   /// Replaces the state. returns false when the image does not fit; the state is then unspecified.

@@ -6,9 +6,9 @@
 #include <filesystem>
 #include <thread>
 
-#include "dmm/cli/yaml.h"
 #include "dmm/testing/temporary_directory.h"
 #include "dmm/testing/wait_for.h"
+#include "dmm/text/yaml.h"
 #include "runner.h"
 
 namespace dmm::cli_test {
@@ -114,8 +114,8 @@ TEST_CASE("output: YAML says what JSON says", "[cli][operate][integration]") {
   const Result yaml = scene.site.dmm({"get", "player", "hall", "-o", "yaml"});
   REQUIRE(yaml.code == 0);
   const Result document = scene.site.dmm({"get", "player", "hall", "-o", "json"});
-  CHECK(cli::parse_yaml(yaml.out) == document.document());
-  CHECK(cli::parse_yaml(scene.site.dmm({"ls", "-o", "yaml"}).out) == scene.list({}));
+  CHECK(text::parse_yaml(yaml.out) == document.document());
+  CHECK(text::parse_yaml(scene.site.dmm({"ls", "-o", "yaml"}).out) == scene.list({}));
 }
 
 TEST_CASE("top: it shows how fast the work goes and what waits", "[cli][operate][integration]") {

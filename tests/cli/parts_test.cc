@@ -13,7 +13,7 @@
 #include "dmm/cli/line_reader.h"
 #include "dmm/cli/table.h"
 #include "dmm/cli/terminal.h"
-#include "dmm/cli/yaml.h"
+#include "dmm/text/yaml.h"
 
 namespace dmm::cli {
 namespace {
@@ -191,7 +191,7 @@ TEST_CASE("yaml: what is written is read as the same value", "[cli][parts][unit]
        json{{"a", {{"b", {1, {{"c", nullptr}, {"d", "e"}}}}}}, {"empty", json::object()}},
        json::array({json{{"first", 1}, {"second", json::array({1, 2})}}, "x"})}));
   CAPTURE(value.dump());
-  CHECK(parse_yaml(yaml_text(value)) == value);
+  CHECK(text::parse_yaml(text::yaml_text(value)) == value);
   for (const char* text : {"yes",     "No",  "on",    "null",       "~",     "1",
                            "007",     "1e3", "0x1F",  ".inf",       "NaN",   "y",
                            "-",       "- a", "a: b",  "a #b",       "#a",    " a",
@@ -200,7 +200,7 @@ TEST_CASE("yaml: what is written is read as the same value", "[cli][parts][unit]
                            "*a",      "&a",  "!a",    "%a",         "---"}) {
     const json pair{{"key", text}, {text, "value"}};
     CAPTURE(text);
-    CHECK(parse_yaml(yaml_text(pair)) == pair);
+    CHECK(text::parse_yaml(text::yaml_text(pair)) == pair);
   }
 }
 

@@ -14,9 +14,9 @@
 
 #include "dmm/cli/pipeline_file.h"
 #include "dmm/cli/pipeline_line.h"
-#include "dmm/cli/yaml.h"
 #include "dmm/error.h"
 #include "dmm/testing/temporary_directory.h"
+#include "dmm/text/yaml.h"
 #include "engine/error.h"
 #include "engine/expression/expression.h"
 #include "runner.h"
@@ -462,25 +462,25 @@ TEST_CASE("yaml: a document becomes the JSON that it looks like", "[cli][pipelin
   };
   for (const auto& [text, expected] : cases) {
     INFO(text);
-    CHECK(cli::parse_yaml(text) == json::parse(expected));
+    CHECK(text::parse_yaml(text) == json::parse(expected));
   }
   for (const char* text : {"yes", "No", "ON", "off", "True", "FALSE", "+1", "-007", "1_000", ".5",
                            "1.", "0x1F", "0o17", "0b1", ".inf", "-.INF", ".NaN", "00"}) {
     INFO(text);
-    CHECK_THROWS_WITH(cli::parse_yaml(text), Catch::Contains("DMM-0501: line 1, column 1: "));
+    CHECK_THROWS_WITH(text::parse_yaml(text), Catch::Contains("DMM-0501: line 1, column 1: "));
   }
 }
 
 TEST_CASE("yaml: the limits hold at their edge", "[cli][pipeline][unit]") {
-  const cli::YamlLimits limits{.bytes_max = 20, .depth_max = 3, .nodes_max = 5};
-  CHECK(cli::parse_yaml("[[[]]]", limits).is_array());
-  CHECK_THROWS_WITH(cli::parse_yaml("[[[[]]]]", limits), Catch::Contains("DMM-0204"));
-  CHECK_THROWS_WITH(cli::parse_yaml("[&a [[1]], [*a]]", limits), Catch::Contains("DMM-0204"));
-  CHECK(cli::parse_yaml("[1,1,1,1]", limits).size() == 4);
-  CHECK_THROWS_WITH(cli::parse_yaml("[1,1,1,1,1]", limits), Catch::Contains("DMM-0202"));
-  CHECK(cli::parse_yaml(std::string(20, 'x'), limits).is_string());
-  CHECK_THROWS_WITH(cli::parse_yaml(std::string(21, 'x'), limits), Catch::Contains("DMM-0202"));
-  CHECK_THROWS_WITH(cli::parse_yaml("[&a xxxxxxxxxx,*a,*a]", {.bytes_max = 25}),
+  const text::YamlLimits limits{.bytes_max = 20, .depth_max = 3, .nodes_max = 5};
+  CHECK(text::parse_yaml("[[[]]]", limits).is_array());
+  CHECK_THROWS_WITH(text::parse_yaml("[[[[]]]]", limits), Catch::Contains("DMM-0204"));
+  CHECK_THROWS_WITH(text::parse_yaml("[&a [[1]], [*a]]", limits), Catch::Contains("DMM-0204"));
+  CHECK(text::parse_yaml("[1,1,1,1]", limits).size() == 4);
+  CHECK_THROWS_WITH(text::parse_yaml("[1,1,1,1,1]", limits), Catch::Contains("DMM-0202"));
+  CHECK(text::parse_yaml(std::string(20, 'x'), limits).is_string());
+  CHECK_THROWS_WITH(text::parse_yaml(std::string(21, 'x'), limits), Catch::Contains("DMM-0202"));
+  CHECK_THROWS_WITH(text::parse_yaml("[&a xxxxxxxxxx,*a,*a]", {.bytes_max = 25}),
                     Catch::Contains("aliases written out"));
 }
 

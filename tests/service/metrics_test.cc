@@ -25,8 +25,8 @@ namespace {
 
 using dmm::Durations;
 using dmm::service::Exposition;
-using dmm::service::Metric;
-using dmm::service::MetricType;
+using dmm::Metric;
+using dmm::MetricType;
 using namespace std::chrono_literals;
 
 constexpr Metric kTwo[] = {
@@ -93,6 +93,121 @@ std::string file_of(const std::string& name) {
   const std::string text = dmm::testing::read_file(std::string(DMM_SHARE_DIR) + "/" + name);
   INFO(name);
   REQUIRE_FALSE(text.empty());
+  return text;
+}
+
+// ---- parts whose every number is another one
+
+class CountedWork final : public dmm::WorkStream {
+ public:
+  const std::string& type() const noexcept override { return type_; }
+  void work(std::stop_token) override {}
+  dmm::WorkStats stats() const override {
+    dmm::WorkStats s;
+    std::uint64_t next = 1'000;
+    for (std::uint64_t* count :
+         {&s.tokens, &s.runs, &s.succeeded, &s.failed, &s.parked, &s.coalesced, &s.stored,
+          &s.conflicts, &s.corrupt, &s.refused, &s.lease_losses, &s.history_losses, &s.resynced,
+          &s.timed_out, &s.retried, &s.postponed, &s.unreached, &s.gave_up, &s.cancelled}) {
+      *count = ++next;
+    }
+    s.timed_out = 1;
+    for (std::size_t* count : {&s.ready, &s.running, &s.retrying, &s.offline, &s.held, &s.lanes,
+                               &s.lanes_wanted, &s.parked_now}) {
+      *count = static_cast<std::size_t>(++next);
+    }
+    s.outstanding = 5'000;
+    s.paused = true;
+    s.run_times.add(3ms);
+    s.turnarounds.add(2s);
+    s.turnarounds.add(70s);
+    return s;
+  }
+
+ private:
+  std::string type_ = "player";
+};
+
+class CountedObserver final : public dmm::Observer {
+ public:
+  const std::string& kind() const noexcept override { return kind_; }
+  void work(std::stop_token) override {}
+  dmm::ObserveStats stats() const override {
+    dmm::ObserveStats s{2'001, 2'002, 2'003, 2'004, 2'005, 2'006, 2'007, true, {}};
+    s.lags.add(20ms);
+    return s;
+  }
+
+ private:
+  std::string kind_ = "sensor";
+};
+
+class CountedView final : public dmm::ViewStream {
+ public:
+  const std::string& name() const noexcept override { return name_; }
+  void work(std::stop_token) override {}
+  dmm::ViewStats stats() const override {
+    dmm::ViewStats s;
+    std::uint64_t next = 3'000;
+    for (std::uint64_t* count :
+         {&s.changes, &s.unchanged, &s.stale, &s.refused, &s.expired, &s.steps, &s.notified,
+          &s.removed, &s.rebuilds, &s.restored, &s.snapshots}) {
+      *count = ++next;
+    }
+    for (std::size_t* count : {&s.input_rows, &s.rows, &s.held, &s.sending}) {
+      *count = static_cast<std::size_t>(++next);
+    }
+    s.snapshot_stall = 1'500us;
+    s.loaded = true;
+    s.settled = true;
+    s.step_times.add(40us);
+    s.lags.add(400ms);
+    s.operators = {{"join", 10, 4'096}, {"group", 20, 8'192}};
+    s.documents_bytes = 100'000;
+    return s;
+  }
+
+ private:
+  std::string name_ = "zones";
+};
+
+/// What is counted by a part that is no part of a bucket.
+class Kettles final : public dmm::MetricSource {
+ public:
+  explicit Kettles(std::string place) : place_(std::move(place)) {}
+  std::span<const Metric> families() const noexcept override { return kFamilies; }
+  void collect(dmm::MetricSink& to) const override {
+    to.add("kettle_litres_total", {{"place", place_}}, 1.5);
+  }
+
+ private:
+  static constexpr Metric kFamilies[] = {
+      {"kettle_litres_total", MetricType::counter, "place", "Water that was boiled"}};
+  std::string place_;
+};
+
+/// A scrape of them, without what the process itself takes: that is never twice the same.
+std::string scrape_of_counted() {
+  const CountedWork work;
+  const CountedObserver observer;
+  const CountedView view;
+  dmm::service::Parts parts;
+  parts.bucket = {true, 7, {{"player", 8}, {"zone", 9}}, 10};
+  parts.work_streams = {&work};
+  parts.observers = {&observer};
+  parts.view_streams = {&view};
+  parts.sources = {std::make_shared<Kettles>("attic"), std::make_shared<Kettles>("cellar")};
+  dmm::service::ServiceFacts facts{"players", "music", true, 1, 2, 3, 4, true, dmm::Level::warn};
+  std::istringstream lines(dmm::service::scrape(parts, facts));
+  std::string text;
+  for (std::string line; std::getline(lines, line);) {
+    if (line.find("process_") != std::string::npos) continue;
+    const std::size_t version = line.find("version=\"");
+    if (version != std::string::npos) {
+      line.replace(version + 9, line.find('"', version + 9) - version - 9, "VERSION");
+    }
+    text += line + "\n";
+  }
   return text;
 }
 
@@ -171,6 +286,36 @@ TEST_CASE("metrics: a scrape tells what was done", "[service][metrics][unit]") {
     const std::size_t first = text.find(help);
     if (first != std::string::npos) CHECK(text.find(help, first + 1) == std::string::npos);
   }
+}
+
+TEST_CASE("metrics: every number stands where it belongs", "[service][metrics][pages][unit]") {
+  const std::string path = std::string(DMM_GOLDEN_DIR) + "/scrape.golden";
+  if (std::getenv("DMM_UPDATE_PAGES") != nullptr) {
+    dmm::testing::write_file(path, scrape_of_counted());
+  }
+  const std::string golden = dmm::testing::read_file(path);
+  REQUIRE_FALSE(golden.empty());
+  std::istringstream expected(golden);
+  std::istringstream written(scrape_of_counted());
+  std::string line;
+  for (std::string one; std::getline(expected, one);) {
+    std::getline(written, line);
+    CHECK(line == one);
+  }
+  CHECK_FALSE(std::getline(written, line));
+}
+
+TEST_CASE("metrics: a bucket tells of the sources that are kept", "[service][metrics][unit]") {
+  dmm::BucketOptions options;
+  options.transport = dmm::testing::MemoryTransport::create();
+  options.logger = dmm::Logger();
+  dmm::Bucket bucket = dmm::Bucket::open("music", std::move(options));
+  auto kettles = std::make_shared<Kettles>("attic");
+  bucket.add_metrics(kettles);
+  const std::string line = "kettle_litres_total{place=\"attic\"} 1.5";
+  CHECK(has_line(dmm::service::scrape(&bucket, {}), line));
+  kettles.reset();
+  CHECK(dmm::service::scrape(&bucket, {}).find("kettle") == std::string::npos);
 }
 
 TEST_CASE("metrics: promtool finds nothing to complain about", "[service][metrics][unit]") {

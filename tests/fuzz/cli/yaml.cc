@@ -1,6 +1,6 @@
 // Whatever the text: refused with a place and a reason, or a value that the strict parser of JSON
 // would take as well, within the same limits.
-#include "dmm/cli/yaml.h"
+#include "dmm/text/yaml.h"
 
 #include <cstdint>
 #include <cstdlib>
@@ -11,9 +11,9 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data), size);
-  const dmm::cli::YamlLimits limits{.bytes_max = 4'096, .depth_max = 16, .nodes_max = 1'000};
+  const dmm::text::YamlLimits limits{.bytes_max = 4'096, .depth_max = 16, .nodes_max = 1'000};
   try {
-    const nlohmann::json value = dmm::cli::parse_yaml(text, limits);
+    const nlohmann::json value = dmm::text::parse_yaml(text, limits);
     // An escaped character is six bytes at most.
     const dmm::JsonLimits room{.bytes_max = 6 * limits.bytes_max + 10 * limits.nodes_max,
                                .depth_max = limits.depth_max};

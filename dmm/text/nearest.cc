@@ -1,4 +1,4 @@
-#include "dmm/cli/nearest.h"
+#include "dmm/text/nearest.h"
 
 #include <fmt/format.h>
 
@@ -6,7 +6,7 @@
 #include <numeric>
 #include <vector>
 
-namespace dmm::cli {
+namespace dmm::text {
 
 namespace {
 
@@ -49,4 +49,4 @@ std::string suggestion(std::string_view word, std::span<const std::string> candi
   return meant.empty() ? "" : fmt::format("; did you mean {}?", meant);
 }
 
-}  // namespace dmm::cli
+}  // namespace dmm::text

@@ -1,4 +1,4 @@
-#include "dmm/cli/yaml.h"
+#include "dmm/text/yaml.h"
 
 // The one place that sees yaml-cpp. Its events are used, not its nodes: they come with places, and
 // limits act before something is built.
@@ -23,7 +23,7 @@
 #include "dmm/error.h"
 #include "dmm/json.h"
 
-namespace dmm::cli {
+namespace dmm::text {
 
 namespace {
 
@@ -396,4 +396,4 @@ json parse_yaml(std::string_view text, const YamlLimits& limits) {
   return std::move(builder.root()->value);
 }
 
-}  // namespace dmm::cli
+}  // namespace dmm::text

@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-namespace dmm::cli {
+namespace dmm::text {
 
 /// The candidate that a mistyped word most likely means: at most two edits away. Empty if there is
 /// none. O(length of the word) for each candidate.
@@ -13,4 +13,4 @@ std::string nearest(std::string_view word, std::span<const std::string> candidat
 /// "; did you mean WORD?", or nothing.
 std::string suggestion(std::string_view word, std::span<const std::string> candidates);
 
-}  // namespace dmm::cli
+}  // namespace dmm::text

@@ -8,7 +8,7 @@
 
 #include "engine/limits.h"
 
-namespace dmm::cli {
+namespace dmm::text {
 
 /// What a YAML text from outside may be.
 struct YamlLimits {
@@ -31,4 +31,4 @@ nlohmann::json parse_yaml(std::string_view text, const YamlLimits& limits = {});
 /// reader of YAML 1.1 or 1.2. Ends with a line feed. Invalid UTF-8 is replaced.
 std::string yaml_text(const nlohmann::json& value);
 
-}  // namespace dmm::cli
+}  // namespace dmm::text
