@@ -11,6 +11,7 @@
 #include "dmm/internal/diagnose.h"
 #include "dmm/internal/done.h"
 #include "dmm/internal/history.h"
+#include "dmm/internal/roll_call.h"
 #include "dmm/internal/runtime.h"
 #include "dmm/internal/status.h"
 #include "dmm/internal/streams.h"
@@ -19,6 +20,7 @@
 #include "dmm/limits.h"
 #include "dmm/wire.h"
 #include "dmm/worker/token.h"
+#include "engine/version.h"
 
 namespace dmm {
 
@@ -325,6 +327,8 @@ class StreamInspector final : public Inspector {
   void scan_status(std::string_view type, ByKey& found);
   Found find(const Identity& identity);
   std::string work_created();
+  void survey_readers(Survey& survey, std::vector<transport::ConsumerState> StreamSurvey::*readers);
+  void survey_workers(Survey& survey);
 
   const Streams streams_;
 };
@@ -546,6 +550,32 @@ bool StreamInspector::drop(const Refused& refused) {
   return lies && transport::erase(*streams_.status, lies->sequence);
 }
 
+void StreamInspector::survey_readers(Survey& survey,
+                                     std::vector<transport::ConsumerState> StreamSurvey::*readers) {
+  for (StreamSurvey& one : survey.streams) {
+    if (!one.state) continue;
+    try {
+      one.*readers = streams_.transport->consumers(one.name);
+    } catch (const Error& error) {
+      // Each further question would wait as long for no answer.
+      one.readers_error = error.message();
+      return;
+    }
+  }
+}
+
+void StreamInspector::survey_workers(Survey& survey) {
+  survey.version = engine::version();
+  survey.asked_workers = streams_.transport->messenger() != nullptr;
+  if (survey.asked_workers) survey.workers = call_roll(streams_, limits::roll_call);
+  if (!survey.streams.back().state) return;
+  try {
+    survey.server_ahead = streams_.transport->clock_ahead(survey.streams.back().name);
+  } catch (const Error& error) {
+    streams_.log.info("the clock of the server is not known", {{"error", error.message()}});
+  }
+}
+
 std::vector<Finding> StreamInspector::diagnose() {
   Survey survey;
   survey.facts = server();
@@ -570,6 +600,9 @@ std::vector<Finding> StreamInspector::diagnose() {
   }
   if (survey.streams.back().state) survey.leases = leases();
   if (survey.streams[2].state) survey.losses = losses();
+  survey_readers(survey, &StreamSurvey::readers_before);
+  survey_workers(survey);
+  survey_readers(survey, &StreamSurvey::readers);
   survey.now = internal::SystemClock::now();
   return internal::diagnose(survey);
 }

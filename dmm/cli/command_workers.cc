@@ -1,4 +1,4 @@
-// workers, lanes: who works here, as the workers say themselves.
+// workers, lanes, log-level: who works here, as the workers say themselves, and what they log.
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
@@ -204,6 +204,110 @@ int lanes(Session& session, const std::string& only, int timeout_ms) {
   return exit_code::ok;
 }
 
+struct LogLevelOptions {
+  std::string level;  ///< empty: only look
+  std::string worker;
+  double for_s = std::chrono::duration<double>(limits::log_level_for).count();
+  int timeout_ms = static_cast<int>(milliseconds(limits::roll_call).count());
+};
+
+constexpr const char* kReset = "reset";
+
+std::vector<WorkerInfo> told(Session& session, const LogLevelOptions& options) {
+  const milliseconds timeout(options.timeout_ms);
+  Bucket bucket = session.open();
+  if (options.level.empty()) {
+    std::vector<WorkerInfo> found = bucket.workers(timeout);
+    std::erase_if(found, [&](const WorkerInfo& worker) {
+      return !options.worker.empty() && options.worker != worker.id &&
+             options.worker != worker.name && options.worker != place_of(worker);
+    });
+    return found;
+  }
+  LogLevelOrder order;
+  order.worker = options.worker;
+  if (options.level == kReset) {
+    order.duration = milliseconds(0);
+  } else {
+    order.level = level_of(options.level).value_or(Level::info);
+    order.duration = milliseconds(static_cast<std::int64_t>(options.for_s * 1'000));
+  }
+  return bucket.set_log_level(order, timeout);
+}
+
+int log_level(Session& session, const LogLevelOptions& options) {
+  const std::vector<WorkerInfo> found = told(session, options);
+  // Whoever changes something wants to know that it was heard.
+  if (found.empty() && !(options.level.empty() && options.worker.empty())) {
+    throw Error(code::not_found,
+                options.worker.empty()
+                    ? "no worker answers"
+                    : fmt::format("no worker called {} answers", printable(options.worker, 100)));
+  }
+  if (session.json()) {
+    auto documents = nlohmann::json::array();
+    for (const WorkerInfo& worker : found) {
+      documents.push_back({{"worker", worker.name},
+                           {"id", worker.id},
+                           {"host", worker.host},
+                           {"pid", worker.pid},
+                           {"level", nullptr},
+                           {"until", nullptr}});
+      if (worker.log_level) documents.back()["level"] = to_string(*worker.log_level);
+      if (worker.log_level_until) documents.back()["until"] = rfc3339(*worker.log_level_until);
+    }
+    session.show(documents);
+    return exit_code::ok;
+  }
+  if (found.empty()) {
+    if (session.terminal().interactive) session.say("no worker answers here");
+    return exit_code::ok;
+  }
+  const Time now = std::chrono::system_clock::now();
+  Table table({{.title = "WORKER"},
+               {.title = "WHERE", .flexible = true},
+               {.title = "LEVEL"},
+               {.title = "AS CONFIGURED"}});
+  for (const WorkerInfo& worker : found) {
+    const bool otherwise = worker.log_level_until.has_value();
+    table.add({{worker.name},
+               {place_of(worker)},
+               {worker.log_level ? std::string(to_string(*worker.log_level)) : "",
+                otherwise ? Color::yellow : Color::none},
+               {otherwise ? human_age(worker.log_level_until, now) : "now"}});
+  }
+  session.out().write(table.render(session.terminal()));
+  return exit_code::ok;
+}
+
+void add_log_level_command(Program& program) {
+  auto options = std::make_shared<LogLevelOptions>();
+  CLI::App* verb = program.add_verb(
+      "log-level", "Show what workers log, or have them log otherwise for a while", kGroup,
+      {"dmm log-level                             what each of them logs",
+       "dmm log-level debug                       all of them, for 15 minutes",
+       "dmm log-level debug --worker rack-7:4711 --for 2h   one of them",
+       "dmm log-level reset                       as they are configured, now"},
+      [options](Session& session) { return log_level(session, *options); });
+  verb->add_option("level", options->level, "debug, info, warn or error; reset: as configured")
+      ->check(CLI::IsMember({"debug", "info", "warn", "error", kReset}))
+      ->type_name("LEVEL");
+  verb->add_option("--worker", options->worker,
+                   "Only this one: HOST:PID or NAME as `dmm workers` shows them, or an id")
+      ->type_name("WORKER");
+  verb->add_option("--for", options->for_s, "How long; at most 24h")
+      ->transform(CLI::AsNumberWithUnit(
+          std::map<std::string, double>{{"s", 1}, {"m", 60}, {"min", 60}, {"h", 3'600}},
+          CLI::AsNumberWithUnit::CASE_SENSITIVE, "SECONDS"))
+      ->check(CLI::Range(1.0, std::chrono::duration<double>(limits::log_level_for_max).count()))
+      ->type_name("SECONDS|5m|2h")
+      ->capture_default_str();
+  verb->add_option("--timeout", options->timeout_ms, "Milliseconds in which workers have to answer")
+      ->check(CLI::Range(10, 60'000))
+      ->type_name("MS")
+      ->capture_default_str();
+}
+
 void add_timeout(CLI::App& verb, const std::shared_ptr<int>& timeout_ms) {
   verb.add_option("--timeout", *timeout_ms, "Milliseconds in which workers have to answer")
       ->check(CLI::Range(10, 60'000))
@@ -234,6 +338,7 @@ void add_workers_commands(Program& program) {
       });
   verb->add_option("type", *type, "Only this type")->type_name("TYPE");
   add_timeout(*verb, lanes_timeout_ms);
+  add_log_level_command(program);
 }
 
 }  // namespace dmm::cli

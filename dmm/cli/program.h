@@ -77,7 +77,7 @@ void add_history_commands(Program& program);    // history diff
 void add_edit_commands(Program& program);       // edit
 void add_top_commands(Program& program);        // top
 void add_bundle_commands(Program& program);     // bundle
-void add_workers_commands(Program& program);    // workers lanes
+void add_workers_commands(Program& program);    // workers lanes log-level
 void add_namespace_commands(Program& program);  // init leases doctor
 void add_pipeline_commands(Program& program);   // pipeline check|explain|run
 void add_postgres_commands(Program& program);   // postgres migrate|watch|unwatch|status

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "dmm/internal/diagnose_workers.h"
 #include "dmm/json.h"
 #include "dmm/limits.h"
 
@@ -266,7 +267,12 @@ std::vector<Finding> diagnose(const Survey& survey) {
   if (!survey.streams.empty() && survey.streams.front().state) {
     replicas = survey.streams.front().state->replicas;
   }
-  for (const StreamSurvey& stream : survey.streams) look_at_stream(stream, replicas, out);
+  look_at_clocks(survey, out);
+  for (const StreamSurvey& stream : survey.streams) {
+    look_at_stream(stream, replicas, out);
+    look_at_readers(stream, out);
+  }
+  look_at_workers(survey, out);
   for (const LeaseInfo& lease : survey.leases) look_at_lease(lease, survey.now, out);
   look_at_losses(survey, out);
   return out;

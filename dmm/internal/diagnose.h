@@ -8,6 +8,7 @@
 
 #include "dmm/inspect.h"
 #include "dmm/transport/stream.h"
+#include "dmm/workers.h"
 
 namespace dmm::internal {
 
@@ -29,6 +30,9 @@ struct StreamSurvey {
   std::optional<transport::StreamState> state;  ///< none: see `error`
   std::string error;
   std::string remedy;
+  std::vector<transport::ConsumerState> readers_before;  ///< a moment earlier
+  std::vector<transport::ConsumerState> readers;
+  std::string readers_error;  ///< why they cannot be listed; empty: they can
 };
 
 /// All that a diagnosis is made from.
@@ -37,6 +41,11 @@ struct Survey {
   std::vector<StreamSurvey> streams;  ///< the first one is the work stream
   std::vector<LeaseInfo> leases;
   std::vector<HistoryLoss> losses;  ///< newest last
+  bool asked_workers = false;
+  std::vector<WorkerInfo> workers;
+  std::string version;  ///< of this program
+  /// How far the clock of the server is ahead of ours; nothing: it is not known.
+  std::optional<std::chrono::milliseconds> server_ahead;
   std::chrono::system_clock::time_point now;
 };
 

@@ -3,10 +3,10 @@
 #include <fmt/format.h>
 
 #include <atomic>
-#include <charconv>
 #include <mutex>
 
 #include "dmm/limits.h"
+#include "dmm/nats/answer.h"
 #include "dmm/nats/connection.h"
 #include "dmm/nats/messenger.h"
 #include "dmm/nats/reader.h"
@@ -45,53 +45,6 @@ nlohmann::json stream_request(const StreamConfig& config) {
   // What NATS clients look for in a bucket. Deleting stays allowed: markers of forgotten keys go.
   if (config.key_value) request["allow_rollup_hdrs"] = true;
   return request;
-}
-
-StreamState parse_state(const nlohmann::json& info) {
-  StreamState state;
-  state.name = info.value("/config/name"_json_pointer, "");
-  state.created = info.value("created", "");
-  state.first = Sequence{info.value("/state/first_seq"_json_pointer, std::uint64_t{0})};
-  state.last = Sequence{info.value("/state/last_seq"_json_pointer, std::uint64_t{0})};
-  state.messages = info.value("/state/messages"_json_pointer, std::uint64_t{0});
-  state.bytes = info.value("/state/bytes"_json_pointer, std::uint64_t{0});
-  state.consumers = info.value("/state/consumer_count"_json_pointer, std::uint64_t{0});
-  state.replicas = info.value("/config/num_replicas"_json_pointer, 1);
-  return state;
-}
-
-/// The sequence in the acknowledgement of a publish, without parsing all of it.
-std::optional<Sequence> acknowledged(std::string_view answer) {
-  constexpr std::string_view kField = "\"seq\":";
-  const std::size_t at = answer.find(kField);
-  if (at == std::string_view::npos || answer.find("\"error\"") != std::string_view::npos) {
-    return std::nullopt;
-  }
-  std::string_view digits = answer.substr(at + kField.size());
-  while (!digits.empty() && digits.front() == ' ') digits.remove_prefix(1);
-  Sequence sequence;
-  const auto [end, error] =
-      std::from_chars(digits.data(), digits.data() + digits.size(), sequence.value);
-  if (error != std::errc()) return std::nullopt;
-  return sequence;
-}
-
-/// A stored message as the direct-get answer gives it.
-Message from_direct_answer(Incoming answer) {
-  Message message;
-  for (auto& [name, value] : answer.headers) {
-    if (name == "Nats-Subject") {
-      message.subject = std::move(value);
-    } else if (name == "Nats-Sequence") {
-      std::from_chars(value.data(), value.data() + value.size(), message.sequence.value);
-    } else if (name == "Nats-Time-Stamp") {
-      message.stored_at = parse_time(value);
-    } else if (name != "Nats-Stream" && name != "Nats-Last-Sequence") {
-      message.headers.emplace_back(std::move(name), std::move(value));
-    }
-  }
-  message.payload = std::move(answer.payload);
-  return message;
 }
 
 class NatsStream;
@@ -146,15 +99,9 @@ class NatsStream final : public transport::Stream, public std::enable_shared_fro
     if (config_.replicas > 1) return last_from_leader(subject, std::move(done));
     connection_->request(
         Channel::urgent, fmt::format("$JS.API.DIRECT.GET.{}.{}", config_.name, subject), {}, "",
-        limits::request_timeout, [done = std::move(done), subject](Result<Incoming> answer) {
-          if (!answer.ok()) return done(answer.error().with_context("reading " + subject));
-          if (answer.value().status == 404) return done(std::optional<Message>());
-          if (answer.value().status != 0) {
-            return done(Error(code::timed_out,
-                              fmt::format("reading {}: {} {}", subject, answer.value().status,
-                                          answer.value().description)));
-          }
-          done(std::optional<Message>(from_direct_answer(std::move(answer).value())));
+        limits::request_timeout,
+        [self = shared_from_this(), done = std::move(done), subject](Result<Incoming> answer) {
+          done(self->noted(parse_direct(std::move(answer), subject, "reading " + subject)));
         });
   }
 
@@ -162,18 +109,10 @@ class NatsStream final : public transport::Stream, public std::enable_shared_fro
     connection_->request(
         Channel::bulk, "$JS.API.STREAM.MSG.DELETE." + config_.name, {},
         fmt::format(R"({{"seq":{},"no_erase":true}})", sequence.value), limits::request_timeout,
-        [done = std::move(done), sequence](Result<Incoming> answer) {
-          if (!answer.ok()) return done(answer.error().with_context("deleting a message"));
-          const std::string& text = answer.value().payload;
-          if (text.find("\"success\":true") != std::string::npos) return done(true);
-          const int number = api_error_code(text);
-          if (number == js::kSequenceNotFound || number == js::kMessageDeleteFailed ||
-              number == js::kNoMessage) {
-            return done(false);
-          }
-          const std::string what = fmt::format("deleting message {}", sequence.value);
-          if (auto error = api_error(text, what)) return done(*error);
-          done(Error(code::timed_out, what + ": nobody answers for the stream"));
+        [self = shared_from_this(), done = std::move(done),
+         sequence](const Result<Incoming>& answer) {
+          done(self->noted(
+              parse_erased(answer, fmt::format("deleting message {}", sequence.value))));
         });
   }
 
@@ -188,26 +127,21 @@ class NatsStream final : public transport::Stream, public std::enable_shared_fro
   }
 
   StreamState state() override {
-    const std::string what = "reading the state of stream " + config_.name;
-    StreamState state = parse_state(parse_info(
+    StreamState state = known(parse_stream_info(
         connection_->request("$JS.API.STREAM.INFO." + config_.name, "", limits::request_timeout),
-        what));
+        "reading the state of stream " + config_.name));
     set_created(state.created);
     return state;
   }
 
   std::vector<std::string> subjects(std::string_view filter) override {
-    const nlohmann::json info =
-        parse_info(connection_->request("$JS.API.STREAM.INFO." + config_.name,
-                                        nlohmann::json{{"subjects_filter", filter}}.dump(),
-                                        limits::request_timeout),
-                   "listing the subjects of stream " + config_.name);
-    set_created(info.value("created", ""));
-    std::vector<std::string> names;
-    const auto found = info.find("state");
-    if (found == info.end() || !found->contains("subjects")) return names;
-    for (const auto& [subject, count] : (*found)["subjects"].items()) names.push_back(subject);
-    return names;
+    StreamSubjects found = known(parse_subjects(
+        connection_->request("$JS.API.STREAM.INFO." + config_.name,
+                             nlohmann::json{{"subjects_filter", filter}}.dump(),
+                             limits::request_timeout),
+        "listing the subjects of stream " + config_.name));
+    set_created(std::move(found.created));
+    return std::move(found.subjects);
   }
 
   std::string created() const override {
@@ -233,25 +167,29 @@ class NatsStream final : public transport::Stream, public std::enable_shared_fro
   }
 
   Connection& connection() noexcept { return *connection_; }
-  const Logger& log() const noexcept { return log_; }
+
+  /// `result`, after an answer without sense was noted.
+  template <class T>
+  Result<T> noted(Result<T> result) {
+    if (!result.ok()) connection_->note(result.error());
+    return result;
+  }
 
  private:
-  /// As parse_answer; a stream that was there and is gone is created again, if that is allowed.
-  nlohmann::json parse_info(const Result<Incoming>& answer, std::string_view what) {
-    try {
-      return parse_answer(answer, what);
-    } catch (const Error& error) {
-      if (opened_ && &error.code() == &code::stream_missing) recreate();
-      throw;
-    }
+  /// The value, or throws its error; a stream that was there and is gone is created again, if that
+  /// is allowed.
+  template <class T>
+  T known(Result<T> result) {
+    if (opened_ && !result.ok() && &result.error().code() == &code::stream_missing) recreate();
+    return noted(std::move(result)).value();
   }
 
   void create() {
     const auto answer =
         connection_->request("$JS.API.STREAM.CREATE." + config_.name,
                              stream_request(config_).dump(), 3 * limits::request_timeout);
-    const nlohmann::json info = parse_answer(answer, "creating stream " + config_.name);
-    set_created(info.value("created", ""));
+    set_created(
+        noted(parse_stream_info(answer, "creating stream " + config_.name)).value().created);
   }
 
   /// The stream was lost while it was in use. On a cluster a name must not be used twice: its
@@ -281,24 +219,9 @@ class NatsStream final : public transport::Stream, public std::enable_shared_fro
     connection_->request(
         Channel::urgent, "$JS.API.STREAM.MSG.GET." + config_.name, {},
         nlohmann::json{{"last_by_subj", subject}}.dump(), limits::request_timeout,
-        [done = std::move(done), subject](const Result<Incoming>& answer) {
-          try {
-            if (answer.ok() && api_error_code(answer.value().payload) == js::kNoMessage) {
-              return done(std::optional<Message>());
-            }
-            const nlohmann::json stored = parse_answer(answer, "reading " + subject).at("message");
-            Message message;
-            message.subject = stored.value("subject", subject);
-            message.sequence = Sequence{stored.value("seq", std::uint64_t{0})};
-            message.headers = parse_header_block(decode_base64(stored.value("hdrs", "")));
-            message.payload = decode_base64(stored.value("data", ""));
-            message.stored_at = parse_time(stored.value("time", ""));
-            done(std::optional<Message>(std::move(message)));
-          } catch (const Error& error) {
-            done(error);
-          } catch (const std::exception& e) {
-            done(Error(code::bad_answer, fmt::format("reading {}: {}", subject, e.what())));
-          }
+        [self = shared_from_this(), done = std::move(done),
+         subject](const Result<Incoming>& answer) {
+          done(self->noted(parse_stored(answer, "reading " + subject)));
         });
   }
 
@@ -343,21 +266,19 @@ void PublishOperation::on_answer(Result<Incoming> answer) {
     if (&answer.error().code() == &code::timed_out) sent_before_ = true;
     return try_again(answer.error());
   }
-  const Incoming& message = answer.value();
-  if (message.status == 503) {
-    return try_again(
-        Error(code::stream_missing, fmt::format("no stream takes {}", publication_.subject)));
+  const auto stored = stream_->noted(
+      parse_acknowledgement(answer.value(), "publishing " + publication_.subject));
+  if (stored.ok()) return done_(stored.value());
+  const Error& error = stored.error();
+  if (error.kind() == Kind::conflict && sent_before_) return check_whether_ours(error);
+  if (&error.code() == &code::bad_answer) {
+    sent_before_ = true;  // the message may be stored
+    return try_again(error);
   }
-  if (const auto sequence = acknowledged(message.payload)) return done_(*sequence);
-  auto error = api_error(message.payload, "publishing " + publication_.subject);
-  if (!error) {
-    return done_(Error(
-        code::bad_answer,
-        fmt::format("publishing {}: the answer is no acknowledgement", publication_.subject)));
+  if (error.kind() == Kind::retry || &error.code() == &code::stream_missing) {
+    return try_again(error);
   }
-  if (error->kind() == Kind::conflict && sent_before_) return check_whether_ours(*error);
-  if (error->kind() == Kind::retry) return try_again(*error);
-  done_(*error);
+  done_(error);
 }
 
 void PublishOperation::try_again(Error error) {
@@ -397,7 +318,7 @@ class NatsTransport final : public transport::Transport {
         messenger_(make_messenger(options, log)),
         connection_(std::make_shared<Connection>(options, std::move(log))) {
     // Fails early and clearly where there is no JetStream.
-    account_info();
+    ask_account({});
   }
 
   ~NatsTransport() override { NatsTransport::close(); }
@@ -412,7 +333,8 @@ class NatsTransport final : public transport::Transport {
     const auto answer = connection_->request(fmt::format("$JS.API.STREAM.DELETE.{}", stream_name),
                                              "", 3 * limits::request_timeout);
     try {
-      parse_answer(answer, fmt::format("removing stream {}", stream_name));
+      static_cast<void>(
+          parse_answer(answer, fmt::format("removing stream {}", stream_name)).value());
     } catch (const Error& error) {
       if (&error.code() == &code::stream_missing) return false;
       throw;
@@ -423,22 +345,11 @@ class NatsTransport final : public transport::Transport {
   transport::ServerFacts facts() override {
     transport::ServerFacts facts;
     facts.url = connection_->url();
-    const nlohmann::json info = ask_server_info(facts.url);
-    if (info.is_object()) {
-      facts.version = info.value("version", "");
-      facts.cluster = info.value("cluster", "");
-      facts.name = info.value("server_name", connection_->server_id());
-    }
+    facts.name = connection_->server_id();
+    read_server_info(ask_server_info(facts.url), facts);
     facts.payload_bytes_max = connection_->payload_bytes_max();
     facts.round_trip = connection_->round_trip();
-    const nlohmann::json account = account_info();
-    facts.jetstream = true;
-    facts.memory_bytes_max = account.value("/limits/max_memory"_json_pointer, std::int64_t{-1});
-    facts.storage_bytes_max = account.value("/limits/max_storage"_json_pointer, std::int64_t{-1});
-    facts.storage_bytes = account.value("storage", std::uint64_t{0});
-    facts.streams = account.value("streams", std::uint64_t{0});
-    facts.consumers = account.value("consumers", std::uint64_t{0});
-    return facts;
+    return ask_account(std::move(facts));
   }
 
   bool connected() const override { return connection_->connected(); }
@@ -450,9 +361,10 @@ class NatsTransport final : public transport::Transport {
   }
 
  private:
-  nlohmann::json account_info() {
-    return parse_answer(connection_->request("$JS.API.INFO", "", limits::request_timeout),
-                        "asking for JetStream");
+  transport::ServerFacts ask_account(transport::ServerFacts facts) {
+    return parse_account(connection_->request("$JS.API.INFO", "", limits::request_timeout),
+                         std::move(facts), "asking for JetStream")
+        .value();
   }
 
   const Logger log_;

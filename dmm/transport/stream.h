@@ -103,10 +103,10 @@ class ReaderSink {
 };
 
 struct ReadOptions {
-  std::string filter;            ///< subject, may hold wildcards
-  Sequence after;                ///< the first message given is the next one after this
-  bool only_new = false;         ///< begin behind the last message, whatever `after` says
-  bool headers_only = false;     ///< leave payloads out
+  std::string filter;         ///< subject, may hold wildcards
+  Sequence after;             ///< the first message given is the next one after this
+  bool only_new = false;      ///< begin behind the last message, whatever `after` says
+  bool headers_only = false;  ///< leave payloads out
   /// Creation time of the stream that `after` was read of; another one is a loss of history. Empty:
   /// whichever it is.
   std::string created = {};
@@ -156,18 +156,26 @@ class Stream {
 
 /// Facts of the server that decide what an acknowledgement is worth.
 struct ServerFacts {
-  std::string url;           ///< without credentials
-  std::string version;       ///< empty if the server does not say
+  std::string url;      ///< without credentials
+  std::string version;  ///< empty if the server does not say
   std::string name;
-  std::string cluster;       ///< empty if it is no cluster
+  std::string cluster;  ///< empty if it is no cluster
   std::uint64_t payload_bytes_max = 0;
   bool jetstream = false;
-  std::int64_t memory_bytes_max = -1;   ///< of the account; -1 without limit
+  std::int64_t memory_bytes_max = -1;  ///< of the account; -1 without limit
   std::int64_t storage_bytes_max = -1;
   std::uint64_t storage_bytes = 0;
   std::uint64_t streams = 0;
   std::uint64_t consumers = 0;
   std::chrono::microseconds round_trip{0};
+};
+
+/// Somebody who reads a stream.
+struct ConsumerState {
+  std::string name;
+  std::uint64_t pending = 0;  ///< messages that were not delivered yet
+  std::uint64_t waiting = 0;  ///< its requests for messages that wait; 0: it does not read just now
+  Sequence delivered;         ///< of the last message that was
 };
 
 class Messenger;  // dmm/transport/messenger.h
@@ -188,6 +196,14 @@ class Transport {
   virtual std::shared_ptr<Messenger> messenger() { return nullptr; }
 
   virtual ServerFacts facts() = 0;
+  /// Who reads a stream, the first 256 of them; nothing if this transport cannot tell. Blocks.
+  /// Throws Error{retry}, also where the server does not allow to ask.
+  virtual std::vector<ConsumerState> consumers(std::string_view /*stream_name*/) { return {}; }
+  /// How far the server's clock is ahead of this machine's, give or take half a round trip; nothing
+  /// if it cannot be told. Blocks. Throws Error{retry}.
+  virtual std::optional<std::chrono::milliseconds> clock_ahead(std::string_view /*stream_name*/) {
+    return std::nullopt;
+  }
   virtual bool connected() const = 0;
   /// How often the connection was made again since it was opened.
   virtual std::uint64_t reconnects() const = 0;

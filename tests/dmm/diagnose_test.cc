@@ -23,7 +23,7 @@ Survey sound_survey(int replicas = 1) {
     transport::StreamState state;
     state.name = name;
     state.replicas = replicas;
-    survey.streams.push_back({name, state, {}, {}});
+    survey.streams.push_back({name, state, {}, {}, {}, {}, {}});
   }
   LeaseInfo lease;
   lease.name = "work.player.all";
@@ -169,6 +169,88 @@ TEST_CASE("diagnosis: a lease is missed when its holder is silent", "[diagnose][
   CHECK(first_on(survey, subject).severity == Severity::good);
   survey.leases[0].released = true;
   CHECK(first_on(survey, subject).severity == Severity::note);
+}
+
+TEST_CASE("diagnosis: clocks that differ are told and by how much", "[diagnose][unit]") {
+  using std::chrono::milliseconds;
+  Survey survey = sound_survey();
+  CHECK(on(survey, "clock").empty());  // nobody said what time it is
+  survey.server_ahead = milliseconds(20);
+  WorkerInfo worker;
+  worker.name = "players";
+  worker.host = "rack-7";
+  worker.pid = 4711;
+  worker.clock_ahead = milliseconds(-30);
+  survey.workers = {worker};
+  CHECK(first_on(survey, "clock").severity == Severity::good);
+
+  survey.workers[0].clock_ahead = milliseconds(-3'000);
+  const Finding late = first_on(survey, "clock");
+  CHECK(late.severity == Severity::warning);
+  CHECK(says(late, "players at rack-7:4711 is 3020 ms behind that of the server"));
+  CHECK_FALSE(late.remedy.empty());
+
+  // An answer that took long says little of a clock.
+  survey.workers[0].answered_in = std::chrono::seconds(10);
+  CHECK(first_on(survey, "clock").severity == Severity::good);
+
+  // This machine is the one that is wrong.
+  survey.server_ahead = milliseconds(60'000);
+  survey.workers[0].clock_ahead = milliseconds(60'010);
+  survey.workers[0].answered_in = {};
+  const Finding here = first_on(survey, "clock");
+  CHECK(says(here, "the server is 60000 ms ahead of that of this machine"));
+  CHECK(on(survey, "clock").size() == 2);  // and the worker agrees with the server
+}
+
+TEST_CASE("diagnosis: workers of other versions and those that wait are told", "[diagnose][unit]") {
+  Survey survey = sound_survey();
+  CHECK(on(survey, "workers").empty());
+  survey.asked_workers = true;
+  survey.version = "0.2.0";
+  CHECK(first_on(survey, "workers").severity == Severity::note);
+  CHECK(says(first_on(survey, "workers"), "nobody"));
+
+  WorkerInfo worker;
+  worker.name = "players";
+  worker.version = "0.2.0";
+  survey.workers = {worker, worker};
+  CHECK(first_on(survey, "workers").severity == Severity::good);
+  CHECK(says(first_on(survey, "workers"), "2 workers of version 0.2.0"));
+
+  survey.workers[1].version = "0.1.0";
+  CHECK(first_on(survey, "workers").severity == Severity::warning);
+  CHECK(says(first_on(survey, "workers"), "1 of 0.1.0, 1 of 0.2.0; this tool is 0.2.0"));
+
+  survey.workers.pop_back();
+  survey.version = "0.3.0";
+  CHECK(first_on(survey, "workers").severity == Severity::note);
+
+  survey.version = "0.2.0";
+  survey.workers[0].not_ready = {"type player: waits for its lanes"};
+  CHECK(says(first_on(survey, "workers"), "is not ready: type player: waits for its lanes"));
+}
+
+TEST_CASE("diagnosis: readers that no longer read are told", "[diagnose][unit]") {
+  Survey survey = sound_survey();
+  const std::string subject = "readers of DMM_n_WORK";
+  CHECK(on(survey, subject).empty());
+  StreamSurvey& stream = survey.streams.front();
+  stream.readers_before = {{"a", 10, 0, Sequence{5}}, {"b", 10, 0, Sequence{5}}};
+  stream.readers = {{"a", 10, 0, Sequence{5}}, {"b", 8, 0, Sequence{7}}};
+  const Finding stuck = first_on(survey, subject);
+  CHECK(stuck.severity == Severity::warning);
+  CHECK(says(stuck, "1 of 2 do not read"));
+  // One that waits for more is where it should be.
+  stream.readers[0].waiting = 1;
+  CHECK(first_on(survey, subject).severity == Severity::good);
+  CHECK(says(first_on(survey, subject), "at most 10 messages behind"));
+  // One that was not there before is too new to say.
+  stream.readers[0].waiting = 0;
+  stream.readers_before.clear();
+  CHECK(first_on(survey, subject).severity == Severity::good);
+  stream.readers_error = "no";
+  CHECK(says(first_on(survey, subject), "cannot be listed: no"));
 }
 
 }  // namespace dmm::internal

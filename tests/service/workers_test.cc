@@ -41,7 +41,7 @@ class Worker {
                                     const std::string& program) {
     dmm::BucketOptions options;
     options.transport = server.connect();
-    options.logger = dmm::Logger();
+    options.logger = dmm::Logger(dmm::Level::warn, [](auto&&...) {});
     options.program = program;
     options.describe = [] { return nlohmann::json{{"more", 1}}; };
     return options;
@@ -117,6 +117,111 @@ TEST_CASE("workers: two that share a type answer with lanes that do not overlap"
   CHECK(lanes.size() == 64);
 }
 
+TEST_CASE("workers: what they log is changed for a while and then as it was configured",
+          "[service][workers][unit]") {
+  std::mutex mutex;
+  std::vector<std::string> lines;
+  dmm::Logger log(dmm::Level::warn,
+                  [&](dmm::Level, std::string_view message, const nlohmann::json&) {
+                    const std::lock_guard lock(mutex);
+                    lines.emplace_back(message);
+                  });
+  const auto said = [&](const std::string& line) {
+    const std::lock_guard lock(mutex);
+    return std::ranges::count(lines, line);
+  };
+  dmm::internal::LogLevelKeeper keeper(log);
+  const auto level_said = [&] {
+    nlohmann::json answer = nlohmann::json::object();
+    keeper.describe(answer);
+    return answer;
+  };
+  CHECK(level_said() == nlohmann::json{{"log_level", "warn"}});
+  std::stop_source stop;
+  std::jthread keeps([&] { keeper.keep(stop.get_token()); });
+
+  keeper.take({dmm::Level::debug, 1h, ""});
+  CHECK(log.level() == dmm::Level::debug);
+  CHECK(level_said().at("log_level") == "debug");
+  CHECK(level_said().contains("log_level_until"));
+  CHECK(said("the log level was set for a while") == 1);
+  // A second order does not make the first one the configured level.
+  keeper.take({dmm::Level::info, 20ms, ""});
+  dmm::testing::wait_for("the end of the order", [&] { return log.level() == dmm::Level::warn; });
+  CHECK(said("the log level is as configured again") == 1);
+  CHECK(level_said() == nlohmann::json{{"log_level", "warn"}});
+
+  // An order to log less is told, too, and taken back at once.
+  log.set_level(dmm::Level::info);
+  keeper.take({dmm::Level::error, 1h, ""});
+  CHECK(said("the log level was set for a while") == 3);
+  keeper.take({dmm::Level::debug, 0ms, ""});
+  CHECK(log.level() == dmm::Level::info);
+
+  // Who sets another level ends the order.
+  keeper.take({dmm::Level::debug, 1h, ""});
+  log.set_level(dmm::Level::error);
+  keeper.take({dmm::Level::debug, 0ms, ""});
+  CHECK(log.level() == dmm::Level::error);
+  stop.request_stop();
+}
+
+TEST_CASE("workers: an order is what it says or nothing", "[service][workers][unit]") {
+  using dmm::internal::parse_order;
+  for (const char* text :
+       {"", "[]", "{}", R"({"log_level": "loud"})", R"({"log_level": "off"})",
+        R"({"log_level": 1})", R"({"log_level": "info", "for_ms": -1})",
+        R"({"log_level": "info", "for_ms": "1h"})", R"({"log_level": "info", "worker": 7})"}) {
+    INFO(text);
+    CHECK_FALSE(parse_order(text));
+  }
+  const auto least = parse_order(R"({"log_level": "debug", "more": 1})");
+  REQUIRE(least);
+  CHECK(least->duration == dmm::limits::log_level_for);
+  CHECK(parse_order(R"({"log_level": "debug", "for_ms": 18446744073709551615})")->duration ==
+        dmm::limits::log_level_for_max);
+  const auto same = parse_order(dmm::internal::order_text({dmm::Level::warn, 5s, "rack:7"}));
+  REQUIRE(same);
+  CHECK(same->level == dmm::Level::warn);
+  CHECK(same->duration == 5s);
+  CHECK(same->worker == "rack:7");
+
+  const nlohmann::json self = {{"id", "x1"}, {"name", "players"}, {"host", "rack"}, {"pid", 7}};
+  for (const char* worker : {"", "x1", "players", "rack:7"}) {
+    CHECK(dmm::internal::is_meant(worker, self));
+  }
+  for (const char* worker : {"x", "rack", "7", "rack:8"}) {
+    CHECK_FALSE(dmm::internal::is_meant(worker, self));
+  }
+}
+
+TEST_CASE("workers: those that are meant do what they are told", "[service][workers][unit]") {
+  const dmm::testing::MemoryServer server;
+  dmm::Bucket looks = dmm::Bucket::open("music", Worker::options(server, "looks"));
+  CHECK(looks.set_log_level({dmm::Level::debug, 1min, ""}, 50ms).empty());
+  CHECK_THROWS_AS(looks.set_log_level({dmm::Level::off, 1min, ""}, 50ms), dmm::Error);
+  CHECK_THROWS_AS(looks.set_log_level({dmm::Level::debug, 25h, ""}, 50ms), dmm::Error);
+  Worker one(server, "one");
+  Worker two(server, "two");
+  for (Worker* worker : {&one, &two}) {
+    dmm::testing::wait_for("the workers to be ready",
+                           [&] { return worker->bucket().not_ready().empty(); });
+  }
+  const auto told = looks.set_log_level({dmm::Level::debug, 1min, "two"}, 100ms);
+  REQUIRE(told.size() == 1);
+  CHECK(told[0].name == "two");
+  CHECK(told[0].log_level == dmm::Level::debug);
+  CHECK(told[0].log_level_until.has_value());
+  const auto found = looks.workers(100ms);
+  REQUIRE(found.size() == 2);
+  CHECK_FALSE(found[0].log_level_until.has_value());
+  CHECK(found[1].log_level == dmm::Level::debug);
+  REQUIRE(found[0].clock_ahead);
+  CHECK(std::chrono::abs(*found[0].clock_ahead) < 100ms);
+  CHECK(looks.set_log_level({dmm::Level::debug, 0ms, ""}, 100ms).size() == 2);
+  CHECK_FALSE(looks.workers(100ms).at(1).log_level_until.has_value());
+}
+
 TEST_CASE("workers: a service answers over NATS until it ends", "[service][workers][integration]") {
   dmm::BucketOptions options;
   options.connection.servers = {dmm::service_test::server().url()};
@@ -176,6 +281,30 @@ TEST_CASE("workers: the command line tool shows who works and who has which lane
   CHECK(dmm({"lanes", "--timeout", "300"}).output.find("0-63") != std::string::npos);
   CHECK(json::parse(dmm({"lanes", "lamp", "--timeout", "100", "-o", "json"}).output).empty());
   CHECK(dmm({"lanes", "--timeout", "0"}).status.code == 2);
+
+  // What it logs, for a while.
+  const auto level = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), {"log-level", "--timeout", "300", "-o", "json"});
+    const auto result = dmm(arguments);
+    INFO(result.error_output);
+    REQUIRE(result.status.success());
+    return json::parse(result.output).at(0);
+  };
+  CHECK(level({}).at("level") == "info");
+  CHECK(level({}).at("until").is_null());
+  CHECK(level({"debug", "--for", "2h"}).at("level") == "debug");
+  CHECK(level({}).at("until").is_string());
+  CHECK(dmm::service_test::http("GET", subject.port(), "/metrics")
+            .body.find("dmm_log_level{level=\"debug\"} 1") != std::string::npos);
+  CHECK(subject.process().error_output().find("the log level was set for a while") !=
+        std::string::npos);
+  CHECK(dmm({"log-level"}).output.find("in 2 h") != std::string::npos);
+  CHECK(level({"reset", "--worker", "players"}).at("level") == "info");
+  const auto nobody = dmm({"log-level", "warn", "--worker", "nobody", "--timeout", "50"});
+  CHECK(nobody.status.code == 4);
+  CHECK(nobody.error_output.find("no worker called nobody answers") != std::string::npos);
+  CHECK(dmm({"log-level", "loud"}).status.code == 2);
+  CHECK(dmm({"log-level", "debug", "--for", "25h"}).status.code == 2);
 
   CHECK(subject.process().stop(SIGTERM).success());
   CHECK(json::parse(dmm({"workers", "-o", "json"}).output).empty());
