@@ -1,6 +1,7 @@
 #include "dmm/nats/connection.h"
 
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include <charconv>
 #include <future>
@@ -218,13 +219,15 @@ void Connection::close() {
     out->subscription.reset();
     out->connection.reset();
   }
-  for (const auto& [time, task] : tasks) task();
+  for (const auto& [time, task] : tasks) run(task);
   std::unordered_map<std::uint64_t, Pending> left;
   {
     const std::lock_guard lock(mutex_);
     left.swap(pending_);
   }
-  for (auto& [id, pending] : left) pending.handler(Error(code::closed, "the connection is closed"));
+  for (const auto& [id, pending] : left) {
+    finish(pending, Error(code::closed, "the connection is closed"));
+  }
 }
 
 namespace {
@@ -282,15 +285,43 @@ void Connection::dispatch(const Link& link, Incoming message) {
 }
 
 void Connection::answer(std::uint64_t id, Result<Incoming> result) {
-  AnswerHandler handler;
+  Pending pending;
   {
     const std::lock_guard lock(mutex_);
     const auto found = pending_.find(id);
     if (found == pending_.end()) return;  // came after its timeout
-    handler = std::move(found->second.handler);
+    pending = std::move(found->second);
     pending_.erase(found);
   }
-  handler(std::move(result));
+  finish(pending, std::move(result));
+}
+
+void Connection::finish(const Pending& pending, Result<Incoming> result) noexcept {
+  try {
+    pending.handler(std::move(result));
+  } catch (const std::exception& e) {
+    log_.error("an answer could not be handled",
+               {{"subject", pending.subject}, {"error", e.what()}});
+  }
+}
+
+void Connection::run(const std::function<void()>& task) noexcept {
+  try {
+    task();
+  } catch (const std::exception& e) {
+    log_.error("a task of the connection failed", {{"error", e.what()}});
+  }
+}
+
+void Connection::note(const Error& error) {
+  if (&error.code() != &code::bad_answer) return;
+  const std::uint64_t count = ++bad_answers_;
+  const std::int64_t now =
+      std::chrono::duration_cast<std::chrono::seconds>(steady_clock::now().time_since_epoch())
+          .count();
+  if (bad_answer_logged_.exchange(now) == now) return;
+  log_.warn("the server gives answers that make no sense",
+            {{"code", error.code().id}, {"error", error.message()}, {"count", count}});
 }
 
 void Connection::run_timers(const std::stop_token& stop) {
@@ -303,7 +334,7 @@ void Connection::run_timers(const std::stop_token& stop) {
       const auto task = std::move(timers_.begin()->second);
       timers_.erase(timers_.begin());
       lock.unlock();
-      task();
+      run(task);
       lock.lock();
       continue;
     }
@@ -373,7 +404,7 @@ void Connection::on_reconnected(natsConnection*, void* closure) noexcept {
       if (auto listener = weak.lock()) listeners.push_back(std::move(listener));
     }
   }
-  for (const auto& listener : listeners) (*listener)();
+  for (const auto& listener : listeners) self.run(*listener);
 }
 
 void Connection::on_closed(natsConnection*, void* closure) noexcept {

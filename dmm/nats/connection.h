@@ -5,8 +5,8 @@
 // multiplexed over one inbox on each. Reconnects for ever.
 //
 // Threads: all methods from any thread. Handlers are called on the delivery thread of the channel
-// or on the timer thread; they must neither block nor throw. For one channel, inbox messages and
-// answers come on one thread, in the order of the wire.
+// or on the timer thread; they must neither block nor throw (what one throws is logged and ends
+// there). For one channel, inbox messages and answers come on one thread, in the order of the wire.
 
 #include <atomic>
 #include <chrono>
@@ -85,6 +85,10 @@ class Connection {
   /// before. False, and no call, if it is closed already.
   bool call_later(std::chrono::milliseconds delay, std::function<void()> task);
 
+  /// Logs an answer that makes no sense (DMM-0109), at most once a second, with how many there
+  /// were. Other errors are left to who asked.
+  void note(const Error& error);
+
   /// Calls `listener` after every reconnect, until the returned token is destroyed.
   std::shared_ptr<void> on_reconnect(std::function<void()> listener);
 
@@ -117,6 +121,8 @@ class Connection {
   void connect(Link& link, const ConnectionOptions& options);
   void dispatch(const Link& link, Incoming message);
   void answer(std::uint64_t id, Result<Incoming> result);
+  void finish(const Pending& pending, Result<Incoming> result) noexcept;
+  void run(const std::function<void()>& task) noexcept;
   void count_end() noexcept;
   void run_timers(const std::stop_token& stop);
   void forbid(std::string_view violation);
@@ -139,6 +145,8 @@ class Connection {
   std::atomic<std::uint64_t> reconnects_{0};
   std::atomic<bool> closed_{false};
   std::atomic<std::size_t> payload_bytes_max_{0};
+  std::atomic<std::uint64_t> bad_answers_{0};
+  std::atomic<std::int64_t> bad_answer_logged_{0};  ///< steady seconds
   std::atomic<bool> refused_{false};  ///< the server does not take us back: libnats has given up
 
   std::mutex mutex_;

@@ -15,6 +15,15 @@ bool parse_number(std::string_view text, Number& value) {
   return error == std::errc() && end == text.data() + text.size();
 }
 
+/// All values of a header, in their order.
+void copy_values(natsMsg* message, const char* key, transport::Headers& headers) {
+  const char** values = nullptr;
+  int count = 0;
+  if (natsMsgHeader_Values(message, key, &values, &count) != NATS_OK) return;
+  for (int i = 0; i < count; ++i) headers.emplace_back(key, values[i] == nullptr ? "" : values[i]);
+  std::free(static_cast<void*>(values));
+}
+
 }  // namespace
 
 Incoming copy_message(natsMsg* message) {
@@ -26,11 +35,7 @@ Incoming copy_message(natsMsg* message) {
   const char** keys = nullptr;
   int count = 0;
   if (natsMsgHeader_Keys(message, &keys, &count) == NATS_OK) {
-    for (int i = 0; i < count; ++i) {
-      const char* value = nullptr;
-      if (natsMsgHeader_Get(message, keys[i], &value) != NATS_OK || value == nullptr) continue;
-      incoming.headers.emplace_back(keys[i], value);
-    }
+    for (int i = 0; i < count; ++i) copy_values(message, keys[i], incoming.headers);
     std::free(static_cast<void*>(keys));
   }
   incoming.delivery = parse_delivery(incoming.reply);
@@ -86,11 +91,12 @@ std::optional<Delivery> parse_delivery(std::string_view reply) {
   return delivery;
 }
 
-std::chrono::system_clock::time_point parse_time(std::string_view text) {
+std::optional<std::chrono::system_clock::time_point> parse_time(std::string_view text) {
+  using std::chrono::system_clock;
   std::tm parts{};
   const std::string copy(text);
   const char* rest = strptime(copy.c_str(), "%Y-%m-%dT%H:%M:%S", &parts);
-  if (rest == nullptr) return {};
+  if (rest == nullptr) return std::nullopt;
   std::int64_t nanoseconds = 0;
   if (*rest == '.') {
     std::int64_t unit = 100'000'000;
@@ -98,12 +104,16 @@ std::chrono::system_clock::time_point parse_time(std::string_view text) {
       nanoseconds += (*rest - '0') * unit;
     }
   }
-  return std::chrono::system_clock::from_time_t(timegm(&parts)) +
-         std::chrono::duration_cast<std::chrono::system_clock::duration>(
-             std::chrono::nanoseconds(nanoseconds));
+  // Nanoseconds since 1970 in 64 bits end in the year 2262, and before in 1677.
+  constexpr int kYearMin = 1700 - 1900;
+  constexpr int kYearMax = 2200 - 1900;
+  const bool utc = rest == copy.c_str() + copy.size() - 1 && *rest == 'Z';
+  if (!utc || parts.tm_year < kYearMin || parts.tm_year > kYearMax) return std::nullopt;
+  return system_clock::from_time_t(timegm(&parts)) +
+         std::chrono::duration_cast<system_clock::duration>(std::chrono::nanoseconds(nanoseconds));
 }
 
-std::string decode_base64(std::string_view text) {
+std::optional<std::string> decode_base64(std::string_view text) {
   const auto value_of = [](char c) -> int {
     if (c >= 'A' && c <= 'Z') return c - 'A';
     if (c >= 'a' && c <= 'z') return c - 'a' + 26;
@@ -112,13 +122,15 @@ std::string decode_base64(std::string_view text) {
     if (c == '/') return 63;
     return -1;
   };
+  if (text.size() % 4 != 0) return std::nullopt;
+  for (int padding = 0; padding < 2 && text.ends_with('='); ++padding) text.remove_suffix(1);
   std::string out;
   out.reserve(text.size() * 3 / 4);
   std::uint32_t bits = 0;
   int held = 0;
   for (char c : text) {
     const int value = value_of(c);
-    if (value < 0) continue;  // padding
+    if (value < 0) return std::nullopt;
     bits = bits << 6 | static_cast<std::uint32_t>(value);
     held += 6;
     if (held >= 8) {
@@ -144,44 +156,6 @@ transport::Headers parse_header_block(std::string_view block) {
     headers.emplace_back(line.substr(0, colon), value);
   }
   return headers;
-}
-
-int api_error_code(std::string_view answer) {
-  if (answer.find("\"error\"") == std::string_view::npos) return 0;
-  const nlohmann::json parsed = nlohmann::json::parse(answer, nullptr, false);
-  if (!parsed.is_object() || !parsed.contains("error")) return 0;
-  const nlohmann::json& error = parsed["error"];
-  return error.is_object() ? error.value("err_code", error.value("code", 1)) : 1;
-}
-
-std::optional<Error> api_error(std::string_view answer, std::string_view what) {
-  if (answer.find("\"error\"") == std::string_view::npos) return std::nullopt;
-  const nlohmann::json parsed = nlohmann::json::parse(answer, nullptr, false);
-  if (!parsed.is_object() || !parsed.contains("error")) return std::nullopt;
-  const nlohmann::json& error = parsed["error"];
-  const int number = api_error_code(answer);
-  const std::string words =
-      error.is_object() ? error.value("description", std::string("no reason given")) : "";
-  const Code* code = &code::server_refused;
-  if (number == js::kStreamNotFound) code = &code::stream_missing;
-  if (number == js::kWrongLastSequence) code = &code::write_conflict;
-  if (number == js::kNotEnabled || number == js::kNotEnabledForAccount) code = &code::no_jetstream;
-  return Error(*code, fmt::format("{}: {} ({})", what, words, number));
-}
-
-nlohmann::json parse_answer(const Result<Incoming>& answer, std::string_view what) {
-  if (!answer.ok()) throw answer.error().with_context(what);
-  const Incoming& message = answer.value();
-  if (message.status == 503) {
-    throw Error(code::no_jetstream,
-                fmt::format("{}: nobody answers for JetStream on this server or account", what));
-  }
-  if (auto error = api_error(message.payload, what)) throw *error;
-  nlohmann::json parsed = nlohmann::json::parse(message.payload, nullptr, false);
-  if (!parsed.is_object()) {
-    throw Error(code::bad_answer, fmt::format("{}: the answer is not a JSON object", what));
-  }
-  return parsed;
 }
 
 }  // namespace dmm::nats

@@ -10,11 +10,7 @@
 #include <string>
 #include <string_view>
 
-#include <nlohmann/json.hpp>
-
-#include "dmm/error.h"
 #include "dmm/nats/handle.h"
-#include "dmm/result.h"
 #include "dmm/transport/stream.h"
 
 namespace dmm::nats {
@@ -51,34 +47,14 @@ Incoming copy_message(natsMsg* message);
 MessageHandle make_message(const std::string& subject, const std::string& reply,
                            const transport::Headers& headers, std::string_view payload);
 
-/// The server's time format, with up to nine decimals; the epoch if it cannot be read.
-std::chrono::system_clock::time_point parse_time(std::string_view text);
+/// The server's time format, with up to nine decimals; nothing for any other text, and for years
+/// that the clock does not reach.
+std::optional<std::chrono::system_clock::time_point> parse_time(std::string_view text);
 
-std::string decode_base64(std::string_view text);
+/// Nothing if `text` is no base64 in groups of four.
+std::optional<std::string> decode_base64(std::string_view text);
 
 /// The header block of a stored message ("NATS/1.0" and lines).
 transport::Headers parse_header_block(std::string_view block);
-
-/// The Error that an answer of the JetStream API holds, or nothing.
-/// what   what was asked, for the message.
-std::optional<Error> api_error(std::string_view answer, std::string_view what);
-
-/// The answer as JSON; throws its error.
-nlohmann::json parse_answer(const Result<Incoming>& answer, std::string_view what);
-
-/// Codes of the JetStream API that mean something to us.
-namespace js {
-inline constexpr int kStreamNotFound = 10059;
-inline constexpr int kWrongLastSequence = 10071;
-inline constexpr int kNoMessage = 10037;
-inline constexpr int kSequenceNotFound = 10043;
-inline constexpr int kMessageDeleteFailed = 10057;
-inline constexpr int kNotEnabled = 10076;
-inline constexpr int kNotEnabledForAccount = 10039;
-inline constexpr int kStreamNameInUse = 10058;
-}  // namespace js
-
-/// The "err_code" of an answer, 0 if it is no error.
-int api_error_code(std::string_view answer);
 
 }  // namespace dmm::nats

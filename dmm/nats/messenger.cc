@@ -1,6 +1,7 @@
 #include "dmm/nats/messenger.h"
 
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include <atomic>
 #include <condition_variable>

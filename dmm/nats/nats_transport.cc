@@ -101,7 +101,7 @@ class NatsStream final : public transport::Stream, public std::enable_shared_fro
         Channel::urgent, fmt::format("$JS.API.DIRECT.GET.{}.{}", config_.name, subject), {}, "",
         limits::request_timeout,
         [self = shared_from_this(), done = std::move(done), subject](Result<Incoming> answer) {
-          done(self->noted(parse_direct(std::move(answer), subject, "reading " + subject)));
+          done(self->noted(parse_direct(std::move(answer), subject)));
         });
   }
 
@@ -109,11 +109,8 @@ class NatsStream final : public transport::Stream, public std::enable_shared_fro
     connection_->request(
         Channel::bulk, "$JS.API.STREAM.MSG.DELETE." + config_.name, {},
         fmt::format(R"({{"seq":{},"no_erase":true}})", sequence.value), limits::request_timeout,
-        [self = shared_from_this(), done = std::move(done),
-         sequence](const Result<Incoming>& answer) {
-          done(self->noted(
-              parse_erased(answer, fmt::format("deleting message {}", sequence.value))));
-        });
+        [self = shared_from_this(), done = std::move(done), sequence](
+            const Result<Incoming>& answer) { done(self->noted(parse_erased(answer, sequence))); });
   }
 
   std::unique_ptr<transport::Reader> read(transport::ReadOptions options,
@@ -135,11 +132,11 @@ class NatsStream final : public transport::Stream, public std::enable_shared_fro
   }
 
   std::vector<std::string> subjects(std::string_view filter) override {
-    StreamSubjects found = known(parse_subjects(
-        connection_->request("$JS.API.STREAM.INFO." + config_.name,
-                             nlohmann::json{{"subjects_filter", filter}}.dump(),
-                             limits::request_timeout),
-        "listing the subjects of stream " + config_.name));
+    StreamSubjects found = known(
+        parse_subjects(connection_->request("$JS.API.STREAM.INFO." + config_.name,
+                                            nlohmann::json{{"subjects_filter", filter}}.dump(),
+                                            limits::request_timeout),
+                       "listing the subjects of stream " + config_.name));
     set_created(std::move(found.created));
     return std::move(found.subjects);
   }
@@ -216,13 +213,12 @@ class NatsStream final : public transport::Stream, public std::enable_shared_fro
   }
 
   void last_from_leader(const std::string& subject, Completion<std::optional<Message>> done) {
-    connection_->request(
-        Channel::urgent, "$JS.API.STREAM.MSG.GET." + config_.name, {},
-        nlohmann::json{{"last_by_subj", subject}}.dump(), limits::request_timeout,
-        [self = shared_from_this(), done = std::move(done),
-         subject](const Result<Incoming>& answer) {
-          done(self->noted(parse_stored(answer, "reading " + subject)));
-        });
+    connection_->request(Channel::urgent, "$JS.API.STREAM.MSG.GET." + config_.name, {},
+                         nlohmann::json{{"last_by_subj", subject}}.dump(), limits::request_timeout,
+                         [self = shared_from_this(), done = std::move(done),
+                          subject](const Result<Incoming>& answer) {
+                           done(self->noted(parse_stored(answer, "reading " + subject)));
+                         });
   }
 
   const std::shared_ptr<Connection> connection_;
@@ -266,8 +262,9 @@ void PublishOperation::on_answer(Result<Incoming> answer) {
     if (&answer.error().code() == &code::timed_out) sent_before_ = true;
     return try_again(answer.error());
   }
-  const auto stored = stream_->noted(
-      parse_acknowledgement(answer.value(), "publishing " + publication_.subject));
+  if (const auto sequence = find_acknowledged(answer.value().payload)) return done_(*sequence);
+  const auto stored =
+      stream_->noted(parse_acknowledgement(answer.value(), "publishing " + publication_.subject));
   if (stored.ok()) return done_(stored.value());
   const Error& error = stored.error();
   if (error.kind() == Kind::conflict && sent_before_) return check_whether_ours(error);

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "dmm/limits.h"
+#include "dmm/nats/answer.h"
 
 namespace dmm::nats {
 
@@ -110,22 +111,18 @@ class State : public std::enable_shared_from_this<State> {
   /// read by now has to be in the stream; messages that come before the answer may be newer than
   /// it.
   void look() {
-    source_.connection->request(Channel::bulk, "$JS.API.STREAM.INFO." + source_.stream, {}, "",
-                                limits::request_timeout,
-                                [self = shared_from_this(), generation = generation_,
-                                 read = cursor_](Result<Incoming> answer) {
-                                  self->on_stream_info(generation, read, std::move(answer));
-                                });
+    source_.connection->request(
+        Channel::bulk, "$JS.API.STREAM.INFO." + source_.stream, {}, "", limits::request_timeout,
+        [self = shared_from_this(), generation = generation_, read = cursor_](
+            const Result<Incoming>& answer) { self->on_stream_info(generation, read, answer); });
   }
 
-  void on_stream_info(std::uint64_t generation, Sequence read, Result<Incoming> answer) {
+  void on_stream_info(std::uint64_t generation, Sequence read, const Result<Incoming>& answer) {
     const std::lock_guard lock(mutex_);
     if (sink_ == nullptr || generation != generation_) return;
-    nlohmann::json info;
-    try {
-      info = parse_answer(answer, "asking for a stream's state");
-    } catch (const Error& error) {
-      if (&error.code() == &code::stream_missing) {
+    const auto info = noted(parse_stream_info(answer, "asking for the state of " + source_.stream));
+    if (!info.ok()) {
+      if (&info.error().code() == &code::stream_missing) {
         // Losing the stream is losing its history, whoever creates it again.
         if (!created_.empty()) lose_history("the stream is gone");
         if (source_.recreate) source_.recreate();
@@ -133,8 +130,8 @@ class State : public std::enable_shared_from_this<State> {
       if (consumer_.empty()) retry_later();
       return;
     }
-    const std::string created = info.value("created", "");
-    const Sequence last{info.value("/state/last_seq"_json_pointer, std::uint64_t{0})};
+    const std::string& created = info.value().created;
+    const Sequence last = info.value().last;
     if (!created_.empty() && created != created_) {
       lose_history("the stream was created again");
     } else if (last < read) {
@@ -162,12 +159,8 @@ class State : public std::enable_shared_from_this<State> {
         [self = shared_from_this(), generation = generation_](const Result<Incoming>& answer) {
           const std::lock_guard lock(self->mutex_);
           if (self->sink_ == nullptr || generation != self->generation_) return;
-          const auto text = answer.ok()
-                                ? nlohmann::json::parse(answer.value().payload, nullptr, false)
-                                : nlohmann::json();
-          const std::string time =
-              text.is_object() ? text.value("/message/time"_json_pointer, "") : std::string();
-          if (!time.empty() && parse_time(time) != *self->given_at_) {
+          const auto found = self->noted(parse_stored(answer, "looking where reading stands"));
+          if (found.ok() && found.value() && found.value()->stored_at != *self->given_at_) {
             self->lose_history(fmt::format("message {} is another one than the one that was read",
                                            self->cursor_.value));
           }
@@ -191,13 +184,14 @@ class State : public std::enable_shared_from_this<State> {
          cursor = cursor_](const Result<Incoming>& answer) {
           const std::lock_guard lock(self->mutex_);
           if (self->sink_ == nullptr || generation != self->generation_ || !answer.ok()) return;
-          const auto info = nlohmann::json::parse(answer.value().payload, nullptr, false);
-          if (!info.is_object() || self->cursor_ != cursor) return;
-          if (info.contains("error")) return self->restart_locked("the consumer is gone");
+          if (self->cursor_ != cursor) return;
+          const auto info = self->noted(parse_consumer_info(answer, "asking for a consumer"));
+          if (!info.ok()) {
+            if (&info.error().code() == &code::bad_answer) return;
+            return self->restart_locked("the consumer is gone");
+          }
           const bool owes =
-              info.value("num_pending", std::uint64_t{0}) > 0 ||
-              info.value("/delivered/consumer_seq"_json_pointer, std::uint64_t{0}) + 1 !=
-                  self->next_in_consumer_;
+              info.value().pending > 0 || info.value().delivered + 1 != self->next_in_consumer_;
           self->lagging_ = owes ? self->lagging_ + 1 : 0;
           if (self->lagging_ >= kLagsMax) self->restart_locked("the consumer gives nothing");
         });
@@ -235,30 +229,28 @@ class State : public std::enable_shared_from_this<State> {
     source_.connection->request(
         Channel::bulk, "$JS.API.CONSUMER.CREATE." + source_.stream, {}, request.dump(),
         limits::request_timeout * 2,
-        [self = shared_from_this(), generation = generation_](Result<Incoming> answer) {
-          self->on_consumer(generation, std::move(answer));
+        [self = shared_from_this(), generation = generation_](const Result<Incoming>& answer) {
+          self->on_consumer(generation, answer);
         });
   }
 
-  void on_consumer(std::uint64_t generation, Result<Incoming> answer) {
+  void on_consumer(std::uint64_t generation, const Result<Incoming>& answer) {
     const std::lock_guard lock(mutex_);
-    nlohmann::json info;
-    try {
-      info = parse_answer(answer, "creating a consumer");
-    } catch (const Error& error) {
+    const auto info = parse_consumer_info(answer, "creating a consumer");
+    if (!info.ok()) {
       if (sink_ == nullptr || generation != generation_) return;
       source_.log.warn("a consumer could not be created",
-                       {{"stream", source_.stream}, {"error", error.message()}});
+                       {{"stream", source_.stream}, {"error", info.error().message()}});
       return retry_later();
     }
-    const std::string name = info.value("name", "");
+    const std::string& name = info.value().name;
     if (sink_ == nullptr || generation != generation_) return remove_consumer(name);
     consumer_ = name;
     inbox_->follow(source_.stream + '.' + name);
     next_in_consumer_ = 1;
     retry_delay_ = limits::retry_delay_first;
     last_heard_ = steady_clock::now();
-    if (info.value("num_pending", std::uint64_t{0}) == 0) complete();
+    if (info.value().pending == 0) complete();
     pull();
     if (!complete_) probe_later();
   }
@@ -289,14 +281,10 @@ class State : public std::enable_shared_from_this<State> {
           const auto took =
               std::chrono::duration_cast<milliseconds>(steady_clock::now() - asked_at);
           self->probe_delay_ = std::clamp(took * kProbeShare, kProbeInterval, kProbeIntervalMax);
-          if (answer.ok()) {
-            const auto info = nlohmann::json::parse(answer.value().payload, nullptr, false);
-            if (info.is_object() && !info.contains("error") &&
-                info.value("num_pending", std::uint64_t{1}) == 0 &&
-                info.value("/delivered/consumer_seq"_json_pointer, std::uint64_t{0}) + 1 ==
-                    self->next_in_consumer_) {
-              return self->complete();
-            }
+          const auto info = self->noted(parse_consumer_info(answer, "asking for a consumer"));
+          if (info.ok() && info.value().pending == 0 &&
+              info.value().delivered + 1 == self->next_in_consumer_) {
+            return self->complete();
           }
           self->probe_later();
         });
@@ -420,6 +408,13 @@ class State : public std::enable_shared_from_this<State> {
       }
       self->tick();
     });
+  }
+
+  /// `result`, after an answer without sense was noted.
+  template <class T>
+  Result<T> noted(Result<T> result) const {
+    if (!result.ok()) source_.connection->note(result.error());
+    return result;
   }
 
   void remove_consumer(const std::string& consumer) {

@@ -29,27 +29,28 @@ TEST_CASE("delivery: anything else is none", "[nats][unit]") {
       GENERATE("", "$JS.ACK", "_INBOX.x.r.1", "$JS.ACK.s.c.1.x.7.1.3", "$JS.ACK.s.c.1.2.7.1")));
 }
 
-TEST_CASE("server time: nanoseconds are read and rubbish gives the epoch", "[nats][unit]") {
+TEST_CASE("server time: nanoseconds are read and rubbish is none", "[nats][unit]") {
   const auto time = parse_time("2026-11-21T04:10:00.123456789Z");
-  CHECK(std::chrono::duration_cast<std::chrono::milliseconds>(time.time_since_epoch()).count() ==
+  REQUIRE(time.has_value());
+  CHECK(std::chrono::duration_cast<std::chrono::milliseconds>(time->time_since_epoch()).count() ==
         1'795'234'200'123);
-  CHECK(parse_time("yesterday") == std::chrono::system_clock::time_point());
+  CHECK(parse_time("2200-01-01T00:00:00Z").has_value());
+  CHECK_FALSE(parse_time(GENERATE("", "yesterday", "2026-11-21", "2026-11-21T04:10:00",
+                                  "2026-11-21T04:10:00+02:00", "2026-11-21T04:10:00.5Zz",
+                                  "9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z",
+                                  "99999999999-01-01T00:00:00Z")));
 }
 
-TEST_CASE("stored message: headers and data are decoded", "[nats][unit]") {
+TEST_CASE("base64: what is none is refused", "[nats][unit]") {
   CHECK(decode_base64("eyJhIjoxfQ==") == "{\"a\":1}");
-  CHECK(decode_base64("").empty());
+  CHECK(decode_base64("") == "");
+  CHECK_FALSE(decode_base64(GENERATE("e", "eyJhIjoxfQ=", "eyJ!", "====", "e===", "ey J",
+                                     "e=Jh", "eyJhIjoxfQ==\n")));
+}
+
+TEST_CASE("stored message: its headers are read", "[nats][unit]") {
   const auto headers = parse_header_block("NATS/1.0\r\nDmm-Done: x 5\r\nEmpty:\r\n\r\n");
   REQUIRE(headers.size() == 2);
   CHECK(dmm::transport::find_header(headers, "Dmm-Done") == "x 5");
   CHECK(dmm::transport::find_header(headers, "Empty") == "");
-}
-
-TEST_CASE("answer: an error of the server keeps its number and its meaning", "[nats][unit]") {
-  const std::string conflict =
-      R"({"error":{"code":400,"err_code":10071,"description":"wrong last sequence: 5"}})";
-  CHECK(api_error_code(conflict) == js::kWrongLastSequence);
-  REQUIRE(api_error(conflict, "publishing").has_value());
-  CHECK(api_error(conflict, "publishing")->kind() == dmm::Kind::conflict);
-  CHECK_FALSE(api_error(R"({"stream":"S","seq":5})", "publishing").has_value());
 }
