@@ -150,6 +150,7 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
     const std::lock_guard lock(stats_mutex_);
     ObserveStats stats = stats_;
     stats.waiting = given - through;
+    stats.stands_by = stands_by_;
     return stats;
   }
 
@@ -160,7 +161,7 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
     lease_ = std::make_unique<Lease>(streams_, fmt::format("observe.{}", kind_),
                                      [this] { mailbox_.wake(); });
     while (!stop.stop_requested()) {
-      const std::optional<Tenure> tenure = lease_->acquire(stop);
+      const std::optional<Tenure> tenure = lease_->acquire(stop, &stands_by_);
       if (!tenure) break;
       try {
         if (!tenure->continued || !reader_) begin_tenure();
@@ -561,6 +562,7 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
 
   Mailbox mailbox_;
   std::unique_ptr<Lease> lease_;
+  std::atomic<bool> stands_by_{false};
   std::unique_ptr<transport::Reader> reader_;
   std::atomic<std::uint64_t> history_{0};  ///< counts beginnings of reading anew
   std::atomic<std::uint64_t> given_{0};    ///< reports that came

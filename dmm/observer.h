@@ -26,7 +26,8 @@ struct ObserveStats {
   std::uint64_t stale = 0;     ///< ignored because their `seq` was not above the last one
   std::uint64_t refused = 0;   ///< parked because they could not be read
   std::size_t waiting = 0;     ///< read, and neither handled nor refused yet
-  bool holds_lease = false;
+  bool holds_lease = false;    ///< it observes
+  bool stands_by = false;      ///< another worker that lives does
   Durations lags;  ///< from the storage of a report, by the clock of the server, to its handling
 };
 

@@ -120,7 +120,8 @@ struct ViewStats {
   std::size_t held = 0;      ///< removals that wait for approval
   std::size_t sending = 0;   ///< notifies that are not confirmed yet
   bool loaded = false;       ///< all inputs were read, and the cache compared with the view
-  bool holds_lease = false;  ///< false: warm standby
+  bool holds_lease = false;  ///< it keeps the view
+  bool stands_by = false;    ///< another worker that lives keeps it
   /// All that came of the inputs is in the rows, and what changed in them is stored as tokens or
   /// held.
   bool settled = false;

@@ -172,8 +172,16 @@ std::vector<std::string> not_ready(const Parts& parts) {
   }
   for (const ViewStream* view : parts.view_streams) {
     const ViewStats stats = view->stats();
-    if (stats.holds_lease && !stats.loaded) {
+    if (!stats.holds_lease && !stats.stands_by) {
+      reasons.push_back(fmt::format("view {}: waits for its lease", view->name()));
+    } else if (stats.holds_lease && !stats.loaded) {
       reasons.push_back(fmt::format("view {}: loads its inputs", view->name()));
+    }
+  }
+  for (const Observer* observer : parts.observers) {
+    const ObserveStats stats = observer->stats();
+    if (!stats.holds_lease && !stats.stands_by) {
+      reasons.push_back(fmt::format("reports of {}: waits for the lease", observer->kind()));
     }
   }
   return reasons;

@@ -39,6 +39,7 @@ ViewStats ViewLoop::stats() const {
   const std::lock_guard lock(published_mutex_);
   ViewStats stats = published_;
   stats.settled = settled_at_ == heard_;
+  stats.stands_by = stands_by_;
   return stats;
 }
 
@@ -49,7 +50,7 @@ void ViewLoop::work(std::stop_token stop) {
   lease_ = std::make_unique<worker::Lease>(streams_, fmt::format("view.{}", name()),
                                            [this] { mailbox_.wake(); });
   while (!stop.stop_requested()) {
-    if (!lease_->acquire(stop)) break;
+    if (!lease_->acquire(stop, &stands_by_)) break;
     rebuild_ = false;
     if (!try_tenure()) {
       end_tenure();

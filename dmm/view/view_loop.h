@@ -173,6 +173,7 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   std::unordered_map<std::string, std::string> traces_;  ///< of rows that are to be told
   Clock::time_point operators_due_{};
   ViewStats stats_;
+  std::atomic<bool> stands_by_{false};
   mutable std::mutex published_mutex_;
   ViewStats published_;
   std::optional<std::uint64_t> settled_at_;  ///< what was heard when nothing was left to do

@@ -89,8 +89,12 @@ std::chrono::nanoseconds Lease::left() const noexcept {
                                   nanoseconds_of(internal::SteadyClock::now()));
 }
 
-std::optional<Tenure> Lease::acquire(const std::stop_token& stop) {
+std::optional<Tenure> Lease::acquire(const std::stop_token& stop, std::atomic<bool>* stands_by) {
   stop_beating();
+  const auto say_stands_by = [stands_by](bool it_does) {
+    if (stands_by != nullptr) stands_by->store(it_does, std::memory_order_relaxed);
+  };
+  say_stands_by(false);
   // What was seen of the present holder, and since when nothing new was.
   std::string watched;
   Epoch watched_epoch;
@@ -110,6 +114,8 @@ std::optional<Tenure> Lease::acquire(const std::stop_token& stop) {
         const Sequence beat = last_beat_of(found->holder);
         // A new epoch is a sign of life as a beat is, also if its holder is the same as before.
         if (found->holder != watched || found->epoch != watched_epoch || beat != last_beat) {
+          // What lay there at the first look may be of one that is dead.
+          if (!watched.empty()) say_stands_by(true);
           watched = found->holder;
           watched_epoch = found->epoch;
           last_beat = beat;
@@ -135,6 +141,7 @@ std::optional<Tenure> Lease::acquire(const std::stop_token& stop) {
         start_beating();
         forget_older(next);
         streams_.log.info("lease held", {{"lease", name_}, {"epoch", next.value}});
+        say_stands_by(false);
         return tenure;
       }
       free_again = shared_ && ours;

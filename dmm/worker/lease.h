@@ -77,7 +77,10 @@ class Lease {
   void set_floor(Epoch floor) noexcept { floor_ = floor; }
 
   /// Waits until the lease is held, or `stop`. Nothing if stopped.
-  std::optional<Tenure> acquire(const std::stop_token& stop);
+  /// stands_by   set to whether another holder is known to live: false until it has given a sign of
+  ///             life, and again when the lease is held.
+  std::optional<Tenure> acquire(const std::stop_token& stop,
+                                std::atomic<bool>* stands_by = nullptr);
 
   /// Gives it up so that another can take it at once. After the work has ended.
   void release() noexcept;

@@ -133,7 +133,7 @@ class CountedObserver final : public dmm::Observer {
   const std::string& kind() const noexcept override { return kind_; }
   void work(std::stop_token) override {}
   dmm::ObserveStats stats() const override {
-    dmm::ObserveStats s{2'001, 2'002, 2'003, 2'004, 2'005, 2'006, 2'007, true, {}};
+    dmm::ObserveStats s{2'001, 2'002, 2'003, 2'004, 2'005, 2'006, 2'007, true, false, {}};
     s.lags.add(20ms);
     return s;
   }

@@ -166,6 +166,41 @@ TEST_CASE("workers: what they log is changed for a while and then as it was conf
   stop.request_stop();
 }
 
+TEST_CASE("workers: who observes or keeps a view is ready once it does or somebody else does",
+          "[service][workers][unit]") {
+  const dmm::testing::MemoryServer server;
+  const auto watcher = [&](const std::string& program) {
+    dmm::Bucket bucket = dmm::Bucket::open("music", Worker::options(server, program));
+    bucket.observe<Player>("player", [](dmm::ObserveContext&, const Player&) {});
+    dmm::View view;
+    view.name = "zones";
+    view.type = "zone";
+    view.inputs = {dmm::ViewInput::reports("player")};
+    view.pipeline = nlohmann::json::parse(R"([{"@project": {"id": "$.device"}}])");
+    bucket.view(view);
+    return bucket;
+  };
+  dmm::Bucket first = watcher("first");
+  dmm::Bucket second = watcher("second");
+  // Never ready without somebody who does the work.
+  const auto ready = [](const dmm::Bucket& bucket, const dmm::Bucket* other) {
+    const bool says = bucket.not_ready().empty();
+    const auto works = [](const dmm::Bucket& one) {
+      return one.observers().at(0)->stats().holds_lease &&
+             one.view_streams().at(0)->stats().holds_lease;
+    };
+    if (says) CHECK((works(bucket) || (other != nullptr && works(*other))));
+    return says;
+  };
+  std::jthread works([&](const std::stop_token& stop) { first.work(stop); });
+  dmm::testing::wait_for("the first to be ready", [&] { return ready(first, nullptr); });
+  std::jthread stands_by([&](const std::stop_token& stop) { second.work(stop); });
+  dmm::testing::wait_for("the second to be ready", [&] { return ready(second, &first); });
+  CHECK(second.observers().at(0)->stats().stands_by);
+  CHECK(second.view_streams().at(0)->stats().stands_by);
+  CHECK_FALSE(first.view_streams().at(0)->stats().stands_by);
+}
+
 TEST_CASE("workers: an order is what it says or nothing", "[service][workers][unit]") {
   using dmm::internal::parse_order;
   for (const char* text :
