@@ -72,8 +72,8 @@ class Faults final {
 
   /// Lost on the way there or on the way back, as chance has it, and never answered: the caller
   /// hears DMM-0105 of a publish, DMM-0103 of a read or an erase, when its time is over.
-  /// after   that time; a publish has a deadline of its own, which may be sooner. Call::ask is
-  ///         answered at once.
+  /// after   that time; a publish has a deadline of its own, which may be sooner. Call::ask keeps
+  ///         its caller waiting for so long.
   void drop(Which which = {}, std::chrono::milliseconds after = std::chrono::seconds(2));
 
   /// On its way for up to `most` longer, there or back, so that answers overtake each other. Does

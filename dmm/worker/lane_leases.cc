@@ -23,10 +23,12 @@ std::int64_t nanoseconds_of(std::chrono::steady_clock::time_point time) {
 }  // namespace
 
 LaneLeases::LaneLeases(const internal::Streams& streams, std::string type,
-                       std::function<void()> changed, LeaseTiming timing)
+                       std::function<void()> changed, std::function<void()> doubted,
+                       LeaseTiming timing)
     : streams_(streams),
       type_(std::move(type)),
       changed_(std::move(changed)),
+      doubted_(std::move(doubted)),
       timing_(timing),
       holder_(wire::unique_id()),
       table_(type_, holder_, timing.ttl),
@@ -39,6 +41,7 @@ LaneLeases::~LaneLeases() {
 }
 
 void LaneLeases::start() {
+  guard_ = internal::Thread([this](const std::stop_token& stop) { guard(stop); });
   thread_ = internal::Thread([this](const std::stop_token& stop) { run(stop); });
 }
 
@@ -46,6 +49,7 @@ void LaneLeases::stop() noexcept {
   if (!thread_.joinable()) return;
   thread_.request_stop();
   thread_.join();
+  guard_ = internal::Thread();
 }
 
 std::vector<LaneChange> LaneLeases::changes() {
@@ -80,6 +84,43 @@ void LaneLeases::release(std::uint32_t lane, Epoch epoch) {
           mailbox_.post([this, lane, epoch] { table_.note_released(lane, epoch, false); });
         });
   });
+}
+
+// ---- the guard: the other threads may wait for the server just when the lanes are lost
+
+void LaneLeases::guard(const std::stop_token& stop) {
+  bool told = true;
+  std::uint64_t losses = losses_;
+  std::unique_lock lock(guard_mutex_);
+  while (!stop.stop_requested()) {
+    const bool counted_on = held();
+    const std::uint64_t known = std::exchange(losses, losses_);
+    if (counted_on) told = false;
+    if (known != losses || (!counted_on && !told)) {
+      told = !counted_on;
+      lock.unlock();
+      doubted_();
+      lock.lock();
+    } else if (counted_on) {
+      // Each answered beat has put it off by the time that it passes.
+      guard_alerted_.wait_until(lock, stop, held_until(),
+                                [&] { return !held() || losses != losses_; });
+    } else {
+      guard_alerted_.wait(lock, stop, [&] { return held() || losses != losses_; });
+    }
+  }
+}
+
+void LaneLeases::alert() {
+  const std::lock_guard lock(guard_mutex_);
+  guard_alerted_.notify_all();
+}
+
+LaneLeases::Clock::time_point LaneLeases::held_until() const noexcept {
+  const auto now = Clock::now();
+  const std::chrono::nanoseconds left(valid_until_.load(std::memory_order_acquire) -
+                                      nanoseconds_of(now));
+  return now + std::chrono::duration_cast<Clock::duration>(std::min(left, group_.left()));
 }
 
 // ---- the reader's thread
@@ -187,6 +228,7 @@ void LaneLeases::beaten(Clock::time_point sent_at, const Result<Sequence>& resul
   if (!alive_) table_.count_anew(now);
   alive_ = true;
   valid_until_.store(nanoseconds_of(until), std::memory_order_release);
+  alert();
 }
 
 /// The last beat is not where it was: one that was never answered came after it, or all is lost.
@@ -218,6 +260,8 @@ void LaneLeases::lapse(std::string_view why) {
     const Epoch epoch{epochs_[lane].exchange(0)};
     if (epoch.value > 0) owned_before_[lane] = epoch;
   }
+  ++losses_;
+  alert();
   streams_.log.warn("lanes lost", {{"type", type_}, {"why", why}});
   changed_();
 }
@@ -233,6 +277,8 @@ void LaneLeases::lose(std::uint32_t lane) {
   epochs_[lane] = 0;
   owned_before_[lane] = Epoch();
   if (!std::exchange(told_[lane], false)) return;
+  ++losses_;
+  alert();
   tell({lane, std::nullopt});
   publish_changes();
 }

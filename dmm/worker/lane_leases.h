@@ -45,8 +45,10 @@ class LaneLeases final : private transport::ReaderSink {
  public:
   /// changed   called on any thread when there are changes, the lanes can no longer be counted on,
   ///           or the share is another one. Must not block.
+  /// doubted   called on a thread that waits for nothing else, at once when one or all of the lanes
+  ///           can no longer be counted on: what works on them has to stop. Must not block.
   LaneLeases(const internal::Streams& streams, std::string type, std::function<void()> changed,
-             LeaseTiming timing = LeaseTiming());
+             std::function<void()> doubted, LeaseTiming timing = LeaseTiming());
   /// Gives all back.
   ~LaneLeases() override;
 
@@ -83,6 +85,11 @@ class LaneLeases final : private transport::ReaderSink {
   void on_complete() noexcept override;
   void on_history_lost(std::string reason) noexcept override;
 
+  // The thread that looks at the clock only.
+  void guard(const std::stop_token& stop);
+  void alert();
+  Clock::time_point held_until() const noexcept;
+
   // The thread.
   void run(const std::stop_token& stop);
   void serve(const std::stop_token& stop);
@@ -114,6 +121,7 @@ class LaneLeases final : private transport::ReaderSink {
   const internal::Streams& streams_;
   const std::string type_;
   const std::function<void()> changed_;
+  const std::function<void()> doubted_;
   const LeaseTiming timing_;
   const std::string holder_;
 
@@ -141,11 +149,15 @@ class LaneLeases final : private transport::ReaderSink {
   std::atomic<std::size_t> share_{0};
   std::atomic<bool> joined_{false};
   std::array<std::atomic<bool>, limits::lanes> unsettled_{};
+  std::atomic<std::uint64_t> losses_{0};  ///< of lanes, each or all
+  std::mutex guard_mutex_;
+  internal::StopCondition guard_alerted_;
   std::vector<LaneChange> untold_;
   mutable std::mutex changes_mutex_;
   std::vector<LaneChange> changes_;
   std::exception_ptr failure_;  ///< guarded by changes_mutex_
-  internal::Thread thread_;     ///< last: it ends first
+  internal::Thread guard_;
+  internal::Thread thread_;  ///< last: it ends first
 };
 
 }  // namespace dmm::worker

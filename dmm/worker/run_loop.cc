@@ -23,7 +23,8 @@ RunLoop::RunLoop(const internal::Streams& streams, Matters& matters, std::string
       declared_(options),
       options_(options),
       mailbox_([this] { return advance(); }),
-      leases_(streams, type_, [this] { mailbox_.wake(); }),
+      leases_(
+          streams, type_, [this] { mailbox_.wake(); }, [this] { cancel_doubted_runs(); }),
       entries_(limits::entries_held_bytes_max),
       statuses_(streams, mailbox_),
       report_waits_(streams, mailbox_, [this](const std::string& key) { heard_of_device(key); }),
@@ -299,6 +300,21 @@ void RunLoop::cancel_runs() {
     if (!item->run) continue;
     item->run->cancelled = true;
     item->run->stop.request_stop();
+  }
+}
+
+/// Any thread: while the owner waits for an answer, what it would stop is another's already.
+void RunLoop::cancel_doubted_runs() {
+  std::vector<std::shared_ptr<Run>> doubted;
+  {
+    const std::lock_guard lock(running_mutex_);
+    std::ranges::copy_if(running_, std::back_inserter(doubted), [this](const auto& run) {
+      return !leases_.held(run->lane, run->input.epoch);
+    });
+  }
+  for (const auto& run : doubted) {
+    run->cancelled = true;
+    run->stop.request_stop();
   }
 }
 

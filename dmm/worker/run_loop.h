@@ -38,6 +38,7 @@
 #include <random>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "dmm/internal/runtime.h"
@@ -85,12 +86,13 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
 
   /// One execution of a handler.
   struct Run {
+    std::uint32_t lane = 0;
     RunInput input;
     RunResult result;
     std::stop_source stop;
     std::chrono::milliseconds timeout{};
     bool timed_out = false;
-    bool cancelled = false;
+    std::atomic<bool> cancelled = false;
     Timer deadline;
     std::atomic<Clock::time_point> started{};  ///< by its thread; zero while it stands in line
     Clock::duration took{};
@@ -150,6 +152,7 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   void finish_work();
   bool quiet() const;
   void cancel_runs();
+  void cancel_doubted_runs();
   void publish_stats();
   void count_more();
   void recount();
@@ -249,6 +252,9 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   std::optional<std::string> history_loss_;
   std::size_t dropped_ = 0;                ///< messages that were void before they were taken
   std::atomic<std::uint64_t> reading_{0};  ///< counts readers
+
+  std::mutex running_mutex_;
+  std::unordered_set<std::shared_ptr<Run>> running_;  ///< on a thread; guarded by running_mutex_
 
   LaneLeases leases_;
   std::array<Lane, limits::lanes> lanes_;

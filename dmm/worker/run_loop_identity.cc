@@ -353,6 +353,7 @@ void RunLoop::dispatch(const ItemPtr& item) {
   if (give_back(item)) return;
   Token& token = item->current;
   auto run = std::make_shared<Run>();
+  run->lane = item->lane;
   run->input.identity = token.identity;
   run->input.is_news = !token.news.empty();
   run->input.deleted = token.deleted;
@@ -376,20 +377,28 @@ void RunLoop::dispatch(const ItemPtr& item) {
   if (run->input.attempt > 1) ++stats_.retried;
   run->timeout = options_.timeout;
   watch_deadline(item, run, run->timeout);
-  pool_->submit([this, item, run, lane = item->lane] {
+  pool_->submit([this, item, run] {
     const auto begun = Clock::now();
     run->input.deadline = begun + run->timeout;
     run->started = begun;
+    {
+      const std::lock_guard lock(running_mutex_);
+      running_.insert(run);
+    }
     // It stood in line: meanwhile the lane may have been lost, or the process stopped.
-    const bool may_run = leases_.held(lane, run->input.epoch) && !run->stop.stop_requested();
+    const bool may_run = leases_.held(run->lane, run->input.epoch) && !run->stop.stop_requested();
     if (may_run) {
       run->result = run_once(materializer_, run->input, matters_, run->stop.get_token(),
                              streams_.log, streams_.downlink.get(), streams_.spans.get());
     }
+    {
+      const std::lock_guard lock(running_mutex_);
+      running_.erase(run);
+    }
     run->took = Clock::now() - begun;
     internal::crash_point("a run returned");
     mailbox_.post([this, item, run, may_run] {
-      run->cancelled = run->cancelled || !may_run;
+      if (!may_run) run->cancelled = true;
       ran(item);
     });
   });

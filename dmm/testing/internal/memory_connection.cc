@@ -86,6 +86,12 @@ void MemoryConnection::ask(Part part, std::string_view stream, const std::string
   if (closed_) throw no_more(what);
   const Verdict verdict = faults_.judge(part, Call::ask, stream);
   if (!linked_) throw unreachable(what);
+  if (verdict.patience.count() > 0) {
+    std::mutex mutex;
+    internal::Condition answer;  // that never comes
+    std::unique_lock lock(mutex);
+    answer.wait_for(lock, verdict.patience);
+  }
   if (verdict.fate != Fate::none) throw unanswered(what);
 }
 

@@ -46,6 +46,7 @@ struct Member {
   std::map<std::uint32_t, Epoch> owned;
   std::atomic<std::size_t> count = 0;
   std::atomic<int> takes = 0;
+  std::atomic<int> doubts = 0;
   Winners* winners;
   LaneLeases leases;
 
@@ -53,7 +54,7 @@ struct Member {
                   LeaseTiming timing = kQuick)
       : winners(winners_of_all),
         leases(
-            streams, "player", [this] { look(); }, timing) {
+            streams, "player", [this] { look(); }, [this] { ++doubts; }, timing) {
     leases.start();
   }
   void look() {

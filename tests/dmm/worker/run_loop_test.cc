@@ -127,6 +127,38 @@ TEST_CASE("run loop: a result that is ready after the lease was lost is not stor
   CHECK(worker.work->look(worker.token_subject())->sequence == token);
 }
 
+TEST_CASE("run loop: a run is stopped in time while the owner waits for the server",
+          "[run_loop][lanes][unit]") {
+  Worker worker;
+  const auto& names = worker.streams.names;
+  const std::uint32_t elsewhere = (lane_of_key(key_of(kPlayer)) + 1) % limits::lanes;
+  const std::string other = R"({"holder":"other"})";
+  worker.leases->put(names.seat_subject("player", "other"), other);
+  worker.leases->put(names.lane_subject("player", elsewhere, Epoch{1}), other);
+  std::atomic<bool> stopped = false;
+  worker.then = [&](Context& context, nlohmann::json&) {
+    std::mutex mutex;
+    std::condition_variable_any wake;
+    std::unique_lock lock(mutex);
+    stopped = !wake.wait_for(lock, context.stop_token(), 10s, [] { return false; }) &&
+              context.stop_token().stop_requested();
+    return Outcome::done();
+  };
+  worker.start();
+  worker.put_token(R"({"song":"long"})");
+  wait_for("the run", [&] { return worker.runs() == 1; });
+
+  testing::Faults& faults = worker.transport->faults();
+  faults.drop({.stream = testing::Part::work, .call = Call::ask}, 6s);
+  worker.leases->put(names.seat_subject("player", "other"),
+                     R"({"holder":"other","released":true})");
+  wait_for("the owner to ask about the lane that came", [&] { return faults.struck() > 0; });
+  faults.drop({.stream = testing::Part::leases, .call = Call::publish});
+  wait_for("the run to be stopped", [&] { return stopped.load(); });
+  CHECK(worker.loop->stats().lease_losses == 0);  // the owner did not know yet
+  faults.clear();
+}
+
 TEST_CASE("run loop: the token of a lane that another worker owns is left alone",
           "[run_loop][lanes][unit]") {
   Worker worker;
