@@ -53,8 +53,9 @@ const Code too_deep{"DMM-0204", Kind::invalid, "a JSON value is nested too deepl
                     "Flatten the value to the depth named in the message."};
 const Code bad_text{"DMM-0205", Kind::invalid, "a JSON text holds a byte that is not allowed",
                     "Send valid UTF-8 without U+0000."};
-const Code bad_number{"DMM-0206", Kind::invalid, "a JSON number is out of range",
-                      "Keep integers within 64 bits and other numbers within a double."};
+const Code bad_number{"DMM-0206", Kind::invalid, "a number is out of range",
+                      "Keep integers of JSON within 64 bits, other numbers within a double, and "
+                      "dates within what the message says."};
 const Code duplicate_key{"DMM-0213", Kind::invalid, "a JSON object names a key twice",
                          "Send every key once."};
 const Code bad_spelling{"DMM-0207", Kind::invalid, "an id is not in its one spelling",

@@ -1,13 +1,17 @@
 #include "dmm/log.h"
 
 #include <fmt/format.h>
+#include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <climits>
 #include <cstdlib>
 #include <ctime>
+#include <mutex>
 #include <nlohmann/json.hpp>
 
 #include "dmm/internal/runtime.h"
@@ -26,18 +30,6 @@ struct Logger::Core {
 namespace {
 
 constexpr std::string_view kReserved[] = {"time", "level", "message", "truncated"};
-
-// One write for a line, so that the lines of threads and processes do not mix.
-void write_line(std::string_view line) noexcept {
-  while (!line.empty()) {
-    const ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());
-    if (written > 0) {
-      line.remove_prefix(static_cast<std::size_t>(written));
-    } else if (written < 0 && errno != EINTR) {
-      return;  // standard error is closed or full, and there is nowhere else to say so
-    }
-  }
-}
 
 std::tm utc(std::time_t seconds) noexcept {
   std::tm parts{};
@@ -154,6 +146,61 @@ std::string human_line(Level level, std::string_view message, const nlohmann::js
   return line += '\n';
 }
 
+// Standard error, which others read: where they stop, the work must go on, least of all may it wait
+// where a worker has just lost its lanes. One put for a line, so that lines of threads do not mix.
+class StandardError final {
+ public:
+  void write(std::string_view line) {
+    const std::lock_guard lock(mutex_);
+    if (lost_ > 0 && !tell_lost()) return void(++lost_);
+    if (!put(line, kPatience)) lost_ = 1;
+  }
+
+ private:
+  static constexpr int kPatience = 50;  // milliseconds
+  static constexpr int kNoPatience = 0;
+
+  bool tell_lost() {
+    const std::string note =
+        (torn_ ? "\n" : "") + json_line(Level::warn, "log lines were lost", {{"lines", lost_}});
+    if (!put(note, kNoPatience)) return false;
+    lost_ = 0;
+    torn_ = false;
+    return true;
+  }
+
+  // In pieces that a pipe which can be written to takes whole, so that no write waits.
+  bool put(std::string_view text, int patience) noexcept {
+    const std::size_t whole = text.size();
+    while (!text.empty()) {
+      pollfd out{STDERR_FILENO, POLLOUT, 0};
+      const int ready = ::poll(&out, 1, patience);
+      if (ready < 0 && errno == EINTR) continue;
+      if (ready <= 0) {
+        torn_ = torn_ || text.size() < whole;
+        return false;
+      }
+      const ssize_t written =
+          ::write(STDERR_FILENO, text.data(), std::min<std::size_t>(text.size(), PIPE_BUF));
+      if (written > 0) {
+        text.remove_prefix(static_cast<std::size_t>(written));
+      } else if (written < 0 && errno != EINTR) {
+        return true;  // it is closed, or its disk is full: there is nowhere to say so
+      }
+    }
+    return true;
+  }
+
+  std::mutex mutex_;
+  std::uint64_t lost_ = 0;  ///< lines, since the last that was taken
+  bool torn_ = false;       ///< the last that was begun was not ended
+};
+
+void write_line(std::string_view line) {
+  static StandardError standard_error;
+  standard_error.write(line);
+}
+
 }  // namespace
 
 std::string_view to_string(Level level) noexcept {
@@ -204,7 +251,8 @@ void Logger::log(Level level, std::string_view message, Fields fields) const noe
     for (const auto& [key, value] : fields) all[key] = value;
     core_->sink(level, message, all);
   } catch (...) {
-    write_line("dmm: a log line was lost: it could not be formatted\n");
+    constexpr std::string_view kLost = "dmm: a log line was lost: it could not be formatted\n";
+    [[maybe_unused]] const auto written = ::write(STDERR_FILENO, kLost.data(), kLost.size());
   }
 }
 

@@ -32,7 +32,9 @@ class Logger {
   Logger();
   Logger(Level level, Sink sink);
 
-  /// Lines for people on a terminal, one JSON object a line otherwise; to standard error.
+  /// Lines for people on a terminal, one JSON object a line otherwise; to standard error. Who reads
+  /// that and stops reading costs lines, which are counted in the next one that is taken, but holds
+  /// nobody up for longer than 50 ms, and that once.
   static Logger standard(Level level = Level::info);
   /// One JSON object a line to standard error, wherever that goes.
   static Logger json(Level level = Level::info);

@@ -73,7 +73,10 @@ std::optional<HistoryRecord> parse_history(const transport::Message& message) {
   const Result<nlohmann::json> value = parse_json(message.payload);
   if (!value.ok() || !value.value().is_object()) return std::nullopt;
   constexpr std::uint64_t kMost = ~std::uint64_t{0};
-  if (!counters_fit(value.value(), {"found", "losses", "epoch_floor"}, kMost)) return std::nullopt;
+  if (!counters_fit(value.value(), {"found", "losses"}, kMost) ||
+      !counters_fit(value.value(), {"epoch_floor"}, kEpochMax)) {
+    return std::nullopt;
+  }
   try {
     auto record = value.value().get<HistoryRecord>();
     if (record.last.size() > kLossesKept) record.last.resize(kLossesKept);

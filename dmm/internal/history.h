@@ -29,6 +29,10 @@ struct Streams;
 
 inline constexpr std::string_view kHistoryKey = "history";  ///< of the status bucket
 
+/// Epochs grow by less than one a second. What is beyond this is nobody's, and passed over: an epoch
+/// that nothing can follow would leave what it leases without an owner for ever.
+inline constexpr std::uint64_t kEpochMax = 1'000'000'000'000'000;
+
 /// Where a stream stood when it was looked at.
 struct StreamPosition {
   std::string created;

@@ -262,8 +262,8 @@ void LaneLeases::lapse(std::string_view why) {
   }
   ++losses_;
   alert();
-  streams_.log.warn("lanes lost", {{"type", type_}, {"why", why}});
   changed_();
+  streams_.log.warn("lanes lost", {{"type", type_}, {"why", why}});
 }
 
 void LaneLeases::follow(const transport::Message& message) {

@@ -31,9 +31,9 @@ std::optional<std::pair<std::uint32_t, Epoch>> lane_in(std::string_view name,
   const std::size_t dot = name.rfind('.');
   if (!name.starts_with(work) || dot < work.size()) return std::nullopt;
   const auto lane = number_of(name.substr(work.size(), dot - work.size()));
-  const auto epoch = number_of(name.substr(dot + 1));
+  const std::optional<Epoch> epoch = epoch_in(name);
   if (!lane || !epoch || *lane >= limits::lanes) return std::nullopt;
-  return std::pair(static_cast<std::uint32_t>(*lane), Epoch{*epoch});
+  return std::pair(static_cast<std::uint32_t>(*lane), *epoch);
 }
 
 LaneTable::LaneTable(std::string type, std::string holder, Clock::duration ttl)

@@ -66,6 +66,15 @@ std::string to_text(const LeaseRecord& record) {
   return dump_json(value);
 }
 
+std::optional<Epoch> epoch_in(std::string_view subject) {
+  const std::string_view text = subject.substr(subject.rfind('.') + 1);
+  std::uint64_t number = 0;
+  const auto read = std::from_chars(text.data(), text.data() + text.size(), number);
+  const bool all = read.ec == std::errc() && read.ptr == text.data() + text.size();
+  if (!all || number == 0 || number > internal::kEpochMax) return std::nullopt;
+  return Epoch{number};
+}
+
 Lease::Lease(const internal::Streams& streams, std::string name, std::function<void()> on_lost,
              LeaseTiming timing, std::string group)
     : streams_(streams),
@@ -186,12 +195,10 @@ void Lease::release() noexcept {
 std::optional<Lease::Record> Lease::newest() {
   std::optional<Record> record;
   for (const std::string& subject : streams_.leases->subjects(streams_.names.lease_filter(name_))) {
-    const std::size_t dot = subject.rfind('.');
-    std::uint64_t epoch = 0;
-    std::from_chars(subject.data() + dot + 1, subject.data() + subject.size(), epoch);
-    if (epoch > 0 && (!record || epoch > record->epoch.value)) {
+    const std::optional<Epoch> epoch = epoch_in(subject);
+    if (epoch && (!record || *epoch > record->epoch)) {
       record.emplace();
-      record->epoch = Epoch{epoch};
+      record->epoch = *epoch;
     }
   }
   if (!record) return std::nullopt;
@@ -289,8 +296,8 @@ void Lease::beat(const std::stop_token& stop) {
         if (held()) continue;
       }
     }
-    streams_.log.warn("lease lost", {{"lease", name_}, {"epoch", epoch().value}});
     on_lost_();
+    streams_.log.warn("lease lost", {{"lease", name_}, {"epoch", epoch().value}});
     return;
   }
 }
@@ -312,10 +319,8 @@ void Lease::forget_older(Epoch epoch) {
   try {
     for (const std::string& subject :
          streams_.leases->subjects(streams_.names.lease_filter(name_))) {
-      std::uint64_t number = 0;
-      const std::size_t dot = subject.rfind('.');
-      std::from_chars(subject.data() + dot + 1, subject.data() + subject.size(), number);
-      if (number == 0 || number >= epoch.value) continue;
+      const std::optional<Epoch> older = epoch_in(subject);
+      if (!older || *older >= epoch) continue;
       const auto message = transport::last(*streams_.leases, subject);
       if (!message) continue;
       transport::erase(*streams_.leases, message->sequence);

@@ -54,6 +54,8 @@ struct LeaseRecord {
 };
 /// Anything may lie there: what names nobody is held by "", who never beats.
 LeaseRecord read_lease_record(std::string_view text);
+/// The epoch at the end of a lease's subject; none if there is none that was ever given.
+std::optional<Epoch> epoch_in(std::string_view subject);
 std::string to_text(const LeaseRecord& record);
 
 /// Not thread-safe, but for held() and epoch(), which any thread may ask. Beats on a thread of its

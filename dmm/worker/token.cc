@@ -11,6 +11,25 @@
 
 namespace dmm::worker {
 
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::system_clock;
+
+/// None: it is no date that can be meant.
+std::optional<system_clock::time_point> date_of(std::string_view text,
+                                                system_clock::time_point stored_at) {
+  const auto latest =
+      std::chrono::floor<milliseconds>(stored_at + kNotBeforeMax).time_since_epoch().count();
+  std::int64_t unix_ms = 0;
+  const auto read = std::from_chars(text.data(), text.data() + text.size(), unix_ms);
+  if (read.ec != std::errc() || read.ptr != text.data() + text.size()) return std::nullopt;
+  if (unix_ms < 0 || unix_ms > latest) return std::nullopt;
+  return system_clock::time_point(milliseconds(unix_ms));
+}
+
+}  // namespace
+
 Result<Token> read_token(transport::Message message) {
   const auto parts = wire::split_token(message.subject);
   if (!parts) {
@@ -50,10 +69,15 @@ Result<Token> read_token(transport::Message message) {
     std::from_chars(text->data(), text->data() + text->size(), token.entry.value);
   }
   if (const auto text = message.header(wire::kNotBefore)) {
-    std::int64_t milliseconds = 0;
-    std::from_chars(text->data(), text->data() + text->size(), milliseconds);
-    token.not_before =
-        std::chrono::system_clock::time_point(std::chrono::milliseconds(milliseconds));
+    const auto date = date_of(*text, message.stored_at);
+    if (!date) {
+      return Error(code::bad_number,
+                   fmt::format("token of {}: {} is \"{}\", which is not in Unix milliseconds up to "
+                               "{} days from when it was stored",
+                               token.key, wire::kNotBefore, printable(*text, 40),
+                               kNotBeforeMax / std::chrono::hours(24)));
+    }
+    token.not_before = *date;
   }
   token.traceparent = internal::trace_of(message);
   token.news = std::move(message.payload);

@@ -30,7 +30,11 @@ struct Token {
   std::string traceparent = {};  ///< of what brought the news; empty: they belong to no trace
 };
 
-/// Errors: DMM-0207 another spelling of the id (the message has the right one), 0210 newer format,
+/// A token may wait so long after it was stored; a date beyond that is a mistake, such as one of
+/// another unit.
+inline constexpr std::chrono::hours kNotBeforeMax{366 * 24};
+
+/// Errors: DMM-0206 Dmm-Not-Before is no date up to kNotBeforeMax, 0207 another spelling of the id (the message has the right one), 0210 newer format,
 /// 0211 wrong lane (the message has the right one), 0212 not a token, 0202 too large.
 Result<Token> read_token(transport::Message message);
 

@@ -1,7 +1,10 @@
 #include "dmm/log.h"
 
+#include <fcntl.h>
+#include <unistd.h>
 #include <catch2/catch.hpp>
 
+#include <array>
 #include <regex>
 #include <sstream>
 #include <thread>
@@ -30,6 +33,32 @@ nlohmann::json only_line(const std::string& text) {
 }
 
 using namespace std::string_literals;
+
+// Standard error is a pipe that nobody reads but drain().
+class StuckStderr final {
+ public:
+  StuckStderr() {
+    REQUIRE(::pipe2(ends_.data(), O_CLOEXEC) == 0);
+    ::fcntl(ends_[0], F_SETFL, O_NONBLOCK);
+    ::dup2(ends_[1], STDERR_FILENO);
+  }
+  ~StuckStderr() {
+    ::dup2(before_, STDERR_FILENO);
+    for (const int end : {before_, ends_[0], ends_[1]}) ::close(end);
+  }
+  std::string drain() const {
+    std::string text;
+    std::array<char, 4096> piece{};
+    for (ssize_t n = 0; (n = ::read(ends_[0], piece.data(), piece.size())) > 0;) {
+      text.append(piece.data(), static_cast<std::size_t>(n));
+    }
+    return text;
+  }
+
+ private:
+  const int before_ = ::dup(STDERR_FILENO);
+  std::array<int, 2> ends_{};
+};
 
 }  // namespace
 
@@ -149,6 +178,28 @@ TEST_CASE("log: a logger without sink is silent and one that throws is survived"
     Logger(Level::info, [](Level, std::string_view, const nlohmann::json&) { throw 1; }).info("x");
   });
   CHECK(lost.find("a log line was lost") != std::string::npos);
+}
+
+TEST_CASE("log: who stops reading loses lines that are counted and holds nobody up",
+          "[log][unit]") {
+  std::string before;
+  std::string after;
+  {
+    const StuckStderr stuck;
+    const Logger log = Logger::json();
+    // Many times what a pipe holds: to wait for a reader would be to wait for ever.
+    for (int i = 0; i < 300; ++i) log.info("line", {{"text", std::string(10'000, 'x')}});
+    before = stuck.drain();
+    log.info("goes on");
+    after = stuck.drain();
+  }
+  const auto whole = static_cast<int>(std::ranges::count(before, '\n'));
+  const std::vector<std::string> lines = lines_of(after);
+  REQUIRE(lines.size() >= 2);
+  CHECK(parse_json(lines.back()).value()["message"] == "goes on");
+  const nlohmann::json lost = parse_json(lines[lines.size() - 2]).value();
+  CHECK(lost["message"] == "log lines were lost");
+  CHECK(lost["lines"] == 300 - whole);
 }
 
 TEST_CASE("log: lines of many threads do not mix", "[log][unit]") {

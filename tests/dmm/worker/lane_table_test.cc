@@ -160,7 +160,9 @@ TEST_CASE("lane table: epochs come after those of workers that leased the type a
 TEST_CASE("lane table: rubbish in the lease stream is held by nobody who lives", "[lanes][unit]") {
   Scene scene;
   for (const char* name : {"work.player.64.1", "work.player.x.1", "work.player.1.x", "work.player",
-                           "work.other.1.1", "seat.other.a", "view.player.1", "", "."}) {
+                           "work.other.1.1", "seat.other.a", "view.player.1", "", ".",
+                           "work.player.1.0", "work.player.1.1000000000000001",
+                           "work.player.1.18446744073709551615", "work.player.1.-1"}) {
     CHECK_FALSE(scene.table.take(name, scene.message("{"), scene.now));
   }
   CHECK(scene.table.offers().size() == limits::lanes);

@@ -82,3 +82,24 @@ TEST_CASE("token: a subject of another shape is no token", "[worker][unit]") {
   REQUIRE_FALSE(token.ok());
   CHECK(token.error().code().id == dmm::code::foreign_subject.id);
 }
+
+TEST_CASE("token: a date to wait for is near and in milliseconds", "[worker][unit]") {
+  constexpr std::int64_t kStored = 1'800'000'000'000;
+  const auto read = [&](const std::string& date) {
+    auto message = message_on("dmm.ns.work.player." + lane("player.p1") + ".p1");
+    message.stored_at = std::chrono::system_clock::time_point(std::chrono::milliseconds(kStored));
+    message.headers.emplace_back("Dmm-Not-Before", date);
+    return read_token(std::move(message));
+  };
+  const auto soon = read("1800000060000");
+  REQUIRE(soon.ok());
+  CHECK(soon.value().not_before - soon.value().stored_at == std::chrono::minutes(1));
+  CHECK(read("0").ok());
+  const auto* const wrong =
+      GENERATE("", "soon", "1.8e12", "-1", "1800000060000 ", "7258118400000", "1800000060000000",
+               "9223372036854775807", "99999999999999999999");
+  const auto refused = read(wrong);
+  REQUIRE_FALSE(refused.ok());
+  CHECK(refused.error().code().id == dmm::code::bad_number.id);
+  CHECK_THAT(refused.error().message(), Catch::Contains(wrong));
+}
