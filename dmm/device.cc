@@ -12,7 +12,7 @@
 #include "dmm/identity.h"
 #include "dmm/internal/runtime.h"
 #include "dmm/json.h"
-#include "dmm/nats/message.h"
+#include "dmm/nats/answer.h"
 #include "dmm/nats/messenger.h"
 #include "dmm/wire.h"
 #include "dmm/worker/run_pool.h"
@@ -357,9 +357,11 @@ void DeviceHost::report(std::string_view device, const nlohmann::json& state) {
   require(
       text.size() <= limits::payload_bytes_max, code::too_large,
       fmt::format("the report has {} bytes, more than {}", text.size(), limits::payload_bytes_max));
-  const Note ack =
-      impl_->ask(impl_->names.report_subject(impl_->kind, device), std::move(text), code::in_doubt);
-  if (const auto error = nats::api_error(ack.payload, "publishing a report")) throw *error;
+  nats::Incoming ack;
+  ack.payload =
+      impl_->ask(impl_->names.report_subject(impl_->kind, device), std::move(text), code::in_doubt)
+          .payload;
+  static_cast<void>(nats::parse_acknowledgement(ack, "publishing a report").value());
 }
 
 void DeviceHost::stop(std::string_view device) {

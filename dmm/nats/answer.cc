@@ -222,9 +222,26 @@ Result<StreamSubjects> parse_subjects(const Result<Incoming>& answer, std::strin
 Result<ConsumerInfo> parse_consumer_info(const Result<Incoming>& answer, std::string_view what) {
   return read_answer(answer, what, [what](const Members& members) {
     ConsumerInfo info{members.text("/name"), members.count("/num_pending"),
-                      members.count("/delivered/consumer_seq")};
+                      members.count("/delivered/consumer_seq"), members.time("/created")};
     if (info.name.empty()) throw nonsense(what, "the answer names no consumer");
     return info;
+  });
+}
+
+Result<std::vector<transport::ConsumerState>> parse_consumers(const Result<Incoming>& answer,
+                                                              std::string_view what) {
+  return read_answer(answer, what, [what](const Members& members) {
+    const nlohmann::json& list = members.at("/consumers");
+    std::vector<transport::ConsumerState> found;
+    if (list.is_null()) return found;
+    if (!list.is_array()) throw nonsense(what, "/consumers of the answer is no list");
+    for (const nlohmann::json& one : list) {
+      const Members consumer(one, what);
+      found.push_back({consumer.text("/name"), consumer.count("/num_pending"),
+                       consumer.count("/num_waiting"),
+                       Sequence{consumer.count("/delivered/stream_seq")}});
+    }
+    return found;
   });
 }
 

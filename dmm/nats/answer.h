@@ -55,10 +55,15 @@ Result<StreamSubjects> parse_subjects(const Result<Incoming>& answer, std::strin
 
 struct ConsumerInfo {
   std::string name;
-  std::uint64_t pending = 0;    ///< messages that it has not delivered
-  std::uint64_t delivered = 0;  ///< its last sequence
+  std::uint64_t pending = 0;                      ///< messages that it has not delivered
+  std::uint64_t delivered = 0;                    ///< its last sequence
+  std::chrono::system_clock::time_point created;  ///< the server's clock
 };
 Result<ConsumerInfo> parse_consumer_info(const Result<Incoming>& answer, std::string_view what);
+
+/// Those that a list of consumers names.
+Result<std::vector<transport::ConsumerState>> parse_consumers(const Result<Incoming>& answer,
+                                                              std::string_view what);
 
 /// The message of a "get by JSON"; nothing if the server says that there is none.
 Result<std::optional<transport::Message>> parse_stored(const Result<Incoming>& answer,

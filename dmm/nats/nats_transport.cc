@@ -5,6 +5,7 @@
 #include <atomic>
 #include <mutex>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/limits.h"
 #include "dmm/nats/answer.h"
 #include "dmm/nats/connection.h"
@@ -347,6 +348,35 @@ class NatsTransport final : public transport::Transport {
     facts.payload_bytes_max = connection_->payload_bytes_max();
     facts.round_trip = connection_->round_trip();
     return ask_account(std::move(facts));
+  }
+
+  std::vector<transport::ConsumerState> consumers(std::string_view stream_name) override {
+    const auto answer = connection_->request(fmt::format("$JS.API.CONSUMER.LIST.{}", stream_name),
+                                             "", limits::request_timeout);
+    return parse_consumers(answer, fmt::format("listing the readers of {}", stream_name)).value();
+  }
+
+  /// A consumer that is made says when: no other answer of old servers holds their time.
+  std::optional<milliseconds> clock_ahead(std::string_view stream_name) override {
+    const nlohmann::json request{
+        {"stream_name", stream_name},
+        {"config",
+         {{"deliver_policy", "new"},
+          {"ack_policy", "none"},
+          {"replay_policy", "instant"},
+          {"mem_storage", true},
+          {"num_replicas", 1},
+          {"inactive_threshold", std::chrono::nanoseconds(limits::pull_expiry).count()}}}};
+    const auto asked = internal::SystemClock::now();
+    const auto answer = connection_->request(fmt::format("$JS.API.CONSUMER.CREATE.{}", stream_name),
+                                             request.dump(), limits::request_timeout);
+    const auto answered = internal::SystemClock::now();
+    const ConsumerInfo made = parse_consumer_info(answer, "asking for the server's clock").value();
+    connection_->request(Channel::bulk,
+                         fmt::format("$JS.API.CONSUMER.DELETE.{}.{}", stream_name, made.name), {},
+                         "", limits::request_timeout, [](const Result<Incoming>&) {});
+    return std::chrono::duration_cast<milliseconds>(made.created -
+                                                    (asked + (answered - asked) / 2));
   }
 
   bool connected() const override { return connection_->connected(); }
