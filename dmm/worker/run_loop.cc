@@ -180,6 +180,8 @@ RunLoop::Clock::time_point RunLoop::advance() {
 /// Until the new creation time is known nothing begins: it is part of what an entry says it came
 /// from.
 void RunLoop::recover_history() {
+  if (Clock::now() < next_recovery_) return;
+  next_recovery_ = Clock::now() + kTroubleDelay;
   try {
     created_ = streams_.work->state().created;
     // The others may be gone as well; asking for them brings them back.
@@ -272,6 +274,7 @@ void RunLoop::forget_history(const std::string& reason, std::size_t dropped) {
   read_to_at_ = {};
   begins_ = false;
   history_lost_ = true;  // asking for the new creation time blocks: the owner thread does it
+  next_recovery_ = {};
   mailbox_.wake();
 }
 

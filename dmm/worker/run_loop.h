@@ -265,16 +265,17 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   std::unique_ptr<transport::Reader> reader_;
   std::unique_ptr<FreshNews> fresh_;  ///< while `reader_` works through a backlog
   std::uint64_t tenure_ = 0;
-  bool begins_ = false;        ///< new runs may begin
-  bool stopping_ = false;      ///< what has not begun to run is given back
-  bool history_lost_ = false;  ///< the owner thread has to look
-  bool tokens_lost_ = false;   ///< statuses whose tokens are gone may speak of lost ones
-  bool read_again_ = false;    ///< from the start, once the history is known
-  Sequence read_to_;           ///< of all tokens that were read, the highest
+  bool begins_ = false;              ///< new runs may begin
+  bool stopping_ = false;            ///< what has not begun to run is given back
+  bool history_lost_ = false;        ///< the owner thread has to look
+  Clock::time_point next_recovery_;  ///< no earlier, however often it is woken
+  bool tokens_lost_ = false;         ///< statuses whose tokens are gone may speak of lost ones
+  bool read_again_ = false;          ///< from the start, once the history is known
+  Sequence read_to_;                 ///< of all tokens that were read, the highest
   std::chrono::system_clock::time_point read_to_at_;  ///< and when the latest was stored
-  std::uint64_t reconnects_ = 0;         ///< of the connection when reading began
-  std::optional<std::uint64_t> losses_;  ///< of the namespace, as far as was followed
-  std::string created_;        ///< of the work stream
+  std::uint64_t reconnects_ = 0;                      ///< of the connection when reading began
+  std::optional<std::uint64_t> losses_;               ///< of the namespace, as far as was followed
+  std::string created_;                               ///< of the work stream
 
   std::unordered_map<std::string, ItemPtr> items_;
   ReadyQueue<ItemPtr> ready_;
