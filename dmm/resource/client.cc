@@ -9,6 +9,7 @@
 #include "dmm/resource/check_internal.h"
 #include "dmm/resource/rows.h"
 #include "dmm/resource/sessions.h"
+#include "dmm/resource/singles.h"
 
 namespace dmm::resource {
 
@@ -92,6 +93,7 @@ void check(const NamespaceOptions& options) {
 
 struct Client::State_ {
   internal::Sessions sessions;
+  internal::Singles singles;
 };
 
 Client::Client(std::string connection, ClientOptions options) {
@@ -100,7 +102,8 @@ Client::Client(std::string connection, ClientOptions options) {
   require(options.statement_timeout.count() > 0, code::bad_option,
           "statement_timeout is not above zero");
   state_ = std::unique_ptr<State_>(
-      new State_{{std::move(connection), options.connections_max, options.statement_timeout}});
+      new State_{{connection, options.connections_max, options.statement_timeout},
+                 {connection, options.statement_timeout}});
 }
 Client::Client(Client&&) noexcept = default;
 Client& Client::operator=(Client&&) noexcept = default;
@@ -109,6 +112,7 @@ Client::~Client() = default;
 // ---- informing
 
 Informed Client::inform(const AnyObject& object) {
+  if (const auto informed = state_->singles.inform(object)) return *informed;
   return inform_many(std::span<const AnyObject>(&object, 1)).front();
 }
 
@@ -200,7 +204,11 @@ Page Client::list(const Filter& filter, const std::string& after, std::size_t li
   nlohmann::json last;
   if (!after.empty()) {
     last = nlohmann::json::parse(after, nullptr, false);
-    require(last.is_array() && last.size() == 3, code::bad_option,
+    const auto is_text = [](const nlohmann::json& part) {
+      return part.is_string() && !find_bad_byte(part.get_ref<const std::string&>());
+    };
+    require(last.is_array() && last.size() == 3 && std::all_of(last.begin(), last.end(), is_text),
+            code::bad_option,
             "what is given as the end of the page before is not what a page said");
   }
   return state_->sessions.transact("listing resources", [&](pqxx::work& transaction) {
@@ -264,6 +272,7 @@ std::vector<KindInfo> Client::kinds() {
 
 void Client::pause(std::string_view kind, std::string_view reason) {
   check_kind(kind);
+  require(!find_bad_byte(reason), code::bad_option, "the reason is not UTF-8 without NUL");
   state_->sessions.transact("pausing a kind", [&](pqxx::work& transaction) {
     const auto changed = transaction.exec_params(
         "UPDATE dmm.resource_kind SET paused_at = coalesce(paused_at, clock_timestamp()),"
@@ -337,12 +346,14 @@ std::map<std::string, NamespaceOptions> Client::namespaces() {
 
 std::int64_t Client::schedule_inform(std::string_view kind, const InformRequest& request) {
   check_kind(kind);
+  const std::string options = internal::stored_text(
+      internal::to_json(request), limits::resource_metadata_bytes_max, "the request");
   return state_->sessions.transact("asking for an inform", [&](pqxx::work& transaction) {
     const pqxx::result rows = transaction.exec_params(
         "INSERT INTO dmm.resource_inform (kind, origin, options)"
         " SELECT name, 'request', $2::jsonb FROM dmm.resource_kind WHERE name = $1 AND informs"
         " RETURNING id",
-        std::string(kind), dump_json(internal::to_json(request)));
+        std::string(kind), options);
     if (rows.empty()) {
       throw Error(code::kind_unknown,
                   fmt::format("kind {} has had no host with an informer yet", kind));

@@ -9,7 +9,13 @@
 //   Listed inform(InformContext&, Sink<T>&);
 //       puts what the other side has into the sink.
 //
-// Both are called from threads of the host; `work` never twice at a time for one resource, `inform`
+// and beside work, if its time is not the same for all of the kind
+//
+//   std::chrono::milliseconds timeout(const Resource<T>&);
+//       how long the work of this one may take: at most as long as those of the kind may (see
+//       KindOptions::work); zero: so long.
+//
+// All are called from threads of the host; `work` never twice at a time for one resource, `inform`
 // once at a time in the whole fleet, `work` of different resources side by side.
 
 #include <chrono>
@@ -75,7 +81,14 @@ class Verdict {
 class WorkContext {
  public:
   WorkContext(Context& run, Client& client, std::int64_t attempt)
-      : run_(run), client_(client), attempt_(attempt) {}
+      : WorkContext(run, client, attempt, run.stop_token(), run.deadline()) {}
+  WorkContext(Context& run, Client& client, std::int64_t attempt, std::stop_token stop,
+              std::chrono::steady_clock::time_point deadline)
+      : run_(run),
+        client_(client),
+        attempt_(attempt),
+        stop_(std::move(stop)),
+        deadline_(deadline) {}
 
   /// To inform other resources.
   Client& client() const noexcept { return client_; }
@@ -83,8 +96,8 @@ class WorkContext {
   std::int64_t attempt() const noexcept { return attempt_; }
   /// Asked to stop at the deadline, at the end of the grace time at shutdown, and when the lease is
   /// lost. A work that throws because of a shutdown costs no attempt.
-  std::stop_token stop_token() const noexcept { return run_.stop_token(); }
-  std::chrono::steady_clock::time_point deadline() const noexcept { return run_.deadline(); }
+  std::stop_token stop_token() const noexcept { return stop_; }
+  std::chrono::steady_clock::time_point deadline() const noexcept { return deadline_; }
   /// The run of the materializer behind it: caches, pokes, devices, epoch, log.
   Context& run() const noexcept { return run_; }
   const Logger& log() const noexcept { return run_.log(); }
@@ -93,6 +106,8 @@ class WorkContext {
   Context& run_;
   Client& client_;
   std::int64_t attempt_;
+  std::stop_token stop_;
+  std::chrono::steady_clock::time_point deadline_;
 };
 
 /// How a list ended; it has to be said.
@@ -167,16 +182,21 @@ class Sink {
   AnySink& sink_;
 };
 
-/// A controller whose type is learned at run time. Either function may be empty.
+/// A controller whose type is learned at run time. Each function may be empty, but not all.
 struct AnyController {
   std::string kind;
   std::function<Verdict(WorkContext&, AnyResource)> work;
   std::function<Listed(InformContext&, AnySink&)> inform;
+  std::function<std::chrono::milliseconds(const AnyResource&)> timeout = {};
 };
 
 template <class C, class T>
 concept WorksOn = requires(C& controller, WorkContext& context, const Resource<T>& resource) {
   controller.work(context, resource);
+};
+template <class C, class T>
+concept TimesOut = requires(C& controller, const Resource<T>& resource) {
+  { controller.timeout(resource) } -> std::convertible_to<std::chrono::milliseconds>;
 };
 template <class C, class T>
 concept Informs = requires(C& controller, InformContext& context, Sink<T>& sink) {
@@ -201,6 +221,11 @@ AnyController erase_controller(std::shared_ptr<C> controller) {
       } else {
         return Verdict(controller->work(context, typed));
       }
+    };
+  }
+  if constexpr (WorksOn<C, T> && TimesOut<C, T>) {
+    any.timeout = [controller](const AnyResource& resource) {
+      return std::chrono::milliseconds(controller->timeout(Resource<T>(resource)));
     };
   }
   if constexpr (Informs<C, T>) {

@@ -11,6 +11,7 @@
 #include "dmm/internal/streams.h"
 #include "dmm/limits.h"
 #include "dmm/resource/informs.h"
+#include "dmm/resource/places.h"
 #include "dmm/resource/relay.h"
 #include "dmm/resource/upkeep.h"
 #include "dmm/resource/works.h"
@@ -53,6 +54,8 @@ struct Host::Impl {
     parts.log = parts.options.logger.with({{"namespace", bucket.ns()}});
     parts.claims = std::make_unique<internal::Claims>(connection, parts.log);
     parts.finishes = std::make_unique<internal::Finishes>(connection, parts.log);
+    metrics = std::make_shared<internal::HostMetrics>(parts.counters);
+    bucket.add_metrics(metrics);
   }
 
   void set_up();
@@ -60,13 +63,14 @@ struct Host::Impl {
   void claim_home();
   std::vector<Identity> chores() const;
   void keep_chores(const std::stop_token& stop);
+  void take_inventory();
   void work(const std::stop_token& stop);
 
   internal::HostParts parts;
   std::vector<std::pair<AnyController, KindOptions>> controllers;
   std::set<std::string> kinds;
   bool upkeep_registered = false;
-  std::atomic<std::uint64_t> relayed{0};
+  std::shared_ptr<internal::HostMetrics> metrics;
 
   mutable std::mutex mutex;  ///< guards what follows
   std::condition_variable ended_changed;
@@ -129,6 +133,18 @@ void Host::Impl::keep_chores(const std::stop_token& stop) {
     } catch (const std::exception& e) {
       parts.log.debug("the chores of resources could not be looked at", {{"error", e.what()}});
     }
+    take_inventory();
+  }
+}
+
+void Host::Impl::take_inventory() {
+  if (!metrics->wants_inventory()) return;
+  try {
+    const auto begun = std::chrono::steady_clock::now();
+    auto inventory = parts.sessions.transact("counting resources", internal::take_inventory);
+    metrics->put(std::move(inventory), std::chrono::steady_clock::now() - begun);
+  } catch (const std::exception& e) {
+    parts.log.debug("resources could not be counted", {{"error", e.what()}});
   }
 }
 
@@ -148,7 +164,7 @@ void Host::Impl::work(const std::stop_token& stop) {
   set_up_or_wait(stop);
   if (stop.stop_requested()) return;
   internal::Relay relay(dmm::internal::streams_of(parts.bucket), parts.connection, parts.log,
-                        relayed);
+                        parts.counters->relayed);
   {
     // Tells events until the last work has ended.
     const std::jthread relaying([&](const std::stop_token& end) { relay.run(end); });
@@ -204,7 +220,7 @@ void Host::add(AnyController controller, KindOptions options) {
     work.backoff_first = std::min<std::chrono::milliseconds>(work.backoff_first, kTroubleFirst);
     work.backoff_max = std::min<std::chrono::milliseconds>(work.backoff_max, kTroubleMax);
     work.attempts_max = 0;  // counted in the database
-    work.concurrency += options.ahead;
+    work.concurrency += options.ahead.value_or(internal::usual_ahead(work.concurrency));
     impl_->parts.bucket.register_type(
         controller.kind, internal::make_works(impl_->parts, controller, options), work);
   }
@@ -250,15 +266,15 @@ void Host::stop(std::chrono::milliseconds deadline) {
 }
 
 HostStats Host::stats() const {
-  const internal::HostParts& parts = impl_->parts;
-  return {.relayed = impl_->relayed.load(),
-          .worked = parts.worked.load(),
-          .failed = parts.failed.load(),
-          .superseded = parts.superseded.load(),
-          .informed = parts.informed.load(),
-          .expired = parts.expired.load(),
-          .cleaned = parts.cleaned.load(),
-          .rescued = parts.rescued.load()};
+  const internal::Counters& counters = *impl_->parts.counters;
+  return {.relayed = counters.relayed.load(),
+          .worked = counters.worked.load(),
+          .failed = counters.failed.load(),
+          .superseded = counters.superseded.load(),
+          .informed = counters.informed.load(),
+          .expired = counters.expired.load(),
+          .cleaned = counters.cleaned.load(),
+          .rescued = counters.rescued.load()};
 }
 
 }  // namespace dmm::resource

@@ -109,7 +109,7 @@ class RunSink final : public AnySink {
     });
     run_.counts = std::move(counts_);
     skipped_left_ = static_cast<int>(limits::skipped_events_max) - count("unchanged");
-    parts_.informed.fetch_add(objects_.size(), std::memory_order_relaxed);
+    parts_.counters->informed.fetch_add(objects_.size(), std::memory_order_relaxed);
     objects_.clear();
   }
 
@@ -204,21 +204,30 @@ void Informs::plan(pqxx::transaction_base& transaction, const char* column, cons
                    const Schedule& schedule) {
   if (schedule.is_never()) return;
   const pqxx::row due = transaction.exec_params1(
-      fmt::format("SELECT coalesce({0} <= clock_timestamp(), true),"
-                  " dmm.microseconds(clock_timestamp()) FROM dmm.resource_kind"
-                  " WHERE name = $1 FOR UPDATE",
+      fmt::format("SELECT dmm.microseconds({}), dmm.microseconds(clock_timestamp())"
+                  " FROM dmm.resource_kind WHERE name = $1 FOR UPDATE",
                   column),
       kind());
-  if (!due[0].as<bool>()) return;
+  const std::optional<Time> planned = time_of(due[0]);
   const Time now = time_of(due[1].as<std::int64_t>());
+  const auto set = [&](Time next) {
+    transaction.exec_params(
+        fmt::format("UPDATE dmm.resource_kind SET {} = to_timestamp($2 / 1000000.0)"
+                    " WHERE name = $1",
+                    column),
+        kind(), microseconds(next));
+  };
+  if (planned && *planned > now) {
+    // Later than it could be planned now: the clock was set back meanwhile.
+    const Time latest = *schedule.next(now, now, 1);
+    if (*planned > latest) set(latest);
+    return;
+  }
   transaction.exec_params(
       "INSERT INTO dmm.resource_inform (kind, origin, options) VALUES ($1, $2, $3::jsonb)"
       " ON CONFLICT DO NOTHING",
       kind(), origin, std::string_view(origin) == "full" ? R"({"full":true})" : "{}");
-  transaction.exec_params(
-      fmt::format("UPDATE dmm.resource_kind SET {} = to_timestamp($2 / 1000000.0) WHERE name = $1",
-                  column),
-      kind(), microseconds(*schedule.next(now, now, draw_share())));
+  set(*schedule.next(now, now, draw_share()));
 }
 
 /// wait   until something is due, if nothing is. There always is a next time, so that a token that

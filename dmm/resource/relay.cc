@@ -195,35 +195,51 @@ std::size_t Relay::pass() {
   return lines.size();
 }
 
-void Relay::tell(const std::vector<Line>& lines) {
+/// What is published for a line. Nothing for one that means nothing, because somebody wrote it by
+/// hand: it must not keep all others back.
+std::optional<transport::Publication> Relay::publication_of(const Line& line) const {
   const std::string& ns = streams_.names.ns();
-  Volley volley(lines.size() < kUrgent);
-  std::set<Identity> tokens;
-  std::vector<transport::Publication> events(lines.size());
-  for (std::size_t i = 0; i < lines.size(); ++i) {
-    const Line& line = lines[i];
+  try {
     if (line.what == "event") {
       nlohmann::json event = nlohmann::json::parse(line.event);
-      const std::string name = event.value("event", "");
+      const auto name = event.at("event").get<std::string>();
       event["namespace"] = line.key.ns;
       event["kind"] = line.key.kind;
       event["id"] = line.key.id;
       event["event_id"] = line.seq;
       event["at"] = line.at;
-      events[i] = {
+      return transport::Publication{
           .subject = event_subject(ns, line.key.kind, name, line.key.ns, std::to_string(line.seq)),
           .payload = dump_json(event),
           .expected_last = Sequence{}};
-      volley.publish(*events_, events[i], i);
-      continue;
     }
     const Identity identity = line.what == "inform"
                                   ? Identity{informer_type(line.key.kind), line.key.kind}
                                   : identity_of(line.key);
-    if (!tokens.insert(identity).second) continue;
     // The token says no more than that there is something to do: the news are in the database.
-    volley.publish(*streams_.work,
-                   {.subject = streams_.names.token_subject(identity), .payload = "null"}, i);
+    return transport::Publication{.subject = streams_.names.token_subject(identity),
+                                  .payload = "null"};
+  } catch (const std::exception& error) {
+    log_.error("a line of the outbox of resources means nothing; it is dropped",
+               {{"line", line.seq}, {"what", line.what}, {"error", error.what()}});
+    return std::nullopt;
+  }
+}
+
+void Relay::tell(const std::vector<Line>& lines) {
+  Volley volley(lines.size() < kUrgent);
+  std::set<std::string> tokens;
+  std::vector<transport::Publication> events(lines.size());
+  for (std::size_t i = 0; i < lines.size(); ++i) {
+    const Line& line = lines[i];
+    const auto publication = publication_of(line);
+    if (!publication) continue;
+    if (line.what == "event") {
+      events[i] = *publication;
+      volley.publish(*events_, *publication, i);
+    } else if (tokens.insert(publication->subject).second) {
+      volley.publish(*streams_.work, *publication, i);
+    }
   }
   for (const auto& [index, error] : volley.wait()) {
     if (error.kind() != Kind::conflict) throw error;

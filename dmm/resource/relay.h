@@ -9,8 +9,11 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <stop_token>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "dmm/internal/streams.h"
 #include "dmm/log.h"
@@ -45,6 +48,7 @@ class Relay final {
   void connect();
   std::size_t pass();
   void tell(const std::vector<Line>& lines);
+  std::optional<transport::Publication> publication_of(const Line& line) const;
   void wait(const std::stop_token& stop, bool failed);
 
   const dmm::internal::Streams& streams_;

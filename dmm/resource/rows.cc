@@ -37,54 +37,21 @@ namespace {
 
 using std::chrono::system_clock;
 
-Informed informed_of(const pqxx::row& row) {
-  Informed informed;
-  const std::string_view result = row[1].c_str();
-  for (const auto& [value, text] : kResults) {
-    if (text == result) informed.result = value;
-  }
-  informed.number = row[2].as<std::int64_t>();
-  informed.generation = row[3].as<std::int64_t>();
-  informed.state = parse_state(row[4].c_str()).value_or(State::scheduled);
-  return informed;
-}
-
-Key key_of_object(const AnyObject& object) {
-  return {object.kind, object.id, object.options.ns.value_or(kDefaultNamespace)};
-}
-
 /// An object on its way into the database.
 struct Item {
   std::size_t index;  ///< of the answer
   const AnyObject* object;
   std::string text;  ///< of its content
-  std::string verdict = {};
-  std::int64_t expected = -1;  ///< the generation that it was compared with; -1: it was not
+  Comparison comparison = {};
 };
 
-std::string line_of(const Item& item, std::size_t number) {
-  const AnyObject& object = *item.object;
-  std::string line = fmt::format("{{\"n\":{},{},\"object\":{}", number,
-                                 members_of(key_of_object(object)), item.text);
-  const InformOptions& options = object.options;
-  if (options.tags) line += ",\"tags\":" + dump_json(*options.tags);
-  if (options.metadata) line += ",\"metadata\":" + dump_json(*options.metadata);
-  if (options.max_attempts) line += fmt::format(",\"max_attempts\":{}", *options.max_attempts);
-  if (object.created_at) line += fmt::format(",\"created\":{}", microseconds(*object.created_at));
-  if (!item.verdict.empty()) line += fmt::format(",\"verdict\":\"{}\"", item.verdict);
-  if (item.expected >= 0) line += fmt::format(",\"expected\":{}", item.expected);
-  if (options.force) line += ",\"force\":true";
-  return line + "}";
-}
-
 /// Locks what is known of the items that can be compared, and compares.
-void compare(pqxx::transaction_base& transaction, std::vector<Item>& items) {
+void compare_locked(pqxx::transaction_base& transaction, std::vector<Item>& items) {
   std::string keys;
   for (std::size_t i = 0; i < items.size(); ++i) {
     Item& item = items[i];
     if (!item.object->compare) continue;
-    item.expected = 0;
-    item.verdict.clear();
+    item.comparison = {.expected = 0};
     keys += fmt::format("{}{{\"n\":{},{}}}", keys.empty() ? "[" : ",", i,
                         members_of(key_of_object(*item.object)));
   }
@@ -97,9 +64,7 @@ void compare(pqxx::transaction_base& transaction, std::vector<Item>& items) {
       keys + "]");
   for (const auto& row : known) {
     Item& item = items[row[0].as<std::size_t>()];
-    item.expected = row[1].as<std::int64_t>();
-    const int order = item.object->compare(nlohmann::json::parse(row[2].c_str()));
-    item.verdict = order > 0 ? "newer" : order < 0 ? "older" : "same";
+    item.comparison = compare(*item.object, row[1].as<std::int64_t>(), row[2].as<std::string>());
   }
 }
 
@@ -107,23 +72,23 @@ void compare(pqxx::transaction_base& transaction, std::vector<Item>& items) {
 void bring(pqxx::transaction_base& transaction, std::vector<Item> items, const InformCall& call,
            std::vector<Informed>& answers) {
   while (!items.empty()) {
-    compare(transaction, items);
+    compare_locked(transaction, items);
     std::string objects;
     for (std::size_t i = 0; i < items.size(); ++i) {
-      objects += objects.empty() ? '[' : ',';
-      objects += line_of(items[i], i);
+      const Item& item = items[i];
+      objects += fmt::format("{}{{\"n\":{},{}}}", objects.empty() ? "[" : ",", i,
+                             members_of(*item.object, item.text, item.comparison));
     }
     const pqxx::result rows = transaction.exec_params(
-        "SELECT n, result, coalesce(number, 0), coalesce(generation, 0), coalesce(state, '')"
-        " FROM dmm.inform($1::json, $2, $3)",
-        objects + "]", call.listing, call.skipped);
+        fmt::format("SELECT {} FROM dmm.inform($1::json, $2, $3)", kInformedColumns), objects + "]",
+        call.listing, call.skipped);
     std::vector<Item> again;
     for (const auto& row : rows) {
       Item& item = items[row[0].as<std::size_t>()];
-      if (std::string_view(row[1].c_str()) == "conflict") {
-        again.push_back(std::move(item));
+      if (const auto informed = informed_of(row)) {
+        answers[item.index] = *informed;
       } else {
-        answers[item.index] = informed_of(row);
+        again.push_back(std::move(item));
       }
     }
     items = std::move(again);
@@ -152,6 +117,55 @@ std::string json_text(std::string_view text) {
 std::string members_of(const Key& key) {
   return fmt::format("\"ns\":{},\"kind\":{},\"id\":{}", json_text(key.ns), json_text(key.kind),
                      json_text(key.id));
+}
+
+Key key_of_object(const AnyObject& object) {
+  return {object.kind, object.id, object.options.ns.value_or(kDefaultNamespace)};
+}
+
+std::string checked_text(const AnyObject& object) {
+  check_object(object);
+  return stored_text(object.content, limits::payload_bytes_max,
+                     fmt::format("the content of {} {}", object.kind, printable(object.id, 100)));
+}
+
+std::string members_of(const AnyObject& object, const std::string& text,
+                       const Comparison& comparison) {
+  std::string members = fmt::format("{},\"object\":{}", members_of(key_of_object(object)), text);
+  const InformOptions& options = object.options;
+  if (options.tags) members += ",\"tags\":" + dump_json(*options.tags);
+  if (options.metadata) members += ",\"metadata\":" + dump_json(*options.metadata);
+  if (options.max_attempts) members += fmt::format(",\"max_attempts\":{}", *options.max_attempts);
+  if (object.created_at) {
+    members += fmt::format(",\"created\":{}", microseconds(*object.created_at));
+  }
+  if (!comparison.verdict.empty()) {
+    members += fmt::format(",\"verdict\":\"{}\"", comparison.verdict);
+  }
+  if (comparison.expected >= 0) members += fmt::format(",\"expected\":{}", comparison.expected);
+  if (options.force) members += ",\"force\":true";
+  return members;
+}
+
+Comparison compare(const AnyObject& object, std::int64_t generation, const std::string& stored) {
+  const int order = object.compare(nlohmann::json::parse(stored));
+  return {order > 0 ? "newer" : order < 0 ? "older" : "same", generation};
+}
+
+const std::string_view kInformedColumns =
+    "n, result, coalesce(number, 0), coalesce(generation, 0), coalesce(state, '')";
+
+std::optional<Informed> informed_of(const pqxx::row& row) {
+  Informed informed;
+  const std::string_view result = row[1].c_str();
+  if (result == "conflict") return std::nullopt;
+  for (const auto& [value, text] : kResults) {
+    if (text == result) informed.result = value;
+  }
+  informed.number = row[2].as<std::int64_t>();
+  informed.generation = row[3].as<std::int64_t>();
+  informed.state = parse_state(row[4].c_str()).value_or(State::scheduled);
+  return informed;
 }
 
 const std::string_view kResourceColumns =
@@ -205,10 +219,7 @@ std::vector<Informed> inform(pqxx::transaction_base& transaction,
   std::vector<std::string> texts;
   texts.reserve(objects.size());
   for (const AnyObject& object : objects) {  // nothing is written if one of them is wrong
-    check_object(object);
-    texts.push_back(
-        stored_text(object.content, limits::payload_bytes_max,
-                    fmt::format("the content of {} {}", object.kind, printable(object.id, 100))));
+    texts.push_back(checked_text(object));
   }
   // A key that comes twice comes in two statements, so that its order counts.
   std::vector<Item> items;

@@ -30,6 +30,26 @@ AnyResource resource_of(const pqxx::row& row);
 std::vector<WorkFailure> errors_of(const std::string& json);
 std::vector<std::string> tags_of(const std::string& json);
 
+/// What is sent of an object to dmm.inform.
+struct Comparison {
+  std::string verdict = {};  ///< "newer", "same" or "older"; empty: it was not compared
+  std::int64_t expected =
+      -1;  ///< the generation that it was compared with; -1: none was looked for
+};
+Key key_of_object(const AnyObject& object);
+/// The text of its content. Throws Error{invalid} DMM-0803 if anything of it is wrong.
+std::string checked_text(const AnyObject& object);
+/// The members but "n".
+std::string members_of(const AnyObject& object, const std::string& text,
+                       const Comparison& comparison);
+/// Compares with what is stored, in its content and generation. Throws what the object's comparison
+/// throws.
+Comparison compare(const AnyObject& object, std::int64_t generation, const std::string& stored);
+/// The columns of dmm.inform.
+extern const std::string_view kInformedColumns;
+/// Nothing: somebody came between comparison and write.
+std::optional<Informed> informed_of(const pqxx::row& row);
+
 /// Brings objects in the transaction of the caller; see the function dmm.inform.
 struct InformCall {
   bool listing = false;

@@ -7,9 +7,6 @@
 
 namespace dmm::resource::internal {
 
-namespace {
-
-/// Whether the server has said something, although nothing was asked: mostly that it ends this.
 bool has_ended(Session& session) {
   try {
     pollfd file{session.connection().sock(), POLLIN, 0};
@@ -18,8 +15,6 @@ bool has_ended(Session& session) {
     return true;
   }
 }
-
-}  // namespace
 
 void as_the_user_has_it(Session& session) {
   pqxx::nontransaction setup(session.connection());

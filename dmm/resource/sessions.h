@@ -88,6 +88,8 @@ class Sessions final {
   std::vector<std::unique_ptr<Session>> idle_;
 };
 
+/// Whether the server has said something, although nothing was asked: mostly that it ends this.
+bool has_ended(Session& session);
 /// Gives a session back the settings of its role that shape what a user's statements mean.
 void as_the_user_has_it(Session& session);
 

@@ -90,7 +90,7 @@ std::map<std::string, NamespaceOptions> Upkeep::namespaces() {
 void Upkeep::expire(const std::stop_token& stop) {
   for (const auto& [name, options] : namespaces()) {
     if (!options.expiry) continue;
-    repeat(stop, parts_.expired, [&](pqxx::work& transaction) {
+    repeat(stop, parts_.counters->expired, [&](pqxx::work& transaction) {
       return transaction
           .exec_params1("SELECT dmm.resource_expire($1, $2 * interval '1 ms', $3)", name,
                         options.expiry->count(), kBatch)[0]
@@ -103,7 +103,7 @@ void Upkeep::clean(const std::stop_token& stop) {
   for (const auto& [name, options] : namespaces()) {
     const auto remove = [&](const char* state, const std::optional<milliseconds>& retention) {
       if (!retention) return;
-      repeat(stop, parts_.cleaned, [&](pqxx::work& transaction) {
+      repeat(stop, parts_.counters->cleaned, [&](pqxx::work& transaction) {
         return transaction
             .exec_params1("SELECT dmm.resource_clean($1, $2, $3 * interval '1 ms', $4)", name,
                           state, retention->count(), kBatch)[0]
@@ -165,7 +165,7 @@ void Upkeep::tell_all(const std::stop_token& stop) {
       if (rows.empty()) return false;
       after = {rows[0][1].as<std::string>(), rows[0][2].as<std::string>(),
                rows[0][0].as<std::string>()};
-      parts_.rescued.fetch_add(rows[0][3].as<std::uint64_t>(), std::memory_order_relaxed);
+      parts_.counters->rescued.fetch_add(rows[0][3].as<std::uint64_t>(), std::memory_order_relaxed);
       transaction.exec("SELECT pg_notify('dmm_resource', '')");
       return rows[0][4].as<int>() == kBatch;
     });
@@ -241,7 +241,7 @@ void Upkeep::look_at(const Key& key, std::int64_t generation) {
         key.ns, key.kind, key.id);
     transaction.exec("SELECT pg_notify('dmm_resource', '')");
   });
-  parts_.rescued.fetch_add(1, std::memory_order_relaxed);
+  parts_.counters->rescued.fetch_add(1, std::memory_order_relaxed);
 }
 
 }  // namespace

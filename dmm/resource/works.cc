@@ -11,6 +11,8 @@
 
 #include "dmm/json.h"
 #include "dmm/limits.h"
+#include "dmm/resource/alarm.h"
+#include "dmm/resource/places.h"
 #include "dmm/wire.h"
 
 namespace dmm::resource {
@@ -30,6 +32,9 @@ namespace {
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 
+constexpr auto kLongest = 24h;  ///< that a resource may have for itself
+/// A run that waited so long to be admitted is given back, and comes again with all its time.
+constexpr auto kAdmitted = 1s;
 /// How long a resource that an open transaction holds is left alone.
 constexpr auto kBusy = 200ms;
 constexpr auto kBusyFinish = 20ms;
@@ -84,43 +89,6 @@ Finish failure_of_current() {
   return finish;
 }
 
-/// The places in which a controller works. Thread-safe.
-class Places {
- public:
-  explicit Places(std::size_t free) : free_(free) {}
-
-  /// One of them, while it lives; none if stopped before one was free.
-  class Place {
-   public:
-    Place(Places& places, const std::stop_token& stop) : places_(places) {
-      std::unique_lock lock(places_.mutex_);
-      if (!places_.changed_.wait(lock, stop, [&] { return places_.free_ > 0; })) return;
-      --places_.free_;
-      taken_ = true;
-    }
-    ~Place() {
-      if (!taken_) return;
-      {
-        const std::lock_guard lock(places_.mutex_);
-        ++places_.free_;
-      }
-      places_.changed_.notify_one();
-    }
-    Place(const Place&) = delete;
-    Place& operator=(const Place&) = delete;
-    bool taken() const noexcept { return taken_; }
-
-   private:
-    Places& places_;
-    bool taken_ = false;
-  };
-
- private:
-  std::mutex mutex_;
-  std::condition_variable_any changed_;
-  std::size_t free_;
-};
-
 /// Thrown within the user's transaction when the claim is not in force any more.
 struct Superseded {};
 
@@ -130,7 +98,7 @@ class Works {
       : parts_(parts),
         controller_(std::move(controller)),
         options_(std::move(options)),
-        places_(options_.work.concurrency) {}
+        places_(options_.work.concurrency, options_.ahead) {}
 
   Outcome run(Context& context);
 
@@ -140,16 +108,21 @@ class Works {
   Finished store(Context& context, const Key& key, const std::string& claim, const Finish& finish);
   Finished store_with(Context& context, const Key& key, const std::string& claim,
                       const Finish& finish, const UserWrites& writes);
+  std::chrono::milliseconds delay_of(int tries, int max_attempts) const;
   static Clock::time_point answer_by() { return Clock::now() + limits::resource_answer; }
 
   HostParts& parts_;
   const AnyController controller_;
   const KindOptions options_;
   Places places_;
+  Alarm alarm_;
 };
 
 Outcome Works::run(Context& context) {
   if (parts_.stopping) return Outcome::requeue_after(0ms);  // the token stays
+  const Places::Admission admission(places_, context.stop_token());
+  if (!admission.admitted()) throw Error(code::run_cancelled, "stopped before there was a place");
+  if (admission.waited() > kAdmitted || parts_.stopping) return Outcome::requeue_after(0ms);
   const Key key = key_of_identity(context.identity());
   const std::string claim = wire::unique_id();
   Claimed claimed;
@@ -190,7 +163,7 @@ Outcome Works::work(Context& context, const Key& key, AnyResource resource,
     if (context.stop_token().stop_requested() && Clock::now() < context.deadline()) {
       finish.verdict = "released";
     } else {
-      finish.delay = tries < max_attempts ? options_.retry(tries) : 0ms;
+      finish.delay = delay_of(tries, max_attempts);
     }
   }
   Finished finished;
@@ -204,20 +177,19 @@ Outcome Works::work(Context& context, const Key& key, AnyResource resource,
     } catch (...) {
       finish = failure_of_current();
     }
-    if (finish.verdict == "failed") {
-      finish.delay = tries < max_attempts ? options_.retry(tries) : 0ms;
-    }
+    if (finish.verdict == "failed") finish.delay = delay_of(tries, max_attempts);
   }
   if (finished.answer.empty()) finished = store(context, key, claim, finish);
 
-  parts_.worked.fetch_add(1, std::memory_order_relaxed);
-  if (finish.verdict == "failed") parts_.failed.fetch_add(1, std::memory_order_relaxed);
+  parts_.counters->worked.fetch_add(1, std::memory_order_relaxed);
+  if (finish.verdict == "failed") parts_.counters->failed.fetch_add(1, std::memory_order_relaxed);
   if (finished.answer != "done") {
     // Informed anew, or taken over: the database says what is to be done now.
-    parts_.superseded.fetch_add(1, std::memory_order_relaxed);
+    parts_.counters->superseded.fetch_add(1, std::memory_order_relaxed);
     return Outcome::requeue_after(0ms);
   }
   if (finish.verdict == "released") {
+    if (!context.stop_token().stop_requested()) return Outcome::requeue_after(0ms);
     throw Error(code::run_cancelled, "the work was interrupted by a shutdown");
   }
   if (finished.state == "degraded") return Outcome::park("degraded: " + finish.error);
@@ -227,18 +199,42 @@ Outcome Works::work(Context& context, const Key& key, AnyResource resource,
   return Outcome::done();
 }
 
+/// Until the next attempt.
+std::chrono::milliseconds Works::delay_of(int tries, int max_attempts) const {
+  if (tries >= max_attempts) return 0ms;
+  try {
+    return std::clamp<std::chrono::milliseconds>(options_.retry(tries), 0ms,
+                                                 limits::resource_retry_max);
+  } catch (...) {
+    parts_.log.error("the delay until a retry could not be had; it is as by default",
+                     {{"kind", controller_.kind}, {"error", failure_of_current().error}});
+    return retry_delay(tries);
+  }
+}
+
 /// Has the controller work, and says how that ended.
 Finish Works::attempt(Context& context, AnyResource resource, Verdict& verdict) {
+  auto deadline = context.deadline();
   try {
-    WorkContext given(context, parts_.client, resource.attempt);
     const Places::Place place(places_, context.stop_token());
-    if (!place.taken()) throw Error(code::run_cancelled, "stopped before there was a place");
-    verdict = controller_.work(given, std::move(resource));
+    if (!place.taken() || parts_.stopping) return {"released", "", "", 0ms};
+    const auto own = controller_.timeout ? controller_.timeout(resource) : 0ms;
+    const auto attempt = resource.attempt;
+    if (own <= 0ms) {
+      WorkContext given(context, parts_.client, attempt);
+      verdict = controller_.work(given, std::move(resource));
+    } else {
+      deadline =
+          std::min(deadline, Clock::now() + std::min<std::chrono::milliseconds>(own, kLongest));
+      std::stop_source stop;
+      const std::stop_callback passing(context.stop_token(), [&stop] { stop.request_stop(); });
+      const Alarm::Setting setting(alarm_, deadline, stop);
+      WorkContext given(context, parts_.client, attempt, stop.get_token(), deadline);
+      verdict = controller_.work(given, std::move(resource));
+    }
   } catch (...) {
     Finish finish = failure_of_current();
-    if (Clock::now() >= context.deadline()) {
-      finish.error = "ran out of time: " + finish.error;
-    }
+    if (Clock::now() >= deadline) finish.error = "ran out of time: " + finish.error;
     context.log().info("the work on a resource failed", {{"error", finish.error}});
     return finish;
   }

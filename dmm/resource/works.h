@@ -11,6 +11,7 @@
 #include "dmm/materializer.h"
 #include "dmm/resource/exchange.h"
 #include "dmm/resource/host.h"
+#include "dmm/resource/metrics.h"
 #include "dmm/resource/sessions.h"
 
 namespace dmm::resource::internal {
@@ -29,14 +30,7 @@ struct HostParts {
   /// The program ends: what has not begun stays for others.
   std::atomic<bool> stopping{false};
 
-  // Statistics; relaxed.
-  std::atomic<std::uint64_t> worked{0};
-  std::atomic<std::uint64_t> failed{0};
-  std::atomic<std::uint64_t> superseded{0};
-  std::atomic<std::uint64_t> informed{0};
-  std::atomic<std::uint64_t> expired{0};
-  std::atomic<std::uint64_t> cleaned{0};
-  std::atomic<std::uint64_t> rescued{0};
+  const std::shared_ptr<Counters> counters = std::make_shared<Counters>();
 };
 
 /// The materializer of a kind. The parts outlive it.

@@ -3,6 +3,7 @@
 
 #include "fixture.h"
 
+#include <stdexcept>
 #include <thread>
 
 namespace dmm::resource {
@@ -187,6 +188,57 @@ TEST_CASE("host: a database that restarts in the midst of works loses none of th
       },
       60s);
   host.stop(20s);
+}
+
+namespace {
+
+/// Samples by name and labels: "dmm_resources note synced".
+class Samples final : public MetricSink {
+ public:
+  void add(std::string_view metric, const MetricLabels& labels, double value) override {
+    std::string name(metric);
+    for (const auto& label : labels) name += " " + label.second;
+    all[name] = value;
+  }
+  void add(std::string_view, const MetricLabels&, const Durations&) override {}
+  std::map<std::string, double> all;
+};
+
+std::map<std::string, double> samples_of(Bucket& bucket) {
+  Samples samples;
+  for (const auto& source : bucket.metric_sources()) source->collect(samples);
+  return samples.all;
+}
+
+}  // namespace
+
+TEST_CASE("host: resources are counted by kind and state for those who serve metrics",
+          "[resource][host][integration]") {
+  Scene scene;
+  Running running(scene, [](Host& host) {
+    KindOptions options;
+    options.retry = [](int) { return 1h; };
+    host.add<Note>(Working<Note>{[](WorkContext&, const Resource<Note>& note) -> Verdict {
+                     if (note.key.id == "bad") throw std::runtime_error("boom");
+                     return Verdict::synced();
+                   }},
+                   options);
+  });
+  for (const char* id : {"n1", "n2", "bad"}) scene.client.inform(Note{id, "text"});
+  scene.client.inform(User{"u1", "nobody works it", 1});
+  wait_state(scene.client, {"note", "bad"}, State::failing);
+  wait_for("the counts", [&] {
+    auto all = samples_of(running.bucket());
+    return all["dmm_resources note synced"] == 2 && all["dmm_resources note failing"] == 1 &&
+           all["dmm_resources user scheduled"] == 1;
+  });
+  wait_for("an age", [&] {
+    return samples_of(running.bucket())["dmm_resource_unsynced_age_seconds user"] > 1;
+  });
+  const auto all = samples_of(running.bucket());
+  CHECK(all.at("dmm_resource_works_total") == 3);
+  CHECK(all.at("dmm_resource_works_failed_total") == 1);
+  CHECK(all.at("dmm_resource_relayed_total") >= 4);
 }
 
 }  // namespace dmm::resource

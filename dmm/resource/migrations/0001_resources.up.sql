@@ -46,7 +46,10 @@ CREATE TABLE dmm.resource (
                                              AND length(namespace) <= 32),
   kind text COLLATE "C" NOT NULL CHECK (kind ~ '^[a-z0-9]+([_-][a-z0-9]+)*$'
                                         AND length(kind) <= 64),
-  id text COLLATE "C" NOT NULL CHECK (octet_length(id) BETWEEN 1 AND 255),
+  -- What names it in NATS is the id, or the namespace, a slash and the id.
+  id text COLLATE "C" NOT NULL CHECK (octet_length(id) BETWEEN 1 AND
+    CASE WHEN namespace = 'default' AND strpos(id, '/') = 0 THEN 255
+         ELSE 254 - octet_length(namespace) END),
   number bigint GENERATED ALWAYS AS IDENTITY (CACHE 1),
   generation bigint NOT NULL DEFAULT 1,
   state text COLLATE "C" NOT NULL DEFAULT 'scheduled' CHECK (state IN (
@@ -135,10 +138,11 @@ $body$;
 -- of the tables say: making a plan takes longer than the statement, and a plan that was made for an
 -- empty table would read all of a full one.
 
--- Brings objects. Each of `objects` is {"n": number within this call, "ns", "kind", "id", "object"}
--- and may have "tags", "metadata", "max_attempts", "created" (microseconds since 1970), "force",
--- "verdict" ("newer", "same" or "older" than what is stored, if the caller compared) and
--- "expected" (the generation it compared with, 0: none).
+-- Brings objects. Each of `objects` is {"kind", "id", "object"} and may have "n" (a number for the
+-- answer, or else its place in the array, from 0), "ns" (or else "default"), "tags", "metadata",
+-- "max_attempts", "created" (microseconds since 1970), "force", "verdict" ("newer", "same" or
+-- "older" than what is stored, if the caller compared) and "expected" (the generation it compared
+-- with, 0: none).
 -- listing   of an informer: what was deleted stays so.
 -- skipped   how many events 'skipped' to write for objects that are as they were.
 -- Gives one row for each object: created, updated, unchanged, relabelled, stale, deleted, conflict.
@@ -153,7 +157,7 @@ AS $body$
 #variable_conflict use_column
 DECLARE
   wanted CONSTANT integer := json_array_length(objects);
-  told integer[] := '{}';
+  told bigint[] := '{}';
   to_work boolean := false;
   line record;
 BEGIN
@@ -162,12 +166,16 @@ BEGIN
     -- cannot wait for each other. What somebody else inserts meanwhile is met in the next round.
     FOR line IN
       WITH given AS MATERIALIZED (
-        SELECT DISTINCT ON (o.ns, o.kind, o.id) o.*, coalesce(o.force, false) AS forced
-        FROM json_to_recordset(objects) AS o (n integer, ns text COLLATE "C", kind text COLLATE "C",
-          id text COLLATE "C", object jsonb, tags text[], metadata jsonb, max_attempts integer,
-          created bigint, verdict text, expected bigint, force boolean)
-        WHERE o.n <> ALL (told)
-        ORDER BY o.ns, o.kind, o.id, o.n
+        SELECT DISTINCT ON (1, 2, 3) coalesce(o.space, 'default') AS ns, o.kind, o.id, o.n,
+          o.ordinality AS place, o.object, o.tags, o.metadata, o.max_attempts, o.created, o.verdict,
+          o.expected, coalesce(o.force, false) AS forced
+        FROM ROWS FROM (json_to_recordset(objects) AS (n integer, ns text COLLATE "C",
+          kind text COLLATE "C", id text COLLATE "C", object jsonb, tags text[], metadata jsonb,
+          max_attempts integer, created bigint, verdict text, expected bigint, force boolean))
+          WITH ORDINALITY AS o (n, space, kind, id, object, tags, metadata, max_attempts, created,
+          verdict, expected, force, ordinality)
+        WHERE o.ordinality <> ALL (told)
+        ORDER BY 1, 2, 3, o.ordinality
       ), known AS MATERIALIZED (
         SELECT k.namespace, k.kind, k.id, k.number, k.generation, k.state, k.attempt, k.object,
           k.tags, k.metadata, k.max_attempts, k.missing_since
@@ -184,8 +192,8 @@ BEGIN
             WHEN g.verdict = 'older' THEN 'stale'
             WHEN k.state = 'deleted' AND (listing OR (NOT g.forced AND (g.verdict = 'same'
               OR g.object = k.object))) THEN 'deleted'
-            WHEN g.forced OR k.missing_since IS NOT NULL
-              OR (g.verdict IS DISTINCT FROM 'same' AND g.object <> k.object) THEN 'updated'
+            WHEN g.forced OR k.missing_since IS NOT NULL OR (g.verdict IS DISTINCT FROM 'same'
+              AND g.object IS DISTINCT FROM k.object) THEN 'updated'
             WHEN coalesce(g.tags, k.tags) <> k.tags
               OR coalesce(g.metadata, k.metadata) <> k.metadata
               OR coalesce(g.max_attempts, k.max_attempts) <> k.max_attempts THEN 'relabelled'
@@ -212,7 +220,7 @@ BEGIN
           retry_at = NULL, missing_since = NULL
         FROM judged AS j
         WHERE j.judgement = 'updated' AND r.namespace = j.ns AND r.kind = j.kind AND r.id = j.id
-        RETURNING j.n, r.namespace, r.kind, r.id, r.number, r.generation
+        RETURNING j.place, j.n, r.namespace, r.kind, r.id, r.number, r.generation
       ), relabelled AS (
         UPDATE dmm.resource AS r
         SET metadata = coalesce(j.metadata, r.metadata), tags = coalesce(j.tags, r.tags),
@@ -220,21 +228,22 @@ BEGIN
         FROM judged AS j
         WHERE j.judgement = 'relabelled' AND r.namespace = j.ns AND r.kind = j.kind AND r.id = j.id
       ), answers AS MATERIALIZED (
-        SELECT j.n, 'created' AS result, i.number, 1::bigint AS generation, 'scheduled' AS state,
-          i.namespace, i.kind, i.id, 0::bigint AS attempt
+        SELECT j.place, j.n, 'created' AS result, i.number, 1::bigint AS generation,
+          'scheduled' AS state, i.namespace, i.kind, i.id, 0::bigint AS attempt
         FROM inserted AS i
         JOIN judged AS j ON j.ns = i.namespace AND j.kind = i.kind AND j.id = i.id
         UNION ALL
-        SELECT u.n, 'updated', u.number, u.generation, 'scheduled', u.namespace, u.kind, u.id, 0
+        SELECT u.place, u.n, 'updated', u.number, u.generation, 'scheduled', u.namespace, u.kind,
+          u.id, 0
         FROM updated AS u
         UNION ALL
-        SELECT j.n, j.judgement, j.known_number, j.known_generation, j.known_state, j.ns, j.kind,
-          j.id, j.known_attempt
+        SELECT j.place, j.n, j.judgement, j.known_number, j.known_generation, j.known_state, j.ns,
+          j.kind, j.id, j.known_attempt
         FROM judged AS j WHERE j.judgement NOT IN ('new', 'updated')
       ), queued AS (
         INSERT INTO dmm.resource_outbox (what, namespace, kind, id)
         SELECT 'work', a.namespace, a.kind, a.id FROM answers AS a
-        WHERE a.result IN ('created', 'updated') ORDER BY a.n
+        WHERE a.result IN ('created', 'updated') ORDER BY a.place
       ), skips AS (
         INSERT INTO dmm.resource_outbox (what, namespace, kind, id, event)
         SELECT 'event', a.namespace, a.kind, a.id, jsonb_build_object('event', 'skipped',
@@ -242,11 +251,12 @@ BEGIN
         FROM answers AS a
         WHERE a.result IN ('stale', 'deleted', 'unchanged')
           AND (a.result <> 'unchanged' OR listing)
-        ORDER BY a.n LIMIT CASE WHEN listing THEN greatest(skipped, 0) END
+        ORDER BY a.place LIMIT CASE WHEN listing THEN greatest(skipped, 0) END
       )
-      SELECT a.n, a.result, a.number, a.generation, a.state FROM answers AS a
+      SELECT a.place, coalesce(a.n, a.place - 1)::integer AS n, a.result, a.number, a.generation,
+        a.state FROM answers AS a
     LOOP
-      told := told || line.n;
+      told := told || line.place;
       to_work := to_work OR line.result IN ('created', 'updated', 'stale', 'deleted');
       n := line.n;
       result := line.result;

@@ -19,6 +19,9 @@
 namespace dmm::bench {
 namespace {
 
+/// Callers of the figure "inform single": as many as a program with some traffic has.
+constexpr std::size_t kSingleCallers = 64;
+
 struct Arguments {
   std::size_t count = 20'000;
   std::size_t expired = 1'000'000;
@@ -95,13 +98,27 @@ void measure_rates(ResourceScene& scene, const Arguments& arguments,
                    const std::vector<ResourcePeer>& peers, Report& report) {
   const std::size_t single = std::max<std::size_t>(arguments.count / 10, 100);
   const auto rounds = arguments.rounds;
-  double bare = best(rounds, [&] { return scene.insert_single(single); });
-  double value = best(rounds, [&] { return scene.inform_single(single); });
-  add(report, {"inform single", value, "1/s", "bare INSERT", bare, {}, {}}, peers);
-  value = best(rounds, [&] { return scene.inform_callers(single * 5); });
-  report.add({"inform 16 callers", value, "1/s", "bare INSERT of one caller", bare, {}, {}});
-  bare = best(rounds, [&] { return scene.insert_batch(arguments.count); });
-  value = best(rounds, [&] { return scene.inform_batch(arguments.count); });
+  for (const std::size_t callers : {1U, 16U, 64U, 128U}) {
+    const std::size_t count = callers == 1 ? single : arguments.count;
+    const double bare = best(rounds, [&] { return scene.insert_single(count, callers); });
+    const double value = best(rounds, [&] { return scene.inform_single(count, callers); });
+    Figure figure{fmt::format("inform single {} callers", callers),
+                  value,
+                  "1/s",
+                  "bare INSERT",
+                  bare,
+                  {},
+                  {}};
+    if (callers == 1) figure.name = "inform single 1 caller";
+    if (callers == kSingleCallers) {
+      figure.name = "inform single";
+      figure.floor = at_least(value, 10'000);
+      figure.aim = at_least(value, 20'000);
+    }
+    add(report, figure, peers);
+  }
+  const double bare = best(rounds, [&] { return scene.insert_batch(arguments.count); });
+  double value = best(rounds, [&] { return scene.inform_batch(arguments.count); });
   add(report,
       {"inform batch", value, "1/s", "bare INSERT of batches", bare, at_least(value, 10'000),
        at_least(value, 20'000)},

@@ -26,8 +26,8 @@ using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t kBatch = 500;
-constexpr std::size_t kAhead = 128;   ///< a controller that does nothing is never waited for
-constexpr std::size_t kCallers = 16;  ///< of inform at a time, where there are several
+constexpr std::size_t kCallers = 16;         ///< that inform while latencies are measured
+constexpr std::size_t kConnectionsMax = 64;  ///< the server has a hundred
 
 /// About 117 bytes of JSON, as in the other areas.
 struct Item {
@@ -71,6 +71,13 @@ void inform_all(resource::Client& client, std::size_t count) {
   }
 }
 
+/// Runs `call(i)` on a thread for each i below `count`.
+template <class Call>
+void at_once(std::size_t count, const Call& call) {
+  std::vector<std::jthread> threads;
+  for (std::size_t i = 0; i < count; ++i) threads.emplace_back([&call, i] { call(i); });
+}
+
 /// A host at work on a namespace of NATS of its own.
 class Worker final {
  public:
@@ -79,7 +86,6 @@ class Worker final {
       : bucket_(open(nats, ns)), host_(bucket_, connection, quiet(std::move(options))) {
     resource::KindOptions kind;
     kind.work.concurrency = parallelism;
-    kind.ahead = kAhead;
     host_.add<Item>(Nothing(), kind);
   }
   ~Worker() {
@@ -132,43 +138,35 @@ void ResourceScene::reset() {
       " created_at timestamptz NOT NULL DEFAULT now()); CHECKPOINT");
 }
 
-double ResourceScene::inform_single(std::size_t count) {
+double ResourceScene::inform_single(std::size_t count, std::size_t callers) {
   reset();
   resource::Client client(postgres_.connection_string());
-  client.inform(Item{"warm"});
+  at_once(callers, [&](std::size_t caller) { client.inform(Item{fmt::format("warm{}", caller)}); });
   const auto all = items(0, count);
   const auto begun = Clock::now();
-  for (const Item& item : all) client.inform(item);
+  at_once(callers, [&](std::size_t caller) {
+    for (std::size_t i = caller; i < count; i += callers) client.inform(all[i]);
+  });
   return static_cast<double>(count) / seconds_since(begun);
 }
 
-double ResourceScene::insert_single(std::size_t count) {
+double ResourceScene::insert_single(std::size_t count, std::size_t callers) {
   reset();
-  pqxx::connection connection(postgres_.connection_string());
-  connection.prepare("insert", "INSERT INTO public.item (id, object) VALUES ($1, $2::jsonb)");
-  const auto all = items(0, count);
-  const auto begun = Clock::now();
-  for (const Item& item : all) {
-    pqxx::work transaction(connection);
-    transaction.exec_prepared("insert", item.name, nlohmann::json(item).dump());
-    transaction.commit();
+  callers = std::min(callers, kConnectionsMax);
+  std::vector<std::unique_ptr<pqxx::connection>> connections;
+  for (std::size_t i = 0; i < callers; ++i) {
+    connections.push_back(std::make_unique<pqxx::connection>(postgres_.connection_string()));
+    connections.back()->prepare("insert",
+                                "INSERT INTO public.item (id, object) VALUES ($1, $2::jsonb)");
   }
-  return static_cast<double>(count) / seconds_since(begun);
-}
-
-double ResourceScene::inform_callers(std::size_t count) {
-  reset();
-  resource::Client client(postgres_.connection_string(), {.connections_max = kCallers});
   const auto all = items(0, count);
   const auto begun = Clock::now();
-  {
-    std::vector<std::jthread> callers;
-    for (std::size_t c = 0; c < kCallers; ++c) {
-      callers.emplace_back([&, c] {
-        for (std::size_t i = c; i < count; i += kCallers) client.inform(all[i]);
-      });
+  at_once(callers, [&](std::size_t caller) {
+    for (std::size_t i = caller; i < count; i += callers) {
+      pqxx::nontransaction statement(*connections[caller]);
+      statement.exec_prepared("insert", all[i].name, nlohmann::json(all[i]).dump());
     }
-  }
+  });
   return static_cast<double>(count) / seconds_since(begun);
 }
 
@@ -218,7 +216,7 @@ Latencies ResourceScene::latency(std::size_t count, double rate) {
   const std::string ns = fmt::format("latency{}", namespaces_);
   Worker worker(nats_, postgres_.connection_string(), ns, 16);
   worker.start();
-  resource::Client client(postgres_.connection_string(), {.connections_max = kCallers});
+  resource::Client client(postgres_.connection_string());
   client.inform(Item{"warm"});
   wait_worked(worker, 1);
 
@@ -242,24 +240,19 @@ Latencies ResourceScene::latency(std::size_t count, double rate) {
   const auto step =
       std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(1 / rate));
   const auto begun = Clock::now();
-  {
-    // Several callers, each at its times whatever the one before took: a queue must show.
-    std::vector<std::jthread> callers;
-    for (std::size_t c = 0; c < kCallers; ++c) {
-      callers.emplace_back([&, c] {
-        for (std::size_t i = c; i < count; i += kCallers) {
-          const auto due = begun + step * static_cast<std::int64_t>(i);
-          wait_until(due);
-          const std::string name = fmt::format("i{}", i);
-          {
-            const std::lock_guard lock(mutex);
-            sent[name] = due;
-          }
-          client.inform(Item{name});
-        }
-      });
+  // Several callers, each at its times whatever the one before took: a queue must show.
+  at_once(kCallers, [&](std::size_t caller) {
+    for (std::size_t i = caller; i < count; i += kCallers) {
+      const auto due = begun + step * static_cast<std::int64_t>(i);
+      wait_until(due);
+      const std::string name = fmt::format("i{}", i);
+      {
+        const std::lock_guard lock(mutex);
+        sent[name] = due;
+      }
+      client.inform(Item{name});
     }
-  }
+  });
   {
     std::unique_lock lock(mutex);
     if (!all_seen.wait_for(lock, 60s, [&] { return milliseconds.size() == count; })) {

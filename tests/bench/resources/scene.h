@@ -33,12 +33,13 @@ class ResourceScene final {
 
   const testing::PostgresServer& postgres() const noexcept { return postgres_; }
 
-  /// Objects informed in a second by one caller, each in a transaction of its own.
-  double inform_single(std::size_t count);
-  /// The same in one INSERT with libpqxx alone, into a table with the same columns that are filled.
-  double insert_single(std::size_t count);
-  /// The same with 16 callers.
-  double inform_callers(std::size_t count);
+  /// Objects informed in a second in calls of one each.
+  /// callers   at a time, of one Client.
+  double inform_single(std::size_t count, std::size_t callers);
+  /// The same in one INSERT and transaction each with libpqxx alone, into a table with the same
+  /// columns that are filled.
+  /// callers   at a time, each with a connection of its own, at most 64.
+  double insert_single(std::size_t count, std::size_t callers);
   /// Objects informed in a second in calls of 500.
   double inform_batch(std::size_t count);
   double insert_batch(std::size_t count);

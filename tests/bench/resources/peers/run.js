@@ -33,6 +33,16 @@ async function rate(count, work) {
   return (count * 1000) / (performance.now() - begin);
 }
 
+// Jobs added one by one, by so many callers at a time.
+async function single(system, count, callers) {
+  await system.clear();
+  let next = 0;
+  const caller = async () => {
+    while (next < count) await system.add(payload(next++));
+  };
+  return rate(count, () => Promise.all(Array.from({ length: callers }, caller)));
+}
+
 async function drain(system, count, parallelism) {
   await system.clear();
   for (let from = 0; from < count; from += BATCH) {
@@ -78,14 +88,12 @@ async function latency(system, count, perSecond) {
 async function main() {
   const [name, server, countText] = process.argv.slice(2);
   const count = Number(countText);
-  const single = Math.max(100, Math.floor(count / 10));
   const { open } = await import(`./systems/${name}.js`);
   const system = await open(server);
   const values = {};
   await system.add(payload(0));
-  values["inform single"] = await rate(single, async () => {
-    for (let i = 0; i < single; ++i) await system.add(payload(i));
-  });
+  values["inform single 1 caller"] = await single(system, Math.max(100, Math.floor(count / 10)), 1);
+  values["inform single"] = await single(system, count, 64);
   await system.clear();
   values["inform batch"] = await rate(count, async () => {
     for (let from = 0; from < count; from += BATCH) {
@@ -99,6 +107,9 @@ async function main() {
   const idle = await latency(system, Math.max(20, Math.floor(count / 100)), 50);
   values["inform latency p50"] = idle.p50;
   values["inform latency p99"] = idle.p99;
+  const busy = await latency(system, Math.max(100, Math.floor(count / 20)), 300);
+  values["inform latency 300/s p50"] = busy.p50;
+  values["inform latency 300/s p99"] = busy.p99;
   await system.close();
   console.log(JSON.stringify({ system: system.description, values }));
 }
