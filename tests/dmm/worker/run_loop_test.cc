@@ -190,17 +190,18 @@ TEST_CASE("run loop: a lane that others should have goes when its run has ended"
   worker.put_token(R"({"song":"long"})");
   wait_for("the run", [&] { return worker.runs() == 1; });
   // So many come, and beat, that even the lane of the run has to go.
-  auto beaten = std::chrono::steady_clock::time_point();
-  const auto left = [&](std::size_t lanes) {
-    if (std::chrono::steady_clock::now() - beaten > 1s) {
-      beaten = std::chrono::steady_clock::now();
-      for (std::size_t i = 0; i < 2 * limits::lanes; ++i) {
+  const std::jthread others([&](const std::stop_token& stop) {
+    std::mutex mutex;
+    std::condition_variable_any beat;
+    std::unique_lock lock(mutex);
+    do {
+      for (std::size_t i = 0; i < limits::lanes + 1; ++i) {
         const std::string holder = "0-" + std::to_string(i);
         worker.leases->put(names.seat_subject("player", holder), to_text({holder}));
       }
-    }
-    return worker.loop->stats().lanes == lanes;
-  };
+    } while (!beat.wait_for(lock, stop, 500ms, [&] { return stop.stop_requested(); }));
+  });
+  const auto left = [&](std::size_t lanes) { return worker.loop->stats().lanes == lanes; };
   wait_for("the others to go", [&] { return left(1); });
   const Sequence newer = worker.put_token(R"({"song":"newer"})");
   worker.release();
