@@ -47,7 +47,7 @@ void LogLevelKeeper::take(const LogLevelOrder& order) {
     const auto say = [&] {
       log_.info(
           "the log level was set for a while",
-          {{"level", std::string(to_string(order.level))}, {"for_ms", order.duration.count()}});
+          {{"log_level", std::string(to_string(order.level))}, {"for_ms", order.duration.count()}});
     };
     if (order.level > configured) say();
     log_.set_level(order.level);

@@ -356,7 +356,8 @@ class NatsTransport final : public transport::Transport {
     return parse_consumers(answer, fmt::format("listing the readers of {}", stream_name)).value();
   }
 
-  /// A consumer that is made says when: no other answer of old servers holds their time.
+  /// A consumer that is made says when: no other answer of old servers holds their time. It reads
+  /// nothing, and the server forgets it after a second: who only looks may not delete any.
   std::optional<milliseconds> clock_ahead(std::string_view stream_name) override {
     const nlohmann::json request{
         {"stream_name", stream_name},
@@ -366,15 +367,12 @@ class NatsTransport final : public transport::Transport {
           {"replay_policy", "instant"},
           {"mem_storage", true},
           {"num_replicas", 1},
-          {"inactive_threshold", std::chrono::nanoseconds(limits::pull_expiry).count()}}}};
+          {"inactive_threshold", std::chrono::nanoseconds(std::chrono::seconds(1)).count()}}}};
     const auto asked = internal::SystemClock::now();
     const auto answer = connection_->request(fmt::format("$JS.API.CONSUMER.CREATE.{}", stream_name),
                                              request.dump(), limits::request_timeout);
     const auto answered = internal::SystemClock::now();
     const ConsumerInfo made = parse_consumer_info(answer, "asking for the server's clock").value();
-    connection_->request(Channel::bulk,
-                         fmt::format("$JS.API.CONSUMER.DELETE.{}.{}", stream_name, made.name), {},
-                         "", limits::request_timeout, [](const Result<Incoming>&) {});
     return std::chrono::duration_cast<milliseconds>(made.created -
                                                     (asked + (answered - asked) / 2));
   }

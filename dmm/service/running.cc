@@ -324,7 +324,7 @@ HttpAnswer Running::set_level(const HttpRequest& request) const {
   for (const Level level : {Level::debug, Level::info, Level::warn, Level::error}) {
     if (wanted != to_string(level)) continue;
     Logger(log_).set_level(level);
-    log_.info("the log level was set", {{"level", wanted}});
+    log_.info("the log level was set", {{"log_level", wanted}});
     return {200, wanted + "\n"};
   }
   return {400, "debug, info, warn or error\n"};

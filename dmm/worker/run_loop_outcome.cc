@@ -35,6 +35,7 @@ void RunLoop::ran(const ItemPtr& item) {
   const std::shared_ptr<Run> run = std::move(item->run);
   item->run.reset();
   cancel(run->deadline);
+  if (run->stop.stop_requested()) run_slots_->ended(run.get());
   usual_run_ = (usual_run_ * 7 + run->took) / 8;
   run->cancelled ? void(++stats_.cancelled) : stats_.run_times.add(run->took);
   if (item->abandoned) {
@@ -250,8 +251,8 @@ void RunLoop::fail(const ItemPtr& item, std::string_view error_code, const std::
   }
   if (options_.attempts_max > 0 && item->attempts >= options_.attempts_max) {
     return park(item, code::attempts_used_up.id,
-                fmt::format("{} attempts failed, the last one with {}: {}", item->attempts,
-                            error_code, error));
+                fmt::format("{} attempt{} failed, the last one with {}: {}", item->attempts,
+                            item->attempts == 1 ? "" : "s", error_code, error));
   }
   const milliseconds delay =
       backoff(item->attempts, options_.backoff_first, options_.backoff_max, random_);

@@ -18,14 +18,16 @@ dmm_group_packages() {
         libtomlplusplus-dev libsimdjson-dev libcpp-httplib-dev libyaml-cpp-dev ;;
     tools) printf '%s\n' libcli11-dev ;;
     servers) printf '%s\n' nats-server postgresql ;;
-    test) printf '%s\n' catch2 libsqlite3-dev libabsl-dev openssl ;;
+    test) printf '%s\n' catch2 libsqlite3-dev libabsl-dev openssl dpkg-dev file tmux \
+      python3 ;;
+    docs) printf '%s\n' tmux nats-server ;;
     bench) printf '%s\n' libabsl-dev libsqlite3-dev valgrind ;;
     node) printf '%s\n' nodejs npm ;;
     peers) printf '%s\n' redis-server nodejs npm ;;
     fuzz) printf '%s\n' clang ;;
     clients) printf '%s\n' mosquitto-clients nodejs npm ;;
     *) dmm_fail "there is no group of packages called '$1'" \
-      "Known: build, library, tools, servers, test, bench, node, peers, clients." ;;
+      "Known: build, library, tools, servers, test, docs, bench, node, peers, fuzz, clients." ;;
   esac
 }
 

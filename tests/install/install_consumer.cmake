@@ -1,9 +1,9 @@
 # Goal: an installed dmm can be used through CMake and through pkg-config.
 # Method: installs the build into an empty prefix, moves that prefix (a package must not remember
-# where it was built), builds the consumer in both ways, runs it, builds the program of the
-# README, and asks for wrong versions.
+# where it was built), builds the consumer in both ways, runs it, builds the programs of the
+# README and of the page about resources, and asks for wrong versions.
 #
-# BUILD CONFIG CONSUMER README SCRATCH GENERATOR CXX LIBDIR VERSION   given by tests/install/CMakeLists.txt
+# BUILD CONFIG CONSUMER README RESOURCES SCRATCH GENERATOR CXX LIBDIR VERSION   given by tests/install/CMakeLists.txt
 
 function(run)
   execute_process(COMMAND ${ARGV} RESULT_VARIABLE code OUTPUT_VARIABLE out ERROR_VARIABLE out)
@@ -11,6 +11,17 @@ function(run)
     string(JOIN " " command ${ARGV})
     message(FATAL_ERROR "${command}\nended with ${code}:\n${out}")
   endif()
+endfunction()
+
+# The first block of C++ of a page.
+function(write_program page file)
+  file(READ ${page} text)
+  string(FIND "${text}" "```cpp\n" begin)
+  math(EXPR begin "${begin} + 7")
+  string(SUBSTRING "${text}" ${begin} -1 text)
+  string(FIND "${text}" "```" end)
+  string(SUBSTRING "${text}" 0 ${end} text)
+  file(WRITE ${file} "${text}")
 endfunction()
 
 set(prefix ${SCRATCH}/prefix)
@@ -49,6 +60,8 @@ if(EXISTS ${prefix}/${LIBDIR}/pkgconfig/dmm-resource.pc)
   run(${CXX} -std=c++20 -DWITH_RESOURCE ${CONSUMER}/main.cc -o ${SCRATCH}/with_dmm_resource
     ${more_flags})
   run(${CMAKE_COMMAND} -E env LD_LIBRARY_PATH=${prefix}/${LIBDIR} ${SCRATCH}/with_dmm_resource)
+  write_program(${RESOURCES} ${SCRATCH}/billing.cc)
+  run(${CXX} -std=c++20 ${SCRATCH}/billing.cc -o ${SCRATCH}/billing ${more_flags})
 endif()
 execute_process(COMMAND ${PKG_CONFIG} --modversion dmm
   OUTPUT_VARIABLE said OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
@@ -57,13 +70,7 @@ if(NOT said STREQUAL VERSION)
 endif()
 
 message(STATUS "the program of the README")
-file(READ ${README} text)
-string(FIND "${text}" "```cpp\n" begin)
-math(EXPR begin "${begin} + 7")
-string(SUBSTRING "${text}" ${begin} -1 text)
-string(FIND "${text}" "```" end)
-string(SUBSTRING "${text}" 0 ${end} text)
-file(WRITE ${SCRATCH}/readme.cc "${text}")
+write_program(${README} ${SCRATCH}/readme.cc)
 run(${CXX} -std=c++20 ${SCRATCH}/readme.cc -o ${SCRATCH}/readme ${flags})
 
 message(STATUS "with a version that does not fit")

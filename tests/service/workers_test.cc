@@ -333,7 +333,7 @@ TEST_CASE("workers: the command line tool shows who works and who has which lane
             .body.find("dmm_log_level{level=\"debug\"} 1") != std::string::npos);
   CHECK(subject.process().error_output().find("the log level was set for a while") !=
         std::string::npos);
-  CHECK(dmm({"log-level"}).output.find("in 2 h") != std::string::npos);
+  CHECK(dmm({"log-level"}).output.find("in 119 min") != std::string::npos);
   CHECK(level({"reset", "--worker", "players"}).at("level") == "info");
   const auto nobody = dmm({"log-level", "warn", "--worker", "nobody", "--timeout", "50"});
   CHECK(nobody.status.code == 4);
