@@ -337,7 +337,7 @@ ConnectionOptions ConnectionOptions::from_file(const std::string& path) {
       continue;
     }
     const auto* setting = std::find_if(kSettings.begin(), kSettings.end(),
-                                       [&](const Setting& s) { return key == s.key; });
+                                       [&name = key](const Setting& s) { return name == s.key; });
     if (setting == kSettings.end()) {
       refuse(fmt::format("{}: unknown key \"{}\"; did you mean \"{}\"?", at(place),
                          printable(key.str(), 100), nearest_key(key.str())));

@@ -9,6 +9,7 @@
 #include <mutex>
 
 #include "dmm/downlink/calls.h"
+#include "dmm/downlink/notes.h"
 #include "dmm/identity.h"
 #include "dmm/internal/runtime.h"
 #include "dmm/json.h"
@@ -86,18 +87,6 @@ Number number_in(const Note& note, std::string_view header) {
     std::from_chars(text->data(), text->data() + text->size(), number);
   }
   return number;
-}
-
-Command read_command(const std::string& device, const Note& note) {
-  Command command;
-  command.device = device;
-  command.payload = parse_json(note.payload.empty() ? "null" : note.payload).value();
-  if (const auto from = note.header(wire::kFrom)) command.from = *from;
-  command.epoch = Epoch{number_in<std::uint64_t>(note, wire::kEpoch)};
-  command.deadline = std::chrono::system_clock::time_point(
-      std::chrono::milliseconds(number_in<std::int64_t>(note, wire::kDeadline)));
-  command.headers = note.headers;
-  return command;
 }
 
 /// A header ends with its line.
@@ -258,7 +247,7 @@ void DeviceHost::Impl::look_again() {
 void DeviceHost::Impl::answer(const CommandHandler& handler, const std::string& device,
                               const Note& note) {
   try {
-    const nlohmann::json answer = handler(read_command(device, note));
+    const nlohmann::json answer = handler(downlink::read_command(device, note));
     check_depth(answer);
     std::string text = dump_json(answer);
     require(text.size() <= limits::payload_bytes_max, code::too_large, "the answer is too large");

@@ -4,6 +4,7 @@
 
 #include <charconv>
 
+#include "dmm/downlink/notes.h"
 #include "dmm/internal/active_span.h"
 #include "dmm/internal/runtime.h"
 #include "dmm/json.h"
@@ -54,23 +55,6 @@ bool written_later(const Message& message, const Sender& sender) {
   std::uint64_t epoch = 0;
   std::from_chars(text->data(), text->data() + text->size(), epoch);
   return epoch > sender.epoch.value;
-}
-
-CommandReply read_reply(std::string_view kind, std::string_view device, const Note& note) {
-  using Result = CommandReply::Result;
-  const auto reply = [&](Result result, nlohmann::json answer, std::string reason) {
-    return CommandReply(result, std::string(kind), std::string(device), std::move(answer),
-                        std::move(reason));
-  };
-  const auto refusal = note.header(wire::kServiceError);
-  if (refusal) return reply(Result::refused, {}, printable(*refusal, limits::error_text_bytes_max));
-  if (note.subject.ends_with(".refused")) {
-    return reply(Result::refused, {}, printable(note.payload, limits::error_text_bytes_max));
-  }
-  if (note.payload.empty()) return reply(Result::answered, {}, {});
-  dmm::Result<nlohmann::json> answer = parse_json(note.payload);
-  if (!answer.ok()) return reply(Result::unreadable, {}, answer.error().what());
-  return reply(Result::answered, std::move(answer).value(), {});
 }
 
 }  // namespace

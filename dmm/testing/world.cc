@@ -4,12 +4,12 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <charconv>
 #include <map>
 #include <set>
 #include <utility>
 
 #include "dmm/internal/runtime.h"
+#include "dmm/internal/unix_time.h"
 #include "dmm/testing/internal/memory_connection.h"
 #include "dmm/testing/internal/scheduler.h"
 #include "dmm/testing/internal/seed.h"
@@ -204,11 +204,8 @@ bool World::rests(const Matter& matter, Time deadline) const {
   }
   const auto token = server_.look(wire::Names(options_.ns).token_subject(matter.identity));
   const auto date = token ? token->header(wire::kNotBefore) : std::nullopt;
-  if (!date) return false;
-  std::int64_t unix_ms = 0;
-  std::from_chars(date->data(), date->data() + date->size(), unix_ms);
-  const auto due = std::chrono::system_clock::time_point(milliseconds(unix_ms));
-  return due - internal::SystemClock::now() > deadline - internal::SteadyClock::now();
+  const auto due = date ? internal::parse_unix_ms(*date) : std::nullopt;
+  return due && *due - internal::SystemClock::now() > deadline - internal::SteadyClock::now();
 }
 
 std::string World::observing() const {

@@ -9,19 +9,19 @@
 using namespace dmm::nats;
 
 TEST_CASE("delivery: the reply subject is read in its short and its long form", "[nats][unit]") {
-  const auto reply = GENERATE(
-      std::string("$JS.ACK.DMM_ns_WORK.abc.1.41.7.1700000000123456789.3"),
-      std::string("$JS.ACK.domain.hash.DMM_ns_WORK.abc.1.41.7.1700000000123456789.3"),
-      std::string("$JS.ACK.domain.hash.DMM_ns_WORK.abc.1.41.7.1700000000123456789.3.rnd"));
+  const auto reply =
+      GENERATE(std::string("$JS.ACK.DMM_ns_WORK.abc.1.41.7.1700000000123456789.3"),
+               std::string("$JS.ACK.domain.hash.DMM_ns_WORK.abc.1.41.7.1700000000123456789.3"),
+               std::string("$JS.ACK.domain.hash.DMM_ns_WORK.abc.1.41.7.1700000000123456789.3.rnd"));
   const auto delivery = parse_delivery(reply);
   REQUIRE(delivery.has_value());
   CHECK(delivery->consumer == "DMM_ns_WORK.abc");
   CHECK(delivery->stream_sequence == dmm::Sequence{41});
   CHECK(delivery->consumer_sequence == 7);
   CHECK(delivery->pending == 3);
-  CHECK(std::chrono::duration_cast<std::chrono::milliseconds>(
-            delivery->stored_at.time_since_epoch())
-            .count() == 1'700'000'000'123);
+  CHECK(
+      std::chrono::duration_cast<std::chrono::milliseconds>(delivery->stored_at.time_since_epoch())
+          .count() == 1'700'000'000'123);
 }
 
 TEST_CASE("delivery: anything else is none", "[nats][unit]") {
@@ -44,8 +44,8 @@ TEST_CASE("server time: nanoseconds are read and rubbish is none", "[nats][unit]
 TEST_CASE("base64: what is none is refused", "[nats][unit]") {
   CHECK(decode_base64("eyJhIjoxfQ==") == "{\"a\":1}");
   CHECK(decode_base64("") == "");
-  CHECK_FALSE(decode_base64(GENERATE("e", "eyJhIjoxfQ=", "eyJ!", "====", "e===", "ey J",
-                                     "e=Jh", "eyJhIjoxfQ==\n")));
+  CHECK_FALSE(decode_base64(
+      GENERATE("e", "eyJhIjoxfQ=", "eyJ!", "====", "e===", "ey J", "e=Jh", "eyJhIjoxfQ==\n")));
 }
 
 TEST_CASE("stored message: its headers are read", "[nats][unit]") {
