@@ -181,9 +181,36 @@ std::vector<std::string> servers_of(const toml::node& node, const Place& place) 
   return servers;
 }
 
+/// Behind the string that begins at `line[at]`, or behind the line.
+std::size_t skip_string(std::string_view line, std::size_t at) {
+  const char quote = line[at++];
+  while (at < line.size() && line[at] != quote) at += quote == '"' && line[at] == '\\' ? 2 : 1;
+  return std::min(at + 1, line.size());
+}
+
+/// Refuses letters beyond ASCII outside of strings and comments, where toml++ 3.3 runs into
+/// undefined behaviour when it asks whether they are white space.
+void check_letters(std::string_view text, const std::string& path) {
+  if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
+  for (unsigned number = 1; !text.empty(); ++number) {
+    const std::size_t end = std::min(text.find('\n'), text.size());
+    const std::string_view line = text.substr(0, end);
+    text.remove_prefix(std::min(end + 1, text.size()));
+    for (std::size_t i = 0; i < line.size() && line[i] != '#';) {
+      if (static_cast<unsigned char>(line[i]) >= 0x80) {
+        refuse(fmt::format("{}: a letter that is not ASCII stands outside of quotes",
+                           at(Place{path, number})));
+      }
+      i = line[i] == '"' || line[i] == '\'' ? skip_string(line, i) : i + 1;
+    }
+  }
+}
+
 toml::table parse_toml(const std::string& path) {
   try {
-    return toml::parse(read_file(path), path);
+    const std::string text = read_file(path);
+    check_letters(text, path);
+    return toml::parse(text, path);
   } catch (const toml::parse_error& e) {
     refuse(fmt::format("{}: {}", at(Place{path, e.source().begin.line}),
                        printable(e.description(), 300)));
@@ -249,8 +276,8 @@ void check_server(std::string_view url) {
   }
   if (host.empty()) refuse(fmt::format("server \"{}\": the host is missing", shown));
   const auto sound = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           c == '-' || c == '.' || c == '_';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '.' || c == '_';
   };
   if (!rest.starts_with('[') && !std::all_of(host.begin(), host.end(), sound)) {
     refuse(fmt::format("server \"{}\": {} is no name or address of a host", shown,

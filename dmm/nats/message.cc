@@ -5,6 +5,8 @@
 #include <cstdlib>
 #include <ctime>
 
+#include "dmm/wire.h"
+
 namespace dmm::nats {
 
 namespace {
@@ -15,12 +17,34 @@ bool parse_number(std::string_view text, Number& value) {
   return error == std::errc() && end == text.data() + text.size();
 }
 
+/// True for the names that have a meaning to dmm or JetStream.
+bool means_something(std::string_view name) {
+  return name.starts_with("Dmm-") || name.starts_with("Nats-") || name == wire::kTraceparent ||
+         name == wire::kKvOperation;
+}
+
+/// Takes a header in. libnats 3.4.1 reads the line behind one without a value as its value; where
+/// that was one that means something, it is given back.
+void take_header(std::string_view key, std::string_view value, transport::Headers& headers) {
+  const std::size_t colon = value.find(':');
+  if (colon == std::string_view::npos || !means_something(value.substr(0, colon))) {
+    headers.emplace_back(key, value);
+    return;
+  }
+  headers.emplace_back(key, "");
+  std::string_view swallowed = value.substr(colon + 1);
+  while (swallowed.starts_with(' ')) swallowed.remove_prefix(1);
+  headers.emplace_back(value.substr(0, colon), swallowed);
+}
+
 /// All values of a header, in their order.
 void copy_values(natsMsg* message, const char* key, transport::Headers& headers) {
   const char** values = nullptr;
   int count = 0;
   if (natsMsgHeader_Values(message, key, &values, &count) != NATS_OK) return;
-  for (int i = 0; i < count; ++i) headers.emplace_back(key, values[i] == nullptr ? "" : values[i]);
+  for (int i = 0; i < count; ++i) {
+    take_header(key, values[i] == nullptr ? "" : values[i], headers);
+  }
   std::free(static_cast<void*>(values));
 }
 
@@ -34,14 +58,19 @@ Incoming copy_message(natsMsg* message) {
   if (length > 0) incoming.payload.assign(natsMsg_GetData(message), std::size_t(length));
   const char** keys = nullptr;
   int count = 0;
-  if (natsMsgHeader_Keys(message, &keys, &count) == NATS_OK) {
+  const natsStatus status = natsMsgHeader_Keys(message, &keys, &count);
+  if (status != NATS_OK && status != NATS_NOT_FOUND) {
+    // Who looks at the version of the format refuses the message: what else it says is not known.
+    incoming.headers.emplace_back(wire::kVersion, "(the headers cannot be read)");
+  }
+  if (status == NATS_OK) {
     for (int i = 0; i < count; ++i) copy_values(message, keys[i], incoming.headers);
     std::free(static_cast<void*>(keys));
   }
   incoming.delivery = parse_delivery(incoming.reply);
   if (incoming.payload.empty() && !incoming.delivery) {
-    if (const auto status = transport::find_header(incoming.headers, "Status")) {
-      parse_number(status->substr(0, 3), incoming.status);
+    if (const auto number = transport::find_header(incoming.headers, "Status")) {
+      parse_number(number->substr(0, 3), incoming.status);
       if (const auto words = transport::find_header(incoming.headers, "Description")) {
         incoming.description = *words;
       }

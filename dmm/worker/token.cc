@@ -36,6 +36,11 @@ Result<Token> read_token(transport::Message message) {
     return Error(code::foreign_subject,
                  fmt::format("{} is not a token's subject", printable(message.subject, 300)));
   }
+  try {
+    check_name(parts->type, "type");
+  } catch (const Error& error) {
+    return error;
+  }
   Token token;
   const std::optional<std::string> id = decode_id(parts->id);
   if (!id) {
@@ -52,10 +57,10 @@ Result<Token> read_token(transport::Message message) {
   }
   const std::optional<int> version = wire::format_version(message.headers);
   if (!version || *version > wire::kFormatVersion) {
-    return Error(
-        code::newer_format,
-        fmt::format("token of {} has format version {}, this program reads {}", token.key,
-                    version ? std::to_string(*version) : "(not a number)", wire::kFormatVersion));
+    return Error(code::newer_format,
+                 fmt::format("token of {} has format version {}, this program reads {}", token.key,
+                             printable(message.header(wire::kVersion).value_or(""), 40),
+                             wire::kFormatVersion));
   }
   if (message.payload.size() > limits::payload_bytes_max) {
     return Error(code::too_large, fmt::format("token of {} has {} bytes, more than {}", token.key,

@@ -34,8 +34,9 @@ struct Token {
 /// another unit.
 inline constexpr std::chrono::hours kNotBeforeMax{366 * 24};
 
-/// Errors: DMM-0206 Dmm-Not-Before is no date up to kNotBeforeMax, 0207 another spelling of the id (the message has the right one), 0210 newer format,
-/// 0211 wrong lane (the message has the right one), 0212 not a token, 0202 too large.
+/// Errors: DMM-0201 a type that is none, 0202 too large, 0206 Dmm-Not-Before is no date up to
+/// kNotBeforeMax, 0207 another spelling of the id (the message has the right one), 0210 newer
+/// format, 0211 wrong lane (the message has the right one), 0212 not a token.
 Result<Token> read_token(transport::Message message);
 
 }  // namespace dmm::worker

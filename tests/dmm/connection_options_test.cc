@@ -199,6 +199,14 @@ TEST_CASE("connection options: a file that cannot be meant is refused with its l
              Contains("more than 1000000 bytes"));
   CHECK(complaint_about(std::string(limits::config_file_bytes_max, '\n')).empty());
   CHECK_THROWS_WITH(ConnectionOptions::from_file("/"), Contains("cannot be read"));
+  // Letters beyond ASCII: in strings and comments only.
+  CHECK(complaint_about(
+            "# gr\xC3\xBC\xC3\x9F\nuser = 'k\xC3\xBC' # \xC3\xBC\ntls_ca = \"\\\"\xC3\xBC\"\n")
+            .empty());
+  for (const char* letter : {"\xC3\xBC", "\xEF\xBB\xBE", "\xC2\x85", "\xF0\x9F\x8E\xB5"}) {
+    CHECK_THAT(complaint_about(fmt::format("user = 'a'\nna{}me = 'b'\n", letter)),
+               Contains("line 2: a letter that is not ASCII"));
+  }
   // Nothing of a value is shown: it may be the password.
   CHECK_THAT(complaint_about("password = 12345"), !Contains("12345"));
 }
@@ -221,9 +229,9 @@ TEST_CASE("connection options: sound options pass the check", "[connection][unit
 
 TEST_CASE("connection options: a server that cannot be is refused", "[connection][unit]") {
   for (const char* url :
-       {"", "%%%", "ho$t", "http://host", "nats://", "nats://:4222", "host:0", "host:65536", "host:x",
-        "host:", "host:42 22", "nats://ho st", "nats://host\n", "nats://[::1", "::1", "[::1]x",
-        "nats://u@", "nats://host/path", "nats://host?x=1"}) {
+       {"", "%%%", "ho$t", "http://host", "nats://", "nats://:4222", "host:0", "host:65536",
+        "host:x", "host:", "host:42 22", "nats://ho st", "nats://host\n", "nats://[::1", "::1",
+        "[::1]x", "nats://u@", "nats://host/path", "nats://host?x=1"}) {
     CAPTURE(url);
     CHECK_FALSE(complaint_about_server(url).empty());
   }

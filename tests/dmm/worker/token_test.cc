@@ -44,6 +44,14 @@ TEST_CASE("token: a wrong lane is refused with the right one", "[worker][unit]")
   CHECK_THAT(token.error().message(), Catch::Contains("lane " + right));
 }
 
+TEST_CASE("token: a type that is none is refused", "[worker][unit]") {
+  const auto type = GENERATE(as<std::string>(), "p,ayer", "caf\xC3\xA9", "a b", "\xFF");
+  const auto token =
+      read_token(message_on("dmm.ns.work." + type + "." + lane(type + ".p1") + ".p1"));
+  REQUIRE_FALSE(token.ok());
+  CHECK(token.error().code().id == dmm::code::bad_identity.id);
+}
+
 TEST_CASE("token: another spelling is refused with the right one", "[worker][unit]") {
   const auto spelling = GENERATE(table<std::string, std::string>({
       {"a=2e", "a=2E"},  // lower-case hex
