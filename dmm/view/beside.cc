@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "dmm/internal/runtime.h"
 #include "dmm/limits.h"
 
@@ -19,8 +21,9 @@ void Beside::load() {
   bool whole = false;
   while (!whole) {
     left_out_.clear();
+    read_clock();
     computation_.emplace(
-        streams_, view_,
+        streams_, view_, clock_,
         [this] {
           const std::lock_guard lock(mutex_);
           woken_ = true;
@@ -35,6 +38,20 @@ void Beside::load() {
       if (options_.on_progress) options_.on_progress(computation_->inputs().rows());
     }
   }
+}
+
+/// Whoever only looks writes nothing whose date could be read.
+void Beside::read_clock() {
+  const bool aging = std::ranges::any_of(
+      view_.inputs, [](const ViewInput& input) { return input.age.count() > 0; });
+  if (!aging) return;
+  std::optional<std::chrono::milliseconds> ahead;
+  try {
+    ahead = streams_.transport->clock_ahead(streams_.names.reports(1).name);
+  } catch (const Error& error) {
+    streams_.log.info("the clock of the server is not known", {{"error", error.message()}});
+  }
+  clock_.note(internal::SystemClock::now() + ahead.value_or(std::chrono::milliseconds(0)));
 }
 
 void Beside::follow(std::chrono::milliseconds time) {

@@ -36,6 +36,7 @@ class Beside {
 
  private:
   void load();
+  void read_clock();
   /// False if a source began anew: what was computed is void.
   bool advance();
   void wait(std::chrono::steady_clock::time_point until);
@@ -51,6 +52,7 @@ class Beside {
   std::mutex mutex_;
   internal::Condition changed_;
   bool woken_ = false;
+  ServerClock clock_;
   std::optional<Computation> computation_;  // last: its sources end first
 };
 

@@ -26,11 +26,11 @@ engine::Program compile(const View& view) {
   }
 }
 
-Computation::Computation(const internal::Streams& streams, const View& view,
+Computation::Computation(const internal::Streams& streams, const View& view, ServerClock& clock,
                          std::function<void()> wake, Inputs::Keep keep)
     : program_(compile(view)),
       rows_(view.key),
-      inputs_(streams, view, program_, std::move(wake), keep) {}
+      inputs_(streams, view, program_, clock, std::move(wake), keep) {}
 
 Advance Computation::advance() {
   Advance advance;

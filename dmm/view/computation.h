@@ -38,11 +38,12 @@ struct Advance {
 /// and so has whoever compares or explains. One thread.
 class Computation {
  public:
-  /// streams   outlives this.
+  /// streams   outlives this, as the clock does.
+  /// clock     of the server, see Inputs.
   /// wake      called from any thread when there is something to advance with.
   /// Throws Error{invalid} DMM-0502.
-  Computation(const internal::Streams& streams, const View& view, std::function<void()> wake,
-              Inputs::Keep keep = Inputs::Keep::documents);
+  Computation(const internal::Streams& streams, const View& view, ServerClock& clock,
+              std::function<void()> wake, Inputs::Keep keep = Inputs::Keep::documents);
   Computation(const Computation&) = delete;
   Computation& operator=(const Computation&) = delete;
 

@@ -21,6 +21,7 @@
 #include "dmm/limits.h"
 #include "dmm/view/inputs.h"
 #include "dmm/view/memory.h"
+#include "dmm/view/server_clock.h"
 
 namespace dmm::view {
 
@@ -56,8 +57,9 @@ class KeyMember {
 /// One input: what its source told and was not taken yet, and the documents it has now.
 class Input final : public SourceSink {
  public:
+  /// clock   of the server that keeps the streams.
   Input(const internal::Streams& streams, const ViewInput& spec, engine::Program& program,
-        const std::function<void()>& wake, Inputs::Keep keep)
+        ServerClock& clock, const std::function<void()>& wake, Inputs::Keep keep)
       : spec_(spec),
         name_(spec.called()),
         keep_(keep),
@@ -67,6 +69,7 @@ class Input final : public SourceSink {
                     (fields_.whole() || fields_.member(spec_.key_field))),
         keyed_(spec.key_field),
         decoder_({}, decoded(fields_)),
+        clock_(spec.source ? own_clock_ : clock),
         wake_(wake) {}
 
   // ---- the source's thread
@@ -123,10 +126,16 @@ class Input final : public SourceSink {
       if (restart_) events.restart = name_ + ": " + *std::exchange(restart_, std::nullopt);
     }
     std::size_t rows = 0;
+    const auto now = spec_.age.count() > 0 && loaded_ ? clock_.now() : std::nullopt;
+    if (now) told_since_ = *now - kToldLate;
+    ServerClock::Time newest;
     while (!taken_.empty() && batch.size() < changes_max) {
       if (auto* row = std::get_if<SourceRow>(&taken_.front())) {
         ++rows;
         ++counts.changes;
+        // A stream's clock was read when the view began. What lay in it then may have been stored
+        // before that clock was put right.
+        if (loaded_ || spec_.source) newest = std::max(newest, row->changed_at);
         note(*row, events);
         apply(std::move(*row), batch, counts, unreadable);
       } else {
@@ -136,6 +145,7 @@ class Input final : public SourceSink {
       taken_.pop_front();
     }
     if (rows > 0) reading_->grant(rows);
+    if (newest != ServerClock::Time()) clock_.note(newest);
     expire(batch, counts);
     if (unverified_ && loaded_ && !events.restart) verify(events, unreadable);
   }
@@ -167,6 +177,7 @@ class Input final : public SourceSink {
                const std::function<void(const Unreadable&)>& unreadable) {
     position_ = reader.text();
     changed_at_ = reader.time();
+    if (!whole_) own_clock_.note(changed_at_);  // it may have nothing more to tell
     const std::size_t count = reader.count();
     documents_.reserve(count);
     for (std::size_t done = 0; reader.ok() && done < count;) {
@@ -176,7 +187,6 @@ class Input final : public SourceSink {
       batch.clear();
     }
     counts.restored += documents_.size();
-    std::ranges::sort(ages_);
     for (std::size_t left = reader.count(); reader.ok() && left > 0; --left) {
       const std::string key(reader.text());
       const auto& code = reader.number() == 1 ? code::wrong_shape : code::not_evaluated;
@@ -254,6 +264,9 @@ class Input final : public SourceSink {
   };
   static constexpr std::size_t kGranted = 4 * limits::read_batch;
   static constexpr std::size_t kVerified = 4096;  ///< keys in a turn
+  /// What is told once all is loaded was stored this long before at most, whatever the clock says
+  /// by which it was stored: that may have been put back.
+  static constexpr std::chrono::seconds kToldLate{1};
 
   static constexpr std::size_t kTracesMax = 32;  ///< of a step
 
@@ -305,7 +318,7 @@ class Input final : public SourceSink {
       return;
     }
     Document next;
-    next.at = row.changed_at;
+    next.at = std::max(row.changed_at, told_since_);
     std::string reason;
     std::optional<Error> error;
     if (!decoder_.decode(*row.document, next.value, reason)) {
@@ -370,7 +383,11 @@ class Input final : public SourceSink {
   void age(Documents::iterator at) {
     if (spec_.age.count() == 0 || at->second.aging) return;
     at->second.aging = true;
-    ages_.emplace_back(at->second.at, at->first);
+    await(at->second.at, at->first);
+  }
+  void await(ServerClock::Time at, std::string key) {
+    ages_.emplace_back(at, std::move(key));
+    std::ranges::push_heap(ages_, std::greater<>());
   }
 
   /// By key: what is put back in order finds its place in the engine at once.
@@ -486,17 +503,21 @@ class Input final : public SourceSink {
     });
   }
 
-  /// Rows that were not told again for longer than the declared age are deleted.
+  /// Rows that were not told again for longer than the declared age are deleted. The clock that
+  /// says when they were told says what time it is now.
   void expire(engine::Batch& batch, InputCounts& counts) {
     if (spec_.age.count() == 0 || !loaded_) return;
-    const auto limit = internal::SystemClock::now() - spec_.age;
+    const auto now = clock_.now();
+    if (!now) return;
+    const auto limit = *now - spec_.age;
     while (!ages_.empty() && ages_.front().first <= limit) {
-      const auto [at, key] = std::move(ages_.front());
-      ages_.pop_front();
+      std::ranges::pop_heap(ages_, std::greater<>());
+      std::string key = std::move(ages_.back().second);
+      ages_.pop_back();
       const auto found = documents_.find(key);
       if (found == documents_.end()) continue;
-      if (found->second.at > limit) {
-        ages_.emplace_back(found->second.at, key);
+      if (found->second.at > limit) {  // it was told again since
+        await(found->second.at, std::move(key));
         continue;
       }
       ++counts.expired;
@@ -513,12 +534,15 @@ class Input final : public SourceSink {
   const bool key_wanted_;
   KeyMember keyed_;
   engine::Decoder decoder_;
+  ServerClock own_clock_;  ///< of a source that is no stream
+  ServerClock& clock_;     ///< of where the rows are stored
+  ServerClock::Time told_since_{ServerClock::Time::min()};
   const std::function<void()>& wake_;
 
   Documents documents_;
   std::unordered_map<std::string, std::string> positions_;  ///< of rows, if they are kept
-  std::deque<std::pair<std::chrono::system_clock::time_point, std::string>>
-      ages_;                                             ///< about in order
+  /// When rows were told that may expire, or earlier, and their keys: a heap, the oldest in front.
+  std::vector<std::pair<ServerClock::Time, std::string>> ages_;
   std::unordered_map<std::string, Unsound> unreadable_;  ///< by key
   std::deque<Told> taken_;
   bool loaded_ = false;

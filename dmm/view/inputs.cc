@@ -12,10 +12,10 @@
 namespace dmm::view {
 
 Inputs::Inputs(const internal::Streams& streams, const View& view, engine::Program& program,
-               std::function<void()> wake, Keep keep)
+               ServerClock& clock, std::function<void()> wake, Keep keep)
     : wake_(std::move(wake)) {
   for (const ViewInput& input : view.inputs) {
-    inputs_.push_back(std::make_unique<Input>(streams, input, program, wake_, keep));
+    inputs_.push_back(std::make_unique<Input>(streams, input, program, clock, wake_, keep));
   }
 }
 

@@ -15,6 +15,7 @@
 #include "dmm/error.h"
 #include "dmm/internal/streams.h"
 #include "dmm/view.h"
+#include "dmm/view/server_clock.h"
 #include "dmm/view/snapshot_codec.h"
 #include "engine/decode.h"
 #include "engine/program.h"
@@ -54,9 +55,10 @@ class Inputs {
   /// What is kept of each row: its document, or for whoever explains also where it came from.
   enum class Keep : std::uint8_t { documents, positions };
 
-  /// wake   called from any thread when there is something to take.
+  /// clock   of the server: the age of rows is counted by it. It learns from what is told.
+  /// wake    called from any thread when there is something to take.
   Inputs(const internal::Streams& streams, const View& view, engine::Program& program,
-         std::function<void()> wake, Keep keep);
+         ServerClock& clock, std::function<void()> wake, Keep keep);
   ~Inputs();
   Inputs(const Inputs&) = delete;
   Inputs& operator=(const Inputs&) = delete;

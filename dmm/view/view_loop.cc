@@ -25,6 +25,7 @@ ViewLoop::ViewLoop(const internal::Streams& streams, View view, ViewSnapshots sn
     : streams_(streams),
       declared_(std::move(view)),
       declared_hash_(hash_of(view_to_json(declared_))),
+      lease_name_(fmt::format("view.{}", declared_.name)),
       view_(declared_),
       removals_(declared_.removals_free),
       gate_({}, Clock::now()),
@@ -47,8 +48,7 @@ ViewStats ViewLoop::stats() const {
 
 void ViewLoop::work(std::stop_token stop) {
   const std::stop_callback wake(stop, [this] { mailbox_.wake(); });
-  lease_ = std::make_unique<worker::Lease>(streams_, fmt::format("view.{}", name()),
-                                           [this] { mailbox_.wake(); });
+  lease_ = std::make_unique<worker::Lease>(streams_, lease_name_, [this] { mailbox_.wake(); });
   while (!stop.stop_requested()) {
     if (!lease_->acquire(stop, &stands_by_)) break;
     rebuild_ = false;
@@ -114,7 +114,8 @@ void ViewLoop::begin_tenure() {
                        {"remedy", "`dmm view apply` brings a declaration back"}});
   }
   view_ = view_of(release_, declared_);
-  computation_.emplace(streams_, view_, [this] {
+  read_clock();
+  computation_.emplace(streams_, view_, clock_, [this] {
     ++heard_;
     mailbox_.wake();
   });
@@ -142,6 +143,16 @@ void ViewLoop::begin_tenure() {
   }
   watch_people();
   open_inputs(saved.has_value());
+}
+
+/// What the server stored a moment ago, the message that took the lease, says what time it is
+/// there. Rows that are silent for long are as old as they are from the first turn on.
+void ViewLoop::read_clock() {
+  const auto taken =
+      transport::last(*streams_.leases, streams_.names.lease_subject(lease_name_, lease_->epoch()));
+  if (!taken) throw Error(code::timed_out, "the lease was lost before the view began");
+  clock_ = ServerClock();
+  clock_.note(taken->stored_at);
 }
 
 void ViewLoop::end_tenure() {

@@ -35,6 +35,7 @@
 #include "dmm/view/computation.h"
 #include "dmm/view/removals.h"
 #include "dmm/view/rollout.h"
+#include "dmm/view/server_clock.h"
 #include "dmm/view/snapshot.h"
 #include "dmm/view/snapshot_file.h"
 #include "dmm/view/state.h"
@@ -66,6 +67,7 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   static bool may_heal(const Error& error);
   bool try_tenure();
   void begin_tenure();
+  void read_clock();
   void end_tenure();
   void hand_over();
   void watch_people();
@@ -117,6 +119,7 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   const internal::Streams& streams_;
   const View declared_;  ///< by this program
   const std::string declared_hash_;
+  const std::string lease_name_;
   View view_;  ///< of the release that is kept
   ViewRelease release_;
   worker::Mailbox mailbox_;
@@ -124,6 +127,7 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   std::unique_ptr<worker::Lease> lease_;
   std::uint64_t tenure_ = 0;
   bool rebuild_ = false;
+  ServerClock clock_;
   std::optional<Computation> computation_;
   Removals removals_;
   RolloutGate gate_;

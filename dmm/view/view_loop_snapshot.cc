@@ -74,7 +74,7 @@ void ViewLoop::open_inputs(bool stood) {
   streams_.log.info("the view begins cold", {{"view", name()}, {"reason", cold_because_}});
   // It cannot become fit again, and half of it may have been taken.
   snapshot_file_.remove();
-  computation_.emplace(streams_, view_, [this] { mailbox_.wake(); });
+  computation_.emplace(streams_, view_, clock_, [this] { mailbox_.wake(); });
   computation_->open(baselines_);
 }
 
