@@ -11,12 +11,14 @@
 #include "dmm/downlink/downlink.h"
 #include "dmm/internal/active_span.h"
 #include "dmm/internal/control_store.h"
+#include "dmm/internal/diagnose.h"
 #include "dmm/internal/history.h"
 #include "dmm/internal/log_level.h"
 #include "dmm/internal/notify_counts.h"
 #include "dmm/internal/observing.h"
 #include "dmm/internal/roll_call.h"
 #include "dmm/internal/runtime.h"
+#include "dmm/internal/secret_files.h"
 #include "dmm/internal/streams.h"
 #include "dmm/json.h"
 #include "dmm/limits.h"
@@ -257,7 +259,13 @@ std::vector<BatchFailure> Bucket::Impl::publish_all(
 
 internal::Parts Bucket::Impl::parts() const {
   const std::lock_guard lock(mutex);
-  return {all_of<WorkStream>(work_streams), all_of<Observer>(observers), all_of<ViewStream>(views)};
+  internal::Parts parts{all_of<WorkStream>(work_streams), all_of<Observer>(observers),
+                        all_of<ViewStream>(views)};
+  for (const auto& [type, loop] : work_streams) {
+    const worker::Slots& slots = *loop->run_slots();
+    if (slots.all() > 0 && slots.lost() >= slots.all()) parts.stuck.push_back({type, slots.lost()});
+  }
+  return parts;
 }
 
 std::vector<std::string> Bucket::Impl::not_ready() const {
@@ -311,11 +319,13 @@ Bucket Bucket::open(std::string_view ns, BucketOptions options) {
   streams.log = options.logger.with({{"namespace", std::string(ns)}});
   impl->log_level = std::make_unique<internal::LogLevelKeeper>(streams.log);
   streams.transport = std::move(options.transport);
+  std::vector<std::string> exposed;
   try {
     if (!streams.transport) {
       ConnectionOptions connection = options.connection;
       connection.fill_from(ConnectionOptions::load());
       streams.transport = nats::connect(connection, streams.log);
+      exposed = internal::exposed_files(internal::secret_files(connection));
     }
     transport::Transport& server = *streams.transport;
     const wire::Names& names = streams.names;
@@ -331,7 +341,11 @@ Bucket Bucket::open(std::string_view ns, BucketOptions options) {
   streams.downlink = std::make_shared<downlink::Downlink>(streams);
   streams.history = std::make_shared<internal::History>();
   impl->matters = std::make_unique<HandlerMatters>(*impl);
-  impl->inspector = internal::make_inspector(streams);
+  for (const std::string& file : exposed) {
+    streams.log.warn("others can read a secret",
+                     {{"file", file}, {"remedy", internal::kHideSecrets}});
+  }
+  impl->inspector = internal::make_inspector(streams, std::move(exposed));
   impl->views_for_people = internal::make_views(streams);
   impl->control = internal::make_control(streams);
   return Bucket(std::move(impl));
@@ -405,6 +419,7 @@ WorkStream& Bucket::register_type(std::string type, AnyMaterializer materializer
   auto loop = std::make_unique<worker::RunLoop>(impl_->streams, *impl_->matters, type,
                                                 std::move(materializer), options);
   if (!erased) impl_->type_names.emplace(cpp_type, type);
+  impl_->metrics.push_back(loop->run_slots());
   return *impl_->work_streams.emplace(type, std::move(loop)).first->second;
 }
 

@@ -299,7 +299,8 @@ class LeaseSurvey final {
 
 class StreamInspector final : public Inspector {
  public:
-  explicit StreamInspector(const Streams& streams) : streams_(streams) {}
+  StreamInspector(const Streams& streams, std::vector<std::string> exposed)
+      : streams_(streams), exposed_(std::move(exposed)) {}
 
   std::vector<Matter> list(std::string_view type, bool values) override;
   std::optional<Matter> get(const Identity& identity) override;
@@ -331,6 +332,7 @@ class StreamInspector final : public Inspector {
   void survey_workers(Survey& survey);
 
   const Streams streams_;
+  const std::vector<std::string> exposed_;  ///< files with secrets that others can read
 };
 
 // Tokens first: an entry is stored before its token is deleted, so that what was a token when we
@@ -579,6 +581,7 @@ void StreamInspector::survey_workers(Survey& survey) {
 std::vector<Finding> StreamInspector::diagnose() {
   Survey survey;
   survey.facts = server();
+  survey.exposed = exposed_;
   const wire::Names& names = streams_.names;
   std::vector<std::pair<std::string, std::shared_ptr<transport::Stream>>> known = {
       {names.work(1).name, streams_.work},
@@ -618,7 +621,12 @@ std::vector<transport::StreamState> StreamInspector::streams() {
 }  // namespace
 
 std::unique_ptr<Inspector> make_inspector(const Streams& streams) {
-  return std::make_unique<StreamInspector>(streams);
+  return make_inspector(streams, {});
+}
+
+std::unique_ptr<Inspector> make_inspector(const Streams& streams,
+                                          std::vector<std::string> exposed) {
+  return std::make_unique<StreamInspector>(streams, std::move(exposed));
 }
 
 }  // namespace dmm::internal

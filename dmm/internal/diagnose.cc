@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "dmm/internal/diagnose_workers.h"
+#include "dmm/internal/secret_files.h"
 #include "dmm/json.h"
 #include "dmm/limits.h"
 
@@ -263,6 +264,10 @@ std::vector<Finding> diagnose(const Survey& survey) {
   look_at_round_trip(survey.facts.round_trip, out);
   look_at_durability(survey, out);
   look_at_limits(survey.facts, out);
+  for (const std::string& file : survey.exposed) {
+    out.push_back({Severity::warning, "secrets",
+                   fmt::format("others than its owner can read {}", file), kHideSecrets});
+  }
   int replicas = 1;
   if (!survey.streams.empty() && survey.streams.front().state) {
     replicas = survey.streams.front().state->replicas;

@@ -1,12 +1,14 @@
 #pragma once
 
 #include <chrono>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "dmm/inspect.h"
+#include "dmm/internal/streams.h"
 #include "dmm/transport/stream.h"
 #include "dmm/workers.h"
 
@@ -44,6 +46,8 @@ struct Survey {
   bool asked_workers = false;
   std::vector<WorkerInfo> workers;
   std::string version;  ///< of this program
+  std::vector<std::string>
+      exposed;  ///< files with secrets that others can read, see exposed_files()
   /// How far the clock of the server is ahead of ours; nothing: it is not known.
   std::optional<std::chrono::milliseconds> server_ahead;
   std::chrono::system_clock::time_point now;
@@ -52,5 +56,8 @@ struct Survey {
 /// What is good and what is not, most general first. Every finding that is not good has a remedy.
 /// Pure: asks nobody.
 std::vector<Finding> diagnose(const Survey& survey);
+
+/// make_inspector(), for a process that logged in with these files.
+std::unique_ptr<Inspector> make_inspector(const Streams& streams, std::vector<std::string> exposed);
 
 }  // namespace dmm::internal

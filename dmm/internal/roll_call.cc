@@ -170,6 +170,10 @@ std::vector<std::string> not_ready(const Parts& parts) {
       reasons.push_back(fmt::format("type {}: reads what is outstanding", stream->type()));
     }
   }
+  for (const StuckType& stuck : parts.stuck) {
+    reasons.push_back(fmt::format("type {}: slots lost: {} of {}, its handlers do not stop",
+                                  stuck.type, stuck.slots, stuck.slots));
+  }
   for (const ViewStream* view : parts.view_streams) {
     const ViewStats stats = view->stats();
     if (!stats.holds_lease && !stats.stands_by) {

@@ -20,11 +20,18 @@
 
 namespace dmm::internal {
 
+/// A type of which every slot is held by a run that does not end.
+struct StuckType {
+  std::string type;
+  std::size_t slots = 0;
+};
+
 /// What a process does in a namespace.
 struct Parts {
   std::vector<const WorkStream*> work_streams;
   std::vector<const Observer*> observers;
   std::vector<const ViewStream*> view_streams;
+  std::vector<StuckType> stuck = {};
 };
 
 /// The part of an answer that does not change.

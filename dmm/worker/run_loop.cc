@@ -34,7 +34,8 @@ RunLoop::RunLoop(const internal::Streams& streams, Matters& matters, std::string
                 const Lane& lane = lanes_[lane_of_key(key)];
                 return lane.ours && !lane.leaving;
               }),
-      random_(internal::random_seed()) {
+      random_(internal::random_seed()),
+      run_slots_(std::make_shared<Slots>(type_)) {
   internal::check(declared_);
 }
 
@@ -137,6 +138,7 @@ bool RunLoop::abandon(const ItemPtr& item) {
   cancel(item->run->deadline);
   item->run->cancelled = true;
   item->run->stop.request_stop();
+  run_slots_->told_to_stop(item->run.get());
   return false;
 }
 
@@ -355,6 +357,7 @@ void RunLoop::finish_work() {
 }
 
 void RunLoop::publish_stats() {
+  run_slots_->count(options_.concurrency);
   stats_.running = std::min(busy_, options_.concurrency);
   stats_.ready = ready_.size() + busy_ - stats_.running;  // some stand in line at the pool
   stats_.retrying = statuses_.size();

@@ -45,6 +45,7 @@
 #include "dmm/internal/streams.h"
 #include "dmm/materializer.h"
 #include "dmm/work_stream.h"
+#include "dmm/worker/crash_toll.h"
 #include "dmm/worker/entry_store.h"
 #include "dmm/worker/failing_share.h"
 #include "dmm/worker/fresh_news.h"
@@ -56,6 +57,7 @@
 #include "dmm/worker/resync.h"
 #include "dmm/worker/run.h"
 #include "dmm/worker/run_pool.h"
+#include "dmm/worker/slots.h"
 #include "dmm/worker/status_store.h"
 #include "dmm/worker/steering.h"
 #include "dmm/worker/token.h"
@@ -73,6 +75,8 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   const std::string& type() const noexcept override { return type_; }
   void work(std::stop_token stop) override;
   WorkStats stats() const override;
+  /// Those of the runs, as far as handlers give them back. Any thread.
+  const std::shared_ptr<Slots>& run_slots() const noexcept { return run_slots_; }
 
  private:
   using Clock = internal::SteadyClock;
@@ -184,6 +188,8 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   void say_in_force();
   void hold(const ItemPtr& item);
   void note_first_run(const Item& item, bool failed);
+  void count_crashes();
+  void pause_if_failing();
   Clock::time_point begin_ready(Clock::time_point now);
   bool begin_one(const ItemPtr& item, Clock::time_point now);
   std::optional<Clock::time_point> attend_alone(Clock::time_point now);
@@ -295,6 +301,7 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   Steering steering_;
   Pace pace_;
   FailingShare failing_;
+  CrashToll toll_;  ///< of the type, when lanes came last
   bool was_paused_ = false;
   Policy said_in_force_;
   std::string unsound_;  ///< why the policy cannot be used; empty: it can
@@ -311,6 +318,7 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   Timers timers_;
   std::mt19937_64 random_;
 
+  const std::shared_ptr<Slots> run_slots_;  ///< a scrape of metrics may hold it, too
   WorkStats stats_;
   Clock::time_point next_recount_;
   mutable std::mutex published_mutex_;

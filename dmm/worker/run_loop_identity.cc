@@ -421,6 +421,7 @@ void RunLoop::overdue(const ItemPtr& item, const std::shared_ptr<Run>& run) {
   run->timed_out = true;
   run->stop.request_stop();
   const std::string text = fmt::format("did not return within {} ms", run->timeout.count());
+  run_slots_->told_to_stop(run.get());
   streams_.log.warn("materialize is overdue; it holds its slot until it returns",
                     {{"key", item->key}, {"error", text}});
   if (!held(*item)) return;

@@ -95,7 +95,7 @@ void RunLoop::begin_lanes() {
     const auto begun = [this](const std::string& key) {
       return std::ranges::find(to_begin_, lane_of_key(key)) != to_begin_.end();
     };
-    statuses_.load(type_, begun);
+    toll_ = statuses_.load(type_, begun);
     entries_.clear();
     many = work.messages > limits::identities_ready_max;
     if (to_begin_.size() == limits::lanes) load_entries(work);
@@ -108,6 +108,7 @@ void RunLoop::begin_lanes() {
   for (const std::uint32_t number : to_begin_) lanes_[number].ours = true;
   to_begin_.clear();
   reconnects_ = streams_.transport->reconnects();
+  count_crashes();
   internal::crash_point("begins with lanes");
   read_from_start();
   if (many) {

@@ -27,6 +27,7 @@ void RunLoop::follow_steering() {
   resync_.set(options_.resync);
   if (!steering_.paused() && was_paused_) failing_.clear();
   was_paused_ = steering_.paused() != nullptr;
+  count_crashes();
   for (auto held = held_.begin(); held != held_.end();) {
     if (steering_.paused(held->first)) {
       ++held;
@@ -138,12 +139,24 @@ void RunLoop::hold(const ItemPtr& item) {
 void RunLoop::note_first_run(const Item& item, bool failed) {
   if (item.attempts > 0) return;
   failing_.note(failed);
-  if (!failed || !failing_.passes(options_.pause_at_failing) || steering_.paused() != nullptr) {
-    return;
+  if (failed) pause_if_failing();
+}
+
+/// Counts the runs that ended their worker. Those of before somebody resumed the type do not count:
+/// whoever did that knew of them.
+void RunLoop::count_crashes() {
+  if (!steering_.known()) return;
+  failing_.set_ends(toll_.ends(steering_.resumed()));
+  if (failing_.ends() > 0) pause_if_failing();
+}
+
+void RunLoop::pause_if_failing() {
+  if (!failing_.passes(options_.pause_at_failing) || steering_.paused() != nullptr) return;
+  std::string reason = fmt::format("{} of the last {} first runs failed, more than {} %",
+                                   failing_.failed(), failing_.count(), options_.pause_at_failing);
+  if (failing_.ends() > 0) {
+    reason += fmt::format("; with {} of them their worker ended", failing_.ends());
   }
-  const std::string reason =
-      fmt::format("{} of the last {} first runs failed, more than {} %", failing_.failed(),
-                  failing_.count(), options_.pause_at_failing);
   streams_.log.error("the type is paused: too many runs fail",
                      {{"type", type_}, {"reason", reason}});
   steering_.pause(reason);

@@ -21,19 +21,24 @@ constexpr std::chrono::milliseconds kSending = limits::lease_margin;
 StatusStore::StatusStore(const internal::Streams& streams, Mailbox& mailbox)
     : streams_(streams), mailbox_(mailbox) {}
 
-void StatusStore::load(std::string_view type,
-                       const std::function<bool(const std::string& key)>& wanted) {
+CrashToll StatusStore::load(std::string_view type,
+                            const std::function<bool(const std::string& key)>& wanted) {
+  CrashToll toll;
   transport::scan(*streams_.status, streams_.names.status_filter(type),
                   [&](const transport::Message& message) {
                     const std::string key(streams_.names.status_key(message.subject));
-                    if (!wanted(key)) return;
+                    const bool is_wanted = wanted(key);
+                    if (!is_wanted && !CrashToll::tells(message.payload)) return;
                     auto status = internal::parse_status<internal::Status>(message);
                     if (!status || !parse_key(key)) return;
+                    toll.add(*status, message);
+                    if (!is_wanted) return;
                     auto slot = std::make_shared<Slot>();
                     slot->wanted = std::make_shared<internal::Status>(std::move(*status));
                     slot->stored = message.sequence;
                     slots_[key] = slot;
                   });
+  return toll;
 }
 
 void StatusStore::forget(const std::function<bool(const std::string& key)>& gone) {

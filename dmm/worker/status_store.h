@@ -12,6 +12,7 @@
 #include "dmm/internal/runtime.h"
 #include "dmm/internal/status.h"
 #include "dmm/internal/streams.h"
+#include "dmm/worker/crash_toll.h"
 #include "dmm/worker/mailbox.h"
 
 namespace dmm::worker {
@@ -26,8 +27,9 @@ class StatusStore {
 
   StatusStore(const internal::Streams& streams, Mailbox& mailbox);
 
-  /// Reads what is stored for a type, as far as `wanted(key)`. Blocks. Throws Error{retry}.
-  void load(std::string_view type, const std::function<bool(const std::string& key)>& wanted);
+  /// Reads what is stored for a type, as far as `wanted(key)`. Returns what all statuses of the
+  /// type say of workers that ended. Blocks. Throws Error{retry}.
+  CrashToll load(std::string_view type, const std::function<bool(const std::string& key)>& wanted);
   /// Forgets keys without touching what is stored: they are another worker's now.
   void forget(const std::function<bool(const std::string& key)>& gone);
   /// True if a write of such a key was not answered yet.

@@ -6,6 +6,7 @@
 #include "dmm/limits.h"
 #include "dmm/wire.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace dmm::worker {
@@ -40,7 +41,10 @@ class Steering::Feed final : private transport::ReaderSink {
     });
   }
   void on_history_lost(std::string) noexcept override {
-    post([](Steering& steering) { steering.read_since_loss_.emplace(); });
+    post([](Steering& steering) {
+      steering.read_since_loss_.emplace();
+      steering.resumed_ = {};
+    });
   }
 
   Steering& steering_;
@@ -99,6 +103,7 @@ bool Steering::take(const transport::Message& message) {
   }
   auto scope = internal::parse_pause_key(key);
   if (!scope || (!scope->type.empty() && scope->type != type_)) return false;
+  if (removed && !scope->id) resumed_ = std::max(resumed_, message.sequence);
   std::optional<Pause> pause;
   if (!removed) pause = internal::parse_pause(*scope, message);
   if (scope->type.empty()) {
@@ -141,6 +146,7 @@ void Steering::forget() {
   all_.reset();
   whole_type_.reset();
   own_pause_ = 0;
+  resumed_ = {};
   identities_.clear();
   policy_.clear();
 }

@@ -33,6 +33,8 @@ class Steering final {
   bool paused(const std::string& key) const {
     return !identities_.empty() && identities_.contains(key);
   }
+  /// Of the message in the status bucket that ended a pause of the type last; 0: none did.
+  Sequence resumed() const noexcept { return resumed_; }
   /// The text of the policy as it lies there; empty: none.
   const std::string& policy() const noexcept { return policy_; }
 
@@ -56,6 +58,7 @@ class Steering final {
   /// The last pause of our own making, counted; 0 once the feed brought anything of this scope.
   std::uint64_t own_pause_ = 0;
   std::uint64_t own_pauses_ = 0;
+  Sequence resumed_;
   std::unordered_map<std::string, Pause> identities_;  ///< by key
   std::string policy_;
   /// The bucket lost its history: the keys that were read since, until all is read.

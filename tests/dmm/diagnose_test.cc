@@ -56,6 +56,16 @@ bool says(const Finding& finding, const std::string& text) {
 
 }  // namespace
 
+TEST_CASE("diagnosis: a secret that others can read is told", "[diagnose][unit]") {
+  Survey survey = sound_survey();
+  CHECK(on(survey, "secrets").empty());
+  survey.exposed = {"/etc/dmm/players.creds (mode 0644)"};
+  const Finding finding = first_on(survey, "secrets");
+  CHECK(finding.severity == Severity::warning);
+  CHECK(says(finding, "/etc/dmm/players.creds (mode 0644)"));
+  CHECK(finding.remedy.find("chmod 600") != std::string::npos);
+}
+
 TEST_CASE("diagnosis: versions are compared by number", "[diagnose][unit]") {
   CHECK(parse_version("2.9.10") == ServerVersion{2, 9, 10});
   CHECK(parse_version("v2.10.0-RC.1") == ServerVersion{2, 10, 0});
