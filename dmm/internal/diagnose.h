@@ -46,8 +46,7 @@ struct Survey {
   bool asked_workers = false;
   std::vector<WorkerInfo> workers;
   std::string version;  ///< of this program
-  std::vector<std::string>
-      exposed;  ///< files with secrets that others can read, see exposed_files()
+  std::vector<std::string> exposed;  ///< files with secrets that others can read
   /// How far the clock of the server is ahead of ours; nothing: it is not known.
   std::optional<std::chrono::milliseconds> server_ahead;
   std::chrono::system_clock::time_point now;
