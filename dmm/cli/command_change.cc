@@ -137,12 +137,28 @@ struct NotifyOptions : OneOptions {
   bool parked = false;
   bool failing = false;
   bool all = false;
+  bool dry_run = false;
 };
 
 std::string selection_of(const NotifyOptions& options) {
   if (options.all) return "";
   if (options.parked && options.failing) return "parked or failing ";
   return options.parked ? "parked " : "failing ";
+}
+
+// What would be done, and to which of them.
+int show_only(Session& session, const NotifyOptions& options, const std::vector<Matter>& matters,
+              std::string_view what) {
+  if (session.json()) {
+    auto ids = nlohmann::json::array();
+    for (const Matter& matter : matters) ids.push_back(matter.identity.id);
+    session.show({{"type", options.identity.type}, {"would_notify", std::move(ids)}});
+    return exit_code::ok;
+  }
+  for (const Matter& matter : matters) session.out().write(name_of(matter.identity) + "\n");
+  session.say(fmt::format("{}: {} {} would be notified", options.identity.type,
+                          human_count(matters.size()), what));
+  return exit_code::ok;
 }
 
 int notify_many(Session& session, const NotifyOptions& options) {
@@ -155,6 +171,7 @@ int notify_many(Session& session, const NotifyOptions& options) {
   });
   const std::string what =
       fmt::format("{}{}", selection_of(options), matters.size() == 1 ? "identity" : "identities");
+  if (options.dry_run) return show_only(session, options, matters, what);
   const std::string count = human_count(matters.size());
   if (!matters.empty() && !session.confirm(fmt::format("Run {} {} of type {} again?", count, what,
                                                        options.identity.type))) {
@@ -179,6 +196,7 @@ int notify(Session& session, const NotifyOptions& options, bool id_given) {
   const bool many = options.parked || options.failing || options.all;
   if (many && id_given) throw UsageError("give an id, or --parked, --failing, --all; not both");
   if (!many && !id_given) throw UsageError("give an id, or one of --parked, --failing, --all");
+  if (options.dry_run && !many) throw UsageError("--dry-run goes with --parked, --failing, --all");
   if (many && options.wait_s > 0) throw UsageError("--wait goes with one id");
   if (many) return notify_many(session, options);
   check(options.identity);
@@ -226,6 +244,7 @@ void add_change_commands(Program& program) {
   poke->add_flag("--parked", notify_options->parked, "All of the type that were given up");
   poke->add_flag("--failing", notify_options->failing, "All of the type whose last run failed");
   poke->add_flag("--all", notify_options->all, "All of the type");
+  poke->add_flag("--dry-run", notify_options->dry_run, "Only show which");
 }
 
 }  // namespace dmm::cli

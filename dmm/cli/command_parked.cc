@@ -193,7 +193,9 @@ std::string describe(const Matter& matter, const Terminal& terminal) {
   const Time now = std::chrono::system_clock::now();
   std::string text = terminal.paint(name_of(matter.identity), Color::bold) + "\n";
   const auto line = [&](std::string_view name, std::string_view what) {
-    if (!what.empty()) text += fmt::format("{:<10} {}\n", name, printable(what, 4'000));
+    if (what.empty()) return;
+    const std::string all = fmt::format("{:<10} {}", name, printable(what, 4'000));
+    text += wrap(all, terminal.width, 11) + "\n";
   };
   line("parked", human_age(matter.failed_at, now));
   line("code", matter.error_code);

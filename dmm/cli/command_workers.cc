@@ -301,7 +301,7 @@ void add_log_level_command(Program& program) {
           CLI::AsNumberWithUnit::CASE_SENSITIVE, "SECONDS"))
       ->check(CLI::Range(1.0, std::chrono::duration<double>(limits::log_level_for_max).count()))
       ->type_name("SECONDS|5m|2h")
-      ->capture_default_str();
+      ->default_str("15m");
   verb->add_option("--timeout", options->timeout_ms, "Milliseconds in which workers have to answer")
       ->check(CLI::Range(10, 60'000))
       ->type_name("MS")

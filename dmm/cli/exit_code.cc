@@ -4,7 +4,8 @@ namespace dmm::cli {
 
 int exit_code_of(const Error& error) noexcept {
   const std::string_view id = error.code().id;
-  if (id == code::unreachable.id || id == code::access_denied.id || id == code::no_jetstream.id) {
+  if (id == code::unreachable.id || id == code::access_denied.id || id == code::no_jetstream.id ||
+      id == code::postgres_unreachable.id || id == code::postgres_denied.id) {
     return exit_code::unreachable;
   }
   if (id == code::timed_out.id) return exit_code::timed_out;

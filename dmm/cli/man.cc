@@ -7,6 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include "dmm/cli/help_text.h"
+
 namespace dmm::cli {
 
 namespace {
@@ -46,7 +48,7 @@ std::string options_of(const CLI::App& app) {
     std::string name = names_of(*option);
     if (name.empty()) name = option->get_name(true);
     const std::string value = option->get_items_expected_max() > 0 && !option->get_positional()
-                                  ? " \\fI" + roff(option->get_type_name()) + "\\fR"
+                                  ? " \\fI" + roff(value_of(*option)) + "\\fR"
                                   : "";
     text +=
         fmt::format(".TP\n\\fB{}\\fR{}\n{}", roff(name), value, roff(option->get_description()));
@@ -62,7 +64,7 @@ std::string call_of(const CLI::App& verb, const std::string& before) {
   std::string call = before + " " + verb.get_name();
   for (const CLI::Option* option : verb.get_options()) {
     if (!option->get_positional()) continue;
-    const std::string name = option->get_type_name();
+    const std::string name = value_of(*option);
     call += option->get_required() ? " " + name : fmt::format(" [{}]", name);
   }
   return call;

@@ -7,6 +7,7 @@
 #include <new>
 
 #include "dmm/cli/exit_code.h"
+#include "dmm/cli/help_text.h"
 #include "dmm/cli/repeat.h"
 #include "dmm/json.h"
 #include "dmm/text/nearest.h"
@@ -53,7 +54,7 @@ Program::Program()
                                        "dmm")) {
   root_->require_subcommand(0, 1);
   root_->fallthrough();  // global options may stand behind the verb
-  root_->get_formatter()->column_width(34);
+  root_->formatter(help_formatter());
   root_->footer(
       "Examples:\n"
       "  dmm dev                                    start a local server to try things out\n"
@@ -163,6 +164,12 @@ void Program::repeat(CLI::App& verb) {
       ->default_str("2")
       ->check(CLI::Range(0.1, 86'400.0))
       ->type_name("SECONDS");
+}
+
+std::vector<std::string> Program::calls() const {
+  std::vector<std::string> calls;
+  for (const auto& [verb, run] : verbs_) calls.push_back(call_of(*verb));
+  return calls;
 }
 
 int Program::refuse_unknown(const CLI::App& family, const std::vector<std::string>& arguments,

@@ -43,6 +43,9 @@ class Program final {
   CLI::App* add_verb_to(CLI::App& family, const std::string& name, const std::string& description,
                         const std::vector<std::string>& examples, Run run);
 
+  /// Every verb that does something, as it is typed behind "dmm": "ls", "parked", "parked ls".
+  std::vector<std::string> calls() const;
+
   /// The whole tree, for help and completion.
   CLI::App& root() noexcept { return *root_; }
 

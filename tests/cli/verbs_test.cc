@@ -318,6 +318,12 @@ TEST_CASE("notify: selects by phase and asks before it runs many", "[cli][verbs]
   const Result unasked = site.dmm({"notify", "player", "--all"});
   CHECK(unasked.code == 2);
   CHECK(unasked.err.find("--yes") != std::string::npos);
+  // What it would do.
+  CHECK(site.dmm({"notify", "player", "--all", "--dry-run"}).out ==
+        "player/a\nplayer/b\nplayer: 2 identities would be notified\n");
+  CHECK(site.dmm({"notify", "player", "--all", "--dry-run", "-o", "json"}).document() ==
+        json{{"type", "player"}, {"would_notify", {"a", "b"}}});
+  CHECK(site.dmm({"notify", "player", "a", "--dry-run"}).code == 2);
   CHECK(site.dmm({"notify", "player", "--all", "--yes"}).out == "player: 2 identities notified\n");
   CHECK(site.dmm({"notify", "player", "--failing"}).out ==
         "player: 0 failing identities notified\n");

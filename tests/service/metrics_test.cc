@@ -68,7 +68,8 @@ std::string scrape_of_work() {
   dmm::testing::wait_for("the runs and the report", [&] {
     const auto views = bucket.view_streams();
     return players.stats().succeeded == 1 && players.stats().parked == 1 &&
-           bucket.observers().at(0)->stats().handled == 1 && views.at(0)->stats().rows == 1;
+           bucket.observers().at(0)->stats().handled == 1 && views.at(0)->stats().rows == 1 &&
+           views.at(0)->stats().documents_bytes > 100;
   });
   dmm::testing::wait_for("the count of what is parked",
                          [&] { return players.stats().parked_now == 1; });
@@ -277,6 +278,8 @@ TEST_CASE("metrics: a scrape tells what was done", "[service][metrics][unit]") {
   CHECK(has_line(text, "dmm_report_lag_seconds_count{kind=\"player\"} 1"));
   CHECK(has_line(text, "dmm_view_rows{view=\"zones\"} 1"));
   CHECK(has_line(text, "dmm_view_notifies_total{view=\"zones\"} 1"));
+  CHECK(text.find("dmm_view_state_bytes{view=\"zones\"} ") != std::string::npos);
+  CHECK_FALSE(has_line(text, "dmm_view_state_bytes{view=\"zones\"} 0"));
   CHECK(has_line(text, "dmm_connected 1"));
   CHECK(has_line(text, "dmm_ready 1"));
   CHECK(text.find("process_resident_memory_bytes ") != std::string::npos);

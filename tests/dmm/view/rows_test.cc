@@ -149,4 +149,22 @@ TEST_CASE("rows: news say null where a field is gone, and cover what holds them"
   CHECK_FALSE(covers(Value(), row));
 }
 
+TEST_CASE("rows: their memory is estimated to within a factor of two", "[view][unit]") {
+  // Counted by hand: a slot with its node, an id that is too long to lie in it, and the row.
+  constexpr std::size_t kRows = 10'000;
+  const std::string name(100, 'n');
+  Rows rows("id");
+  CHECK(rows.memory() < 1'000);
+  Batch batch;
+  for (std::size_t i = 0; i < kRows; ++i) {
+    const json row = {{"id", "an-id-that-is-rather-long-" + std::to_string(i)}, {"name", name}};
+    batch.push_back({engine::from_json(row), 1});
+  }
+  rows.apply(batch);
+  const std::size_t text = 30 + name.size() + 2 * 12;
+  const std::size_t least = kRows * (sizeof(Rows::Slot) + 30 + text);
+  CHECK(rows.memory() > least);
+  CHECK(rows.memory() < 2 * least);
+}
+
 }  // namespace dmm::view
