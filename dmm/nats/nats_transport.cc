@@ -107,11 +107,20 @@ class NatsStream final : public transport::Stream, public std::enable_shared_fro
   }
 
   void erase(Sequence sequence, Completion<bool> done) override {
-    connection_->request(
-        Channel::bulk, "$JS.API.STREAM.MSG.DELETE." + config_.name, {},
-        fmt::format(R"({{"seq":{},"no_erase":true}})", sequence.value), limits::request_timeout,
-        [self = shared_from_this(), done = std::move(done), sequence](
-            const Result<Incoming>& answer) { done(self->noted(parse_erased(answer, sequence))); });
+    if (config_.replicas == 1) return erase_now(sequence, std::move(done));
+    // All replicas of nats-server 2.9.10 give up their state of the stream when they are told to
+    // delete what lies behind its end; and a sequence that was read before the stream went back
+    // may lie there.
+    connection_->request(Channel::bulk, "$JS.API.STREAM.MSG.GET." + config_.name, {},
+                         fmt::format(R"({{"seq":{}}})", sequence.value), limits::request_timeout,
+                         [self = shared_from_this(), done = std::move(done),
+                          sequence](const Result<Incoming>& answer) mutable {
+                           const auto found = self->noted(parse_stored(
+                               answer, fmt::format("looking for message {}", sequence.value)));
+                           if (!found.ok()) return done(found.error());
+                           if (!found.value()) return done(false);
+                           self->erase_now(sequence, std::move(done));
+                         });
   }
 
   std::unique_ptr<transport::Reader> read(transport::ReadOptions options,
@@ -211,6 +220,14 @@ class NatsStream final : public transport::Stream, public std::enable_shared_fro
                                  stream_request(self->config_).dump(), limits::request_timeout,
                                  [](const Result<Incoming>&) {});
     });
+  }
+
+  void erase_now(Sequence sequence, Completion<bool> done) {
+    connection_->request(
+        Channel::bulk, "$JS.API.STREAM.MSG.DELETE." + config_.name, {},
+        fmt::format(R"({{"seq":{},"no_erase":true}})", sequence.value), limits::request_timeout,
+        [self = shared_from_this(), done = std::move(done), sequence](
+            const Result<Incoming>& answer) { done(self->noted(parse_erased(answer, sequence))); });
   }
 
   void last_from_leader(const std::string& subject, Completion<std::optional<Message>> done) {

@@ -71,25 +71,27 @@ std::filesystem::path files_of(const testing::NatsServer& server, const std::str
   return server.store_directory() / "jetstream" / "$G" / "streams" / stream;
 }
 
-Cluster::Cluster() : directory_("dmm-cluster") {
-  constexpr std::size_t kServers = 3;
+Cluster::Cluster(std::size_t size) : directory_("dmm-cluster") {
   std::vector<std::uint16_t> routes;
-  for (std::size_t i = 0; i < kServers; ++i) routes.push_back(testing::free_port());
+  for (std::size_t i = 0; i < size; ++i) routes.push_back(testing::free_port());
   std::string all;
   for (const std::uint16_t route : routes) {
     all += fmt::format("{}\"{}\"", all.empty() ? "" : ", ", url_of(route));
   }
-  for (std::size_t i = 0; i < kServers; ++i) {
+  for (std::size_t i = 0; i < size; ++i) {
     testing::NatsServerOptions options;
     options.store_directory = directory_ / fmt::format("store-{}", i);
-    options.extra = fmt::format(
-        "server_name: s{}\ncluster {{ name: test, listen: \"127.0.0.1:{}\", routes: [{}] }}\n", i,
-        routes[i], all);
+    if (size > 1) {
+      options.extra = fmt::format(
+          "server_name: s{}\ncluster {{ name: test, listen: \"127.0.0.1:{}\", routes: [{}] }}\n", i,
+          routes[i], all);
+    }
     servers_.push_back(std::make_unique<testing::NatsServer>(std::move(options)));
   }
   wait_for(
       "the cluster to hold streams",
-      [&] { return code_of([&] { open_bucket_at(ports(), 3); }) == "none"; }, 60s);
+      [&] { return code_of([&] { open_bucket_at(ports(), static_cast<int>(size)); }) == "none"; },
+      60s);
 }
 
 std::vector<std::uint16_t> Cluster::ports() const {
@@ -99,6 +101,7 @@ std::vector<std::uint16_t> Cluster::ports() const {
 }
 
 std::size_t Cluster::leader_of(const std::string& stream) {
+  if (servers_.size() == 1) return 0;
   std::size_t leader = servers_.size();
   wait_for(
       "a leader of " + stream,

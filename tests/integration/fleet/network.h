@@ -36,10 +36,10 @@ std::uint64_t consumers(Bucket& bucket);
 /// The directory in which a stopped server keeps a stream.
 std::filesystem::path files_of(const testing::NatsServer& server, const std::string& stream);
 
-/// Three servers that hold streams together.
+/// Servers that hold streams together, each stream on all of them; or one alone.
 class Cluster final {
  public:
-  Cluster();
+  explicit Cluster(std::size_t size = 3);
   std::vector<std::uint16_t> ports() const;
   std::size_t size() const noexcept { return servers_.size(); }
   testing::NatsServer& server(std::size_t index) { return *servers_[index]; }
