@@ -126,7 +126,9 @@ struct InformInfo {
 };
 
 struct ClientOptions {
-  std::size_t connections_max = 8;  ///< calls that go on at a time; more wait
+  /// Calls that go on at a time; more wait. Calls of inform() share four more, however many they
+  /// are.
+  std::size_t connections_max = 8;
   std::chrono::milliseconds statement_timeout = std::chrono::seconds(60);
 };
 
@@ -147,8 +149,11 @@ class Client final {
 
   // ---- informing ----
 
-  /// Brings an object: stores it, and has it worked if it is new or newer. One transaction.
-  /// Throws Error{invalid} DMM-0803 before anything is written.
+  /// Brings an object: stores it, and has it worked if it is new or newer. Calls of several threads
+  /// at the same time share statements and commits, and nothing else: an error is that of one call.
+  /// Throws Error{invalid} DMM-0803 before anything is written; {in_doubt} DMM-0105 if the database
+  /// did not answer: then it may be repeated, and is unchanged if it was done; what compare()
+  /// throws.
   template <Object T>
   Informed inform(const T& object, InformOptions options = {}) {
     return inform(erase(object, std::move(options)));

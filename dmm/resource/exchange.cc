@@ -9,6 +9,7 @@
 #include "dmm/limits.h"
 #include "dmm/resource/migrations_internal.h"
 #include "dmm/resource/rows.h"
+#include "dmm/resource/sessions.h"
 
 namespace dmm::resource::internal {
 
@@ -16,6 +17,9 @@ namespace {
 
 using namespace std::chrono_literals;
 
+constexpr const char* kStatement = "exchanged";
+/// While one waits for the disk the next one is made ready; and commits go to the disk together.
+constexpr std::size_t kFinishes = 2;
 constexpr int kTries = 5;          ///< of a statement that the server refuses
 constexpr auto kReconnect = 50ms;  ///< between two attempts to connect
 
@@ -32,14 +36,15 @@ std::string with_claim(const Key& key, const std::string& claim) {
 }  // namespace
 
 ExchangeBase::ExchangeBase(std::string connection, Statement statement, Logger log)
-    : connection_(std::move(connection)),
-      statement_(std::move(statement)),
-      log_(std::move(log)),
-      thread_([this](const std::stop_token& stop) { run(stop); }) {}
+    : connection_(std::move(connection)), statement_(std::move(statement)), log_(std::move(log)) {
+  for (std::size_t i = 0; i < statement_.at_a_time; ++i) {
+    threads_.emplace_back([this](const std::stop_token& stop) { run(stop); });
+  }
+}
 
 ExchangeBase::~ExchangeBase() {
-  thread_.request_stop();
-  thread_.join();
+  for (std::jthread& thread : threads_) thread.request_stop();
+  for (std::jthread& thread : threads_) thread.join();
 }
 
 void ExchangeBase::ask(const CallPtr& call) {
@@ -56,14 +61,15 @@ void ExchangeBase::ask(const CallPtr& call) {
 }
 
 void ExchangeBase::run(const std::stop_token& stop) {
+  SessionPtr session;
   while (!stop.stop_requested()) {
     const std::vector<CallPtr> calls = take(stop);
     if (calls.empty()) continue;
     try {
-      exchange(calls);
+      exchange(session, calls);
     } catch (...) {
-      failed(calls, postgres::internal::current_error(statement_.application));
-      if (session_ == nullptr) pause(stop);
+      failed(calls, postgres::internal::current_error(statement_.application), session == nullptr);
+      if (session == nullptr) pause(stop);
     }
   }
   const std::lock_guard lock(mutex_);
@@ -86,32 +92,42 @@ std::vector<ExchangeBase::CallPtr> ExchangeBase::take(const std::stop_token& sto
   return calls;
 }
 
-void ExchangeBase::exchange(const std::vector<CallPtr>& calls) {
-  if (session_ == nullptr) {
-    auto session = std::make_unique<Session>(
-        connection_, postgres::internal::SessionOptions{.application = statement_.application});
-    {
-      pqxx::nontransaction setup(session->connection());
-      require_migrated(setup);
-      if (!statement_.setup.empty()) setup.exec(statement_.setup);
-    }
-    session_ = std::move(session);
+ExchangeBase::SessionPtr ExchangeBase::open() const {
+  auto session = std::make_unique<Session>(
+      connection_, postgres::internal::SessionOptions{.application = statement_.application});
+  {
+    pqxx::nontransaction setup(session->connection());
+    require_migrated(setup);
+    if (!statement_.setup.empty()) setup.exec(statement_.setup);
   }
+  session->connection().prepare(kStatement, statement_.sql);
+  return session;
+}
+
+void ExchangeBase::exchange(SessionPtr& session, const std::vector<CallPtr>& calls) {
+  if (session == nullptr) session = open();
   std::string items;
   for (std::size_t i = 0; i < calls.size(); ++i) {
     items += fmt::format("{}{{\"n\":{},{}}}", items.empty() ? "[" : ",", i, calls[i]->members);
   }
+  // A commit that notifies keeps all others that do from the disk meanwhile; so where there are
+  // many they are woken afterwards.
+  const bool by_itself = calls.size() == 1;
   pqxx::result rows;
   try {
-    pqxx::work transaction(session_->connection());
-    rows = transaction.exec_params(statement_.sql, items + "]");
-    transaction.commit();
+    pqxx::nontransaction statement(session->connection());
+    rows = statement.exec_prepared(kStatement, items + "]", by_itself);
   } catch (const pqxx::sql_error&) {
     throw;
   } catch (...) {
-    session_.reset();
+    session.reset();
     throw;
   }
+  answer(calls, rows);
+  if (statement_.wakes && !by_itself) wake(session);
+}
+
+void ExchangeBase::answer(const std::vector<CallPtr>& calls, const pqxx::result& rows) {
   const std::lock_guard lock(mutex_);
   for (const auto& row : rows) {
     Call& call = *calls.at(row[0].as<std::size_t>());
@@ -125,14 +141,23 @@ void ExchangeBase::exchange(const std::vector<CallPtr>& calls) {
   }
 }
 
+void ExchangeBase::wake(SessionPtr& session) {
+  try {
+    pqxx::nontransaction statement(session->connection());
+    statement.exec(kWake);
+  } catch (const std::exception& e) {  // what was done is found without it, a little later
+    log_.debug("those who tell resources could not be woken", {{"error", e.what()}});
+    session.reset();
+  }
+}
+
 /// Tries again what may go better, before everything that came later.
-void ExchangeBase::failed(const std::vector<CallPtr>& calls, const Error& error) {
+void ExchangeBase::failed(const std::vector<CallPtr>& calls, const Error& error, bool lost) {
   log_.debug("a statement of resources failed", {{"error", error.what()}});
   const std::lock_guard lock(mutex_);
   const auto now = Clock::now();
   for (auto call = calls.rbegin(); call != calls.rend(); ++call) {
     (*call)->error.emplace(error.code(), error.message());
-    const bool lost = session_ == nullptr;
     if (!lost) ++(*call)->failures;
     const bool hopeless = error.kind() != Kind::retry || (*call)->failures >= kTries;
     if (hopeless || now >= (*call)->deadline) {
@@ -176,8 +201,8 @@ Claims::Claims(std::string connection, Logger log)
     : ExchangeBase(std::move(connection),
                    {"SELECT n, verdict, delay_ms, number, generation, attempt, tries, max_attempts,"
                     " object, metadata, tags, errors, created, external_created, synced, missing"
-                    " FROM dmm.resource_claim($1::json)",
-                    "dmm resource claim",
+                    " FROM dmm.resource_claim($1::json) WHERE $2::boolean IS NOT NULL",
+                    false, "dmm resource claim",
                     // A claim that a crash undoes is a claim that is not in force: its result is
                     // refused, and the resource is worked again.
                     "SET synchronous_commit = off"},
@@ -218,10 +243,10 @@ std::string members_of(const Key& key, const std::string& claim, const Finish& f
 }
 
 Finishes::Finishes(std::string connection, Logger log)
-    : ExchangeBase(
-          std::move(connection),
-          {"SELECT n, answer, state FROM dmm.resource_finish($1::json)", "dmm resource finish", ""},
-          std::move(log)) {}
+    : ExchangeBase(std::move(connection),
+                   {"SELECT n, answer, state FROM dmm.resource_finish($1::json, $2::boolean)", true,
+                    "dmm resource finish", "", kFinishes},
+                   std::move(log)) {}
 
 Finished Finishes::finish(const Key& key, const std::string& claim, const Finish& finish,
                           Clock::time_point deadline) {

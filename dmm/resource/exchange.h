@@ -4,7 +4,7 @@
 // goes into the next one together. A caller waits for its own answer.
 //
 // The statement must bear to be run again: after a lost connection nobody knows whether it was
-// done. Thread-safe; one thread of its own, which owns the session.
+// done. Thread-safe; threads of its own, each with a session.
 
 #include <chrono>
 #include <condition_variable>
@@ -47,9 +47,13 @@ class ExchangeBase {
   using CallPtr = std::shared_ptr<Call>;
 
   struct Statement {
-    std::string sql;  ///< with $1, a JSON array; the first column of its rows is "n"
+    /// With $1, a JSON array, and $2, whether it wakes whom it has to by itself; the first column
+    /// of its rows is "n".
+    std::string sql;
+    bool wakes = false;  ///< somebody has to be woken when it is done
     std::string application;
-    std::string setup;  ///< of the session
+    std::string setup;          ///< of the session
+    std::size_t at_a_time = 1;  ///< how often it may run at a time, with callers of its own each
   };
 
   ExchangeBase(std::string connection, Statement statement, Logger log);
@@ -61,21 +65,25 @@ class ExchangeBase {
   void ask(const CallPtr& call);
 
  private:
+  using SessionPtr = std::unique_ptr<Session>;  ///< null while there is none
+
   void run(const std::stop_token& stop);
   std::vector<CallPtr> take(const std::stop_token& stop);
-  void exchange(const std::vector<CallPtr>& calls);
-  void failed(const std::vector<CallPtr>& calls, const Error& error);
+  void exchange(SessionPtr& session, const std::vector<CallPtr>& calls);
+  SessionPtr open() const;
+  void answer(const std::vector<CallPtr>& calls, const pqxx::result& rows);
+  void wake(SessionPtr& session);
+  void failed(const std::vector<CallPtr>& calls, const Error& error, bool lost);
   void pause(const std::stop_token& stop);
 
   const std::string connection_;
   const Statement statement_;
   const Logger log_;
-  std::unique_ptr<Session> session_;  ///< of the thread
   std::mutex mutex_;
   std::condition_variable_any asked_;
   std::deque<CallPtr> waiting_;
   bool stopped_ = false;
-  std::jthread thread_;  ///< last: it uses all of the above
+  std::vector<std::jthread> threads_;  ///< last: they use all of the above
 };
 
 /// What the claim of a resource brought.

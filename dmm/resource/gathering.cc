@@ -23,6 +23,7 @@ bool better_alone(const pqxx::sql_error& error, std::size_t together) {
 }  // namespace
 
 bool Gathering::ask(Call& call) {
+  bool wakes = false;
   std::unique_lock lock(mutex_);
   waiting_.push_back(&call);
   if (leading_ < options_.leaders) {
@@ -32,8 +33,9 @@ bool Gathering::ask(Call& call) {
   }
   if (call.fate == Call::Fate::waits || call.fate == Call::Fate::leads) {
     const Calls calls = take();
+    const bool by_itself = calls.size() == 1 && leading_ == 1 && waiting_.empty();
     lock.unlock();
-    run(calls);
+    wakes = run(calls, by_itself) && !by_itself;
     lock.lock();
     for (Call* other : calls) {
       if (other->fate == Call::Fate::waits || other->fate == Call::Fate::leads) {
@@ -48,6 +50,8 @@ bool Gathering::ask(Call& call) {
       waiting_.front()->changed.notify_one();
     }
   }
+  lock.unlock();
+  if (wakes) wake();
   if (call.failure) std::rethrow_exception(call.failure);
   return call.fate == Call::Fate::answered;
 }
@@ -66,17 +70,20 @@ Gathering::Calls Gathering::take() {
 }
 
 /// Gives each of the calls its rows, its failure or the word to ask alone. They are the leader's
-/// now: nobody else looks at them until it says that they are done.
-void Gathering::run(const Calls& calls) {
+/// now: nobody else looks at them until it says that they are done. Returns whether somebody has to
+/// be woken.
+bool Gathering::run(const Calls& calls, bool by_itself) {
+  bool wakes = false;
   try {
     std::string items;
     for (std::size_t i = 0; i < calls.size(); ++i) {
       items += fmt::format("{}{{\"n\":{},{}}}", items.empty() ? "[" : ",", i, calls[i]->members);
     }
-    for (const auto& row : execute(items + "]")) {
+    for (const auto& row : execute(items + "]", by_itself)) {
       Call& call = *calls.at(row[0].as<std::size_t>());
       try {
         call.answer(row);
+        wakes = wakes || call.wakes();
       } catch (const std::exception&) {
         call.failure = std::current_exception();
       }
@@ -94,14 +101,15 @@ void Gathering::run(const Calls& calls) {
       call->failure = std::make_exception_ptr(Error(error.code(), error.message()));
     }
   }
+  return wakes;
 }
 
-pqxx::result Gathering::execute(const std::string& items) {
+pqxx::result Gathering::execute(const std::string& items, bool by_itself) {
   std::unique_ptr<Session> used = session();
   pqxx::result rows;
   try {
     pqxx::nontransaction statement(used->connection());
-    rows = statement.exec_prepared(kStatement, items);
+    rows = statement.exec_prepared(kStatement, items, by_itself);
   } catch (const pqxx::sql_error&) {  // refused; the session is sound
     const std::lock_guard lock(mutex_);
     idle_.push_back(std::move(used));
@@ -114,6 +122,19 @@ pqxx::result Gathering::execute(const std::string& items) {
   const std::lock_guard lock(mutex_);
   idle_.push_back(std::move(used));
   return rows;
+}
+
+void Gathering::wake() noexcept {
+  try {
+    std::unique_ptr<Session> used = session();
+    {
+      pqxx::nontransaction statement(used->connection());
+      statement.exec(kWake);
+    }
+    const std::lock_guard lock(mutex_);
+    idle_.push_back(std::move(used));
+  } catch (const std::exception&) {  // what was done is found without it, a little later
+  }
 }
 
 std::unique_ptr<Session> Gathering::session() {

@@ -5,9 +5,11 @@
 // together with the next, led by the first of them. So one caller waits for nobody, and many share
 // a statement, a round trip and a commit.
 //
-// Each execution is a transaction of its own. A statement that the database refuses, or that waits
-// too long for a lock, is nobody's: everybody in it is told to ask alone, so that none pays for
-// another one's row. Thread-safe.
+// Each execution is a transaction of its own. Whom it has to wake it wakes with its commit if it
+// has one caller, and afterwards if it has more: a commit that notifies keeps all others that do
+// from the disk. A statement that the database refuses, or that waits too long for a lock, is
+// nobody's: everybody in it is told to ask alone, so that none pays for another one's row.
+// Thread-safe.
 
 #include <condition_variable>
 #include <cstddef>
@@ -33,6 +35,8 @@ class Gathering final {
     /// Takes a row of the answer, on the thread of whoever leads. Must not throw but
     /// std::exception, which becomes the caller's.
     virtual void answer(const pqxx::row& row) = 0;
+    /// Whether somebody has to be woken for what was done. Asked behind answer().
+    virtual bool wakes() const noexcept { return false; }
 
    private:
     friend Gathering;
@@ -65,8 +69,9 @@ class Gathering final {
   using Calls = std::vector<Call*>;
 
   Calls take();
-  void run(const Calls& calls);
-  pqxx::result execute(const std::string& items);
+  bool run(const Calls& calls, bool by_itself);
+  pqxx::result execute(const std::string& items, bool by_itself);
+  void wake() noexcept;
   std::unique_ptr<Session> session();
   std::unique_ptr<Session> open() const;
 

@@ -39,10 +39,10 @@ struct KindOptions {
   /// rate.
   WorkOptions work = {};
   /// How many more resources may be claimed, or have their results stored, beside those that are
-  /// worked, so that the database is not waited for between two short works. Nothing: as many as
-  /// are worked at a time (8 to 64) while works take less than 20 ms on average, and else none. A
-  /// number holds however long they take: what is claimed waits for its place then, and its time
-  /// runs.
+  /// worked, so that the database is not waited for between two short works. Nothing: four times as
+  /// many as are worked at a time (8 to 64) while works take less than 20 ms on average, and else
+  /// none. A number holds however long they take: what is claimed waits for its place then, and its
+  /// time runs.
   std::optional<std::size_t> ahead = {};
   RetryDelay retry = retry_delay;
   Schedule inform = Schedule::every(limits::inform_interval);

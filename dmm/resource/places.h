@@ -21,11 +21,13 @@
 
 namespace dmm::resource::internal {
 
-/// How many are claimed ahead at most, if the program does not say.
+/// How many are claimed ahead at most, if the program does not say: for a work of no time at all,
+/// claim and result take several times as long.
 inline std::size_t usual_ahead(std::size_t places) {
   constexpr std::size_t kRunsMax = 1'024;  // of a type, see WorkOptions
-  const std::size_t left = kRunsMax - std::min(places, kRunsMax);
-  return std::min(left, std::clamp(places, limits::resource_ahead_min, limits::resource_ahead_max));
+  const std::size_t most = kRunsMax - std::min(places, kRunsMax);
+  return std::min(most,
+                  std::clamp(4 * places, limits::resource_ahead_min, limits::resource_ahead_max));
 }
 
 class Places {

@@ -88,6 +88,10 @@ class Sessions final {
   std::vector<std::unique_ptr<Session>> idle_;
 };
 
+/// Wakes whoever tells the outbox to NATS: a transaction of its own, which waits for no disk.
+/// Whoever looks by itself finds what is there within limits::resource_poll.
+inline constexpr const char* kWake = "SELECT pg_notify('dmm_resource', '')";
+
 /// Whether the server has said something, although nothing was asked: mostly that it ends this.
 bool has_ended(Session& session);
 /// Gives a session back the settings of its role that shape what a user's statements mean.

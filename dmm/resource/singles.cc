@@ -25,6 +25,11 @@ struct ReadCall final : Gathering::Call {
 struct SingleCall final : Gathering::Call {
   std::optional<Informed> informed;
   void answer(const pqxx::row& row) override { informed = informed_of(row); }
+  /// To work it, or for the event that it was skipped.
+  bool wakes() const noexcept override {
+    return informed && (informed->worked() || informed->result == Informed::Result::stale ||
+                        informed->result == Informed::Result::deleted);
+  }
 };
 
 }  // namespace
@@ -35,16 +40,18 @@ Singles::Singles(const std::string& connection, std::chrono::milliseconds statem
                      " AS g (n integer, ns text COLLATE \"C\", kind text COLLATE \"C\","
                      " id text COLLATE \"C\") CROSS JOIN LATERAL ("
                      "SELECT r.generation, r.object FROM dmm.resource AS r"
-                     " WHERE r.namespace = g.ns AND r.kind = g.kind AND r.id = g.id OFFSET 0) AS k",
+                     " WHERE r.namespace = g.ns AND r.kind = g.kind AND r.id = g.id OFFSET 0) AS k"
+                     " WHERE $2::boolean IS NOT NULL",
               .doing = "reading what is informed",
               .leaders = 1,
               .statement_timeout = statement_timeout}),
-      informs_(connection, {.sql = fmt::format("SELECT {} FROM dmm.inform($1::json, false, 0)",
-                                               kInformedColumns),
-                            .doing = "informing",
-                            .leaders = limits::resource_groups,
-                            .writes = true,
-                            .statement_timeout = statement_timeout}) {}
+      informs_(connection,
+               {.sql = fmt::format("SELECT {} FROM dmm.inform($1::json, false, 0, $2::boolean)",
+                                   kInformedColumns),
+                .doing = "informing",
+                .leaders = limits::resource_groups,
+                .writes = true,
+                .statement_timeout = statement_timeout}) {}
 
 std::optional<Informed> Singles::inform(const AnyObject& object) {
   const std::string text = checked_text(object);

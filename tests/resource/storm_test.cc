@@ -69,12 +69,12 @@ struct Committed {
 };
 using Ledger = std::map<std::string, Committed>;
 
-/// Informs things of its own, each version once, in transactions of which every fifth is rolled
-/// back.
-void write(const Storm& storm, int writer, std::uint64_t seed, const std::stop_token& stop,
-           Ledger& ledger) {
+/// Informs things of its own, each version once, by itself and in transactions of which every fifth
+/// is rolled back.
+/// client   of all writers.
+void write(const Storm& storm, Client& client, int writer, std::uint64_t seed,
+           const std::stop_token& stop, Ledger& ledger) {
   std::mt19937_64 random(seed + static_cast<std::uint64_t>(writer));
-  Client client(storm.postgres.connection_string());
   std::unique_ptr<pqxx::connection> connection;
   std::int64_t version = 0;
   while (!stop.stop_requested()) {
@@ -84,6 +84,12 @@ void write(const Storm& storm, int writer, std::uint64_t seed, const std::stop_t
     const bool roll_back = random() % 5 == 0;
     ++version;
     try {
+      if (random() % 3 == 0) {  // by itself, in a statement that other callers share
+        committed.most = version;
+        client.inform(Thing{name, version});
+        committed.least = version;
+        continue;
+      }
       if (!connection) {
         connection = std::make_unique<pqxx::connection>(storm.postgres.connection_string());
       }
@@ -158,17 +164,17 @@ TEST_CASE("storm: no object is lost and none stays worked on stale content",
   Storm storm;
   write_list(storm, 0);
   std::vector<Ledger> ledgers(kWriters);
+  Client client(storm.postgres.connection_string());
   {
     std::vector<std::jthread> writers;
     for (int w = 0; w < kWriters; ++w) {
       writers.emplace_back([&, w](const std::stop_token& stop) {
-        write(storm, w, seed, stop, ledgers[static_cast<std::size_t>(w)]);
+        write(storm, client, w, seed, stop, ledgers[static_cast<std::size_t>(w)]);
       });
     }
     strike(storm, seed, Clock::now() + length);
   }
 
-  Client client(storm.postgres.connection_string());
   const auto all_listed = [&] {
     // The last list, in full, and everything at rest.
     std::int64_t last = 0;

@@ -1,11 +1,11 @@
 DROP FUNCTION dmm.resource_missing(bigint, text, text[], timestamptz, text, text, integer,
   boolean);
-DROP FUNCTION dmm.inform(json, boolean, integer);
+DROP FUNCTION dmm.inform(json, boolean, integer, boolean);
 DROP FUNCTION dmm.resource_again(text, text, text, text[], text, text);
 DROP FUNCTION dmm.resource_clean(text, text, interval, integer);
 DROP FUNCTION dmm.resource_expire(text, interval, integer);
 DROP FUNCTION dmm.resource_relay(integer);
-DROP FUNCTION dmm.resource_finish(json);
+DROP FUNCTION dmm.resource_finish(json, boolean);
 DROP FUNCTION dmm.resource_claim(json);
 DROP FUNCTION dmm.resource_errors(jsonb, bigint, text, text);
 DROP FUNCTION dmm.microseconds(timestamptz);

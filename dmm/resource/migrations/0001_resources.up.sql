@@ -120,7 +120,7 @@ CREATE TABLE dmm.resource_seen (
 );
 
 CREATE FUNCTION dmm.microseconds(at timestamptz) RETURNS bigint
-LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $body$
+LANGUAGE sql STABLE PARALLEL SAFE AS $body$
   SELECT (extract(epoch FROM at) * 1000000)::bigint
 $body$;
 
@@ -145,8 +145,11 @@ $body$;
 -- with, 0: none).
 -- listing   of an informer: what was deleted stays so.
 -- skipped   how many events 'skipped' to write for objects that are as they were.
+-- wake      notifies whoever tells it to NATS. A commit that notifies waits for the disk with a
+--           lock that all of the cluster share; who does not want that notifies afterwards.
 -- Gives one row for each object: created, updated, unchanged, relabelled, stale, deleted, conflict.
-CREATE FUNCTION dmm.inform(objects json, listing boolean DEFAULT false, skipped integer DEFAULT 0)
+CREATE FUNCTION dmm.inform(objects json, listing boolean DEFAULT false, skipped integer DEFAULT 0,
+  wake boolean DEFAULT true)
 RETURNS TABLE (n integer, result text, number bigint, generation bigint, state text)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -266,7 +269,7 @@ BEGIN
       RETURN NEXT;
     END LOOP;
   END LOOP;
-  IF to_work THEN PERFORM pg_notify('dmm_resource', ''); END IF;
+  IF to_work AND wake THEN PERFORM pg_notify('dmm_resource', ''); END IF;
 END
 $body$;
 
@@ -393,8 +396,8 @@ $body$;
 -- Ends works. Each of `results` is {"n", "ns", "kind", "id", "claim", "verdict", "error", "trace",
 -- "delay_ms"}; the verdict is synced, failed, degraded, deleted, snoozed or released (as if it had
 -- not begun). done: so it is. busy: a transaction that is open holds it. superseded: the claim is
--- not in force any more, and nothing was changed.
-CREATE FUNCTION dmm.resource_finish(results json)
+-- not in force any more, and nothing was changed. `wake` is as that of dmm.inform.
+CREATE FUNCTION dmm.resource_finish(results json, wake boolean DEFAULT true)
 RETURNS TABLE (n integer, answer text, state text)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -471,7 +474,7 @@ BEGIN
     state := line.state;
     RETURN NEXT;
   END LOOP;
-  IF to_tell THEN PERFORM pg_notify('dmm_resource', ''); END IF;
+  IF to_tell AND wake THEN PERFORM pg_notify('dmm_resource', ''); END IF;
 END
 $body$;
 
