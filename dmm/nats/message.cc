@@ -3,7 +3,9 @@
 #include <array>
 #include <charconv>
 #include <cstdlib>
+#include <cstring>
 #include <ctime>
+#include <functional>
 
 #include "dmm/wire.h"
 
@@ -17,35 +19,68 @@ bool parse_number(std::string_view text, Number& value) {
   return error == std::errc() && end == text.data() + text.size();
 }
 
-/// True for the names that have a meaning to dmm or JetStream.
-bool means_something(std::string_view name) {
-  return name.starts_with("Dmm-") || name.starts_with("Nats-") || name == wire::kTraceparent ||
-         name == wire::kKvOperation;
+std::string_view trimmed(std::string_view text) {
+  while (text.starts_with(' ') || text.starts_with('\t')) text.remove_prefix(1);
+  while (text.ends_with(' ') || text.ends_with('\t')) text.remove_suffix(1);
+  return text;
 }
 
-/// Takes a header in. libnats 3.4.1 reads the line behind one without a value as its value; where
-/// that was one that means something, it is given back.
-void take_header(std::string_view key, std::string_view value, transport::Headers& headers) {
-  const std::size_t colon = value.find(':');
-  if (colon == std::string_view::npos || !means_something(value.substr(0, colon))) {
-    headers.emplace_back(key, value);
-    return;
-  }
-  headers.emplace_back(key, "");
-  std::string_view swallowed = value.substr(colon + 1);
-  while (swallowed.starts_with(' ')) swallowed.remove_prefix(1);
-  headers.emplace_back(value.substr(0, colon), swallowed);
+/// The block of headers of a received message, as it came; nothing where it cannot be had.
+///
+/// libnats 3 gives no access to it, and what it makes of it itself cannot be used: it drops all
+/// headers behind a last one without a value, swallows the one behind any other such, and takes
+/// half a minute for a megabyte of headers of one name. It lays a message out in one piece, though:
+/// subject, reply, headers and payload, each with a NUL behind it. Where anything looks otherwise,
+/// it is asked in its own way.
+std::optional<std::string_view> raw_headers(const natsMsg* message) {
+  static const bool known =
+      nats_GetVersionNumber() >= 0x030000 && nats_GetVersionNumber() < 0x040000;
+  const char* const subject = natsMsg_GetSubject(message);
+  const char* const reply = natsMsg_GetReply(message);
+  const char* const data = natsMsg_GetData(message);
+  if (!known || subject == nullptr || data == nullptr) return std::nullopt;
+  const char* const before = reply != nullptr ? reply : subject;
+  const char* const begin = before + std::strlen(before) + 1;
+  if (data == begin) return std::string_view();
+  constexpr std::size_t kBytesMax = 64u << 20;  // of a message of any server
+  constexpr std::string_view kLine = "NATS/1.0";
+  const auto distance = std::less<>()(begin, data) ? static_cast<std::size_t>(data - begin) : 0;
+  if (distance <= kLine.size() || distance > kBytesMax) return std::nullopt;
+  const std::string_view block(begin, distance - 1);
+  const bool sound = block.starts_with(kLine) && block.ends_with("\r\n") && *(data - 1) == '\0' &&
+                     block.find('\0') == std::string_view::npos;
+  return sound ? std::optional(block) : std::nullopt;
 }
 
-/// All values of a header, in their order.
-void copy_values(natsMsg* message, const char* key, transport::Headers& headers) {
-  const char** values = nullptr;
+/// "NATS/1.0 404 No Messages": what stands behind the version.
+void read_status(std::string_view block, Incoming& incoming) {
+  std::string_view line = trimmed(block.substr(0, block.find("\r\n")).substr(8));
+  if (!parse_number(line.substr(0, 3), incoming.status)) incoming.status = 0;
+  if (line.size() > 3) incoming.description = trimmed(line.substr(3));
+}
+
+/// As libnats reads them.
+void copy_headers(natsMsg* message, Incoming& incoming) {
+  const char** keys = nullptr;
   int count = 0;
-  if (natsMsgHeader_Values(message, key, &values, &count) != NATS_OK) return;
-  for (int i = 0; i < count; ++i) {
-    take_header(key, values[i] == nullptr ? "" : values[i], headers);
+  const natsStatus status = natsMsgHeader_Keys(message, &keys, &count);
+  if (status != NATS_OK && status != NATS_NOT_FOUND) {
+    // Who looks at the version of the format refuses the message: what else it says is not known.
+    incoming.headers.emplace_back(wire::kVersion, "(the headers cannot be read)");
   }
-  std::free(static_cast<void*>(values));
+  for (int i = 0; i < count; ++i) {
+    const char** values = nullptr;
+    int of_key = 0;
+    if (natsMsgHeader_Values(message, keys[i], &values, &of_key) != NATS_OK) continue;
+    for (int j = 0; j < of_key; ++j) incoming.headers.emplace_back(keys[i], values[j]);
+    std::free(static_cast<void*>(values));
+  }
+  std::free(static_cast<void*>(keys));
+  if (const auto number = transport::find_header(incoming.headers, "Status")) {
+    parse_number(number->substr(0, 3), incoming.status);
+    const auto words = transport::find_header(incoming.headers, "Description");
+    if (words) incoming.description = *words;
+  }
 }
 
 }  // namespace
@@ -56,26 +91,15 @@ Incoming copy_message(natsMsg* message) {
   if (const char* reply = natsMsg_GetReply(message)) incoming.reply = reply;
   const int length = natsMsg_GetDataLength(message);
   if (length > 0) incoming.payload.assign(natsMsg_GetData(message), std::size_t(length));
-  const char** keys = nullptr;
-  int count = 0;
-  const natsStatus status = natsMsgHeader_Keys(message, &keys, &count);
-  if (status != NATS_OK && status != NATS_NOT_FOUND) {
-    // Who looks at the version of the format refuses the message: what else it says is not known.
-    incoming.headers.emplace_back(wire::kVersion, "(the headers cannot be read)");
-  }
-  if (status == NATS_OK) {
-    for (int i = 0; i < count; ++i) copy_values(message, keys[i], incoming.headers);
-    std::free(static_cast<void*>(keys));
+  const auto block = raw_headers(message);
+  if (!block) {
+    copy_headers(message, incoming);
+  } else if (!block->empty()) {
+    read_status(*block, incoming);
+    incoming.headers = parse_header_block(*block);
   }
   incoming.delivery = parse_delivery(incoming.reply);
-  if (incoming.payload.empty() && !incoming.delivery) {
-    if (const auto number = transport::find_header(incoming.headers, "Status")) {
-      parse_number(number->substr(0, 3), incoming.status);
-      if (const auto words = transport::find_header(incoming.headers, "Description")) {
-        incoming.description = *words;
-      }
-    }
-  }
+  if (!incoming.payload.empty() || incoming.delivery) incoming.status = 0;
   return incoming;
 }
 
@@ -180,9 +204,7 @@ transport::Headers parse_header_block(std::string_view block) {
         block.substr(start, at == std::string_view::npos ? at : at - start);
     const std::size_t colon = line.find(':');
     if (colon == std::string_view::npos) continue;
-    std::string_view value = line.substr(colon + 1);
-    while (!value.empty() && value.front() == ' ') value.remove_prefix(1);
-    headers.emplace_back(line.substr(0, colon), value);
+    headers.emplace_back(line.substr(0, colon), trimmed(line.substr(colon + 1)));
   }
   return headers;
 }

@@ -311,3 +311,59 @@ TEST_CASE("token: one of a type that nobody works harms nobody", "[bad_input][in
   pass_barrier(bucket, journal);
   CHECK(phase(bucket, {"unknown", "a"}) == Phase::waiting);
 }
+
+TEST_CASE("headers: what no sound client sends stops nobody and hides nothing",
+          "[bad_input][integration]") {
+  testing::NatsServer server;
+  Bucket bucket = open_bucket(server);
+  Journal journal;
+  bucket.register_type(kType, journal.noting(), quick());
+  std::mutex mutex;
+  std::vector<std::string> devices;
+  bucket.observe("speaker", ReportHandler([&](ObserveContext& context, const json&) {
+                   const std::lock_guard lock(mutex);
+                   devices.push_back(context.device());
+                 }));
+  Worker worker(bucket);
+  RawClient raw(server.port());
+  RawClient::Headers many;
+  for (int i = 0; i < 5'000; ++i) many.emplace_back(fmt::format("H{}", i), "1");
+  const std::vector<std::pair<std::string, RawClient::Headers>> bombs{
+      {"many", many},
+      {"same", RawClient::Headers(10'000, {"A", "b"})},
+      {"long", {{"A", std::string(60'000, 'a')}}},
+      {"twice", {{std::string(wire::kVersion), "1"}, {std::string(wire::kVersion), "99"}}},
+      {"strange", {{"A", "\xff\xfe"}, {"\xc3\xbc", "b"}, {"Status", "404"}}},
+      {"false", {{"Nats-Sequence", "999999"}, {"Nats-Subject", "x"}, {"Nats-Time-Stamp", "never"}}},
+  };
+  for (const auto& [id, headers] : bombs) {
+    INFO(id);
+    raw.store(names().token_subject(thing(id)), R"({"value":1})", headers);
+    wait_settled_on(bucket, thing(id), json{{"value", 1}});
+    CHECK(journal.count(id) == 1);
+    raw.store(names().report_subject("speaker", id), R"({"song":1})", headers);
+    raw.store(names().entry_subject("thing." + id), R"({"value":2})", headers);
+    CHECK(bucket.matter(thing(id)) == json{{"value", 2}});
+  }
+  wait_for("all reports", [&] {
+    const std::lock_guard lock(mutex);
+    return devices.size() == bombs.size();
+  });
+}
+
+TEST_CASE("headers: one without a value hides no other", "[bad_input][integration]") {
+  testing::NatsServer server;
+  Bucket bucket = open_bucket(server);
+  Journal journal;
+  bucket.register_type(kType, journal.noting(), quick());
+  Worker worker(bucket);
+  RawClient raw(server.port());
+  raw.store(names().token_subject(thing("a")), R"({"value":1})",
+            {{"A", ""}, {std::string(wire::kDeleted), "1"}, {"B", "2"}});
+  wait_for("the run of a tombstone", [&] { return journal.count("a") == 1; });
+  CHECK(journal.runs("a").front().deleted);
+  raw.store(names().token_subject(thing("b")), R"({"value":1})",
+            {{std::string(wire::kDeleted), "1"}, {"A", ""}});
+  wait_for("the run of another", [&] { return journal.count("b") == 1; });
+  CHECK(journal.runs("b").front().deleted);
+}

@@ -39,6 +39,7 @@ std::vector<Bomb> bombs() {
       {"different names",
        block_of(10'000, [](std::size_t i) { return fmt::format("H{}: {}", i, i); }), 10'000},
       {"one name", block_of(10'000, [](std::size_t i) { return fmt::format("A: {}", i); }), 10'000},
+      {"as much as a message holds", block_of(200'000, [](std::size_t) { return "a:b"; }), 200'000},
       {"a long one", block_of(1, [](std::size_t) { return "A: " + std::string(60'000, 'a'); }), 1},
       {"a long name", block_of(1, [](std::size_t) { return std::string(60'000, 'a') + ": a"; }), 1},
   };
@@ -77,8 +78,10 @@ TEST_CASE("headers: what is in a block is what is read", "[nats][fault]") {
        {{"A", ""}, {"Dmm-Deleted", "1"}, {"Dmm-View", "v"}}},
       {"A: \r\nKV-Operation:DEL\r\n", {{"A", ""}, {"KV-Operation", "DEL"}}},
       {"A: see Dmm-View: v\r\n", {{"A", "see Dmm-View: v"}}},
-      // libnats gives up a block that ends with an empty header.
-      {"Dmm-Deleted: 1\r\nA:\r\n", {{"Dmm-Version", "(the headers cannot be read)"}}},
+      {"Dmm-Deleted: 1\r\nA:\r\n", {{"A", ""}, {"Dmm-Deleted", "1"}}},
+      {"A:\r\nB:\r\n", {{"A", ""}, {"B", ""}}},
+      {"no colon\r\nA: 1 \r\n", {{"A", "1"}}},
+      {"Status: 404\r\n", {{"Status", "404"}}},
       {"A:1\r\n", {{"A", "1"}}},
       {"A: a:b\r\n", {{"A", "a:b"}}},
       {"A: \xFF\xFE\r\n", {{"A", "\xFF\xFE"}}},
@@ -96,4 +99,5 @@ TEST_CASE("headers: what is in a block is what is read", "[nats][fault]") {
   Headers read = answer.value().headers;
   std::ranges::stable_sort(read, {}, &std::pair<std::string, std::string>::first);
   CHECK(read == std::get<1>(given));
+  CHECK(answer.value().status == 0);
 }
