@@ -15,6 +15,10 @@ void Faults::in_doubt(Which which) {
   connection_.faults().add(Kind::in_doubt, which);
 }
 
+void Faults::duplicate(Which which) {
+  connection_.faults().add(Kind::duplicate, which);
+}
+
 void Faults::drop(Which which, milliseconds after) {
   connection_.faults().add(Kind::drop, which, after);
 }

@@ -70,6 +70,10 @@ class Faults final {
   /// other calls.
   void in_doubt(Which which = {});
 
+  /// Stored twice, as when a publisher repeats itself later than the server remembers. Strikes only
+  /// publishes; one that has a condition is stored once, as its condition holds once.
+  void duplicate(Which which = {});
+
   /// Lost on the way there or on the way back, as chance has it, and never answered: the caller
   /// hears DMM-0105 of a publish, DMM-0103 of a read or an erase, when its time is over.
   /// after   that time; a publish has a deadline of its own, which may be sooner. Call::ask keeps

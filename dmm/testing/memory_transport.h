@@ -55,6 +55,7 @@ class MemoryTransport final : public transport::Transport {
   void close() override;
 
  private:
+  friend class Worker;
   friend class World;
   friend struct Backstage;
 

@@ -10,6 +10,7 @@
 
 #include "dmm/internal/runtime.h"
 #include "dmm/internal/unix_time.h"
+#include "dmm/json.h"
 #include "dmm/testing/internal/memory_connection.h"
 #include "dmm/testing/internal/scheduler.h"
 #include "dmm/testing/internal/seed.h"
@@ -31,8 +32,34 @@ WorkOptions quick() {
 
 // ---- a worker
 
-Worker::Worker(std::string_view ns, std::shared_ptr<MemoryTransport> memory, const Logger& logger)
+namespace {
+
+/// What is started meanwhile belongs to the group.
+class InGroup final {
+ public:
+  InGroup(Scheduler* scheduler, std::uint32_t group) : scheduler_(scheduler) {
+    if (scheduler_ == nullptr) return;
+    before_ = scheduler_->group();
+    scheduler_->set_group(group);
+  }
+  ~InGroup() {
+    if (scheduler_ != nullptr) scheduler_->set_group(before_);
+  }
+  InGroup(const InGroup&) = delete;
+  InGroup& operator=(const InGroup&) = delete;
+
+ private:
+  Scheduler* const scheduler_;
+  std::uint32_t before_ = 0;
+};
+
+}  // namespace
+
+Worker::Worker(std::string_view ns, std::shared_ptr<MemoryTransport> memory, const Logger& logger,
+               Scheduler* scheduler, std::uint32_t group)
     : memory_(std::move(memory)),
+      scheduler_(scheduler),
+      group_(group),
       bucket_(Bucket::open(ns, {.logger = logger, .transport = memory_})) {}
 
 Worker::~Worker() {
@@ -41,7 +68,8 @@ Worker::~Worker() {
 }
 
 void Worker::work() {
-  require(!crashed_ && !thread_, code::bad_option, "the worker works, or has crashed");
+  require(!dead() && !thread_, code::bad_option, "the worker works, or has crashed");
+  const InGroup group(scheduler_, group_);
   thread_ = std::make_unique<internal::Thread>([this](const std::stop_token& stop) {
     try {
       bucket_.work(stop);
@@ -63,9 +91,41 @@ void Worker::crash() {
   thread_.reset();
 }
 
+void Worker::kill() noexcept {
+  memory_->connection_->sever();
+  killed_ = true;
+}
+
+void Worker::kill_at(std::string_view point, int nth) {
+  scheduler();
+  require(std::ranges::count(crash_points(), point) > 0 && nth > 0, code::bad_option,
+          fmt::format("\"{}\" for the {}. time is no crash point: there are {}", printable(point),
+                      nth, fmt::join(crash_points(), ", ")));
+  fatal_ = *std::ranges::find(crash_points(), point);
+  fatal_in_ = nth;
+}
+
+void Worker::reached(std::string_view point) noexcept {
+  if (point == fatal_ && --fatal_in_ == 0) kill();
+}
+
+void Worker::pause(milliseconds time) {
+  scheduler().freeze(group_, time);
+}
+
+void Worker::shift_clock(milliseconds by) {
+  scheduler().shift_clock(group_, by);
+}
+
+Scheduler& Worker::scheduler() const {
+  require(scheduler_ != nullptr, code::bad_option,
+          "only in a World with virtual_time can this be done to a worker");
+  return *scheduler_;
+}
+
 void Worker::check() const {
   const std::lock_guard lock(mutex_);
-  if (failure_ && !crashed_) std::rethrow_exception(failure_);
+  if (failure_ && !dead()) std::rethrow_exception(failure_);
 }
 
 // ---- the world
@@ -110,10 +170,19 @@ World::World(WorldOptions options)
                      : nullptr),
       hand_(server_.connect(seed_)) {
   outside_ = Bucket::open(options_.ns, {.logger = options_.logger, .transport = hand_});
+  if (scheduler_) {
+    scheduler_->at_crash_points([this](Scheduler::Group group, std::string_view point) {
+      for (const auto& worker : workers_) {
+        if (worker->group_ == group) worker->reached(point);
+      }
+    });
+  }
   another_worker();
 }
 
-World::~World() = default;
+World::~World() {
+  if (scheduler_) scheduler_->at_crash_points({});
+}
 
 void World::pass(milliseconds time) {
   std::mutex mutex;
@@ -129,10 +198,12 @@ std::chrono::system_clock::time_point World::now() const {
 Worker& World::another_worker() {
   // Who was given a seed knows it; the seed of the first worker is the one to print.
   const bool announce = !options_.seed && !seed_of_environment() && workers_.empty();
+  const auto number = static_cast<std::uint32_t>(workers_.size() + 1);
+  const InGroup group(scheduler_.get(), number);
   auto memory = std::make_shared<MemoryTransport>(std::make_shared<MemoryConnection>(
       hand_->connection_->shared_core(), seed_ + workers_.size(), announce));
-  return *workers_.emplace_back(
-      std::make_unique<Worker>(options_.ns, std::move(memory), options_.logger));
+  return *workers_.emplace_back(std::make_unique<Worker>(
+      options_.ns, std::move(memory), options_.logger, scheduler_.get(), number));
 }
 
 std::vector<Matter> World::settle(milliseconds deadline) {
@@ -141,6 +212,7 @@ std::vector<Matter> World::settle(milliseconds deadline) {
   std::string still;
   const bool settled = becomes_true(
       [&] {
+        bury_the_dead();
         for (const auto& worker : workers_) worker->check();
         still = moving(end, left);
         return still.empty();
@@ -151,6 +223,13 @@ std::vector<Matter> World::settle(milliseconds deadline) {
   for (const auto& worker : workers_) faults += "; faults: " + worker->faults().to_string();
   throw Error(code::timed_out, fmt::format("waited {} ms for the world to settle: {}{}",
                                            deadline.count(), still, faults));
+}
+
+/// The threads of those that were killed end.
+void World::bury_the_dead() {
+  for (const auto& worker : workers_) {
+    if (worker->killed_ && worker->thread_) worker->crash();
+  }
 }
 
 /// What still moves, in words; nothing if all rests. Reports come first and tokens last, as they

@@ -13,6 +13,7 @@
 // See docs/how-to/test-a-materializer.md. Time is real, so give retries in milliseconds, as quick()
 // does; or it is virtual, see WorldOptions::virtual_time.
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <exception>
@@ -24,6 +25,7 @@
 #include <vector>
 
 #include "dmm/bucket.h"
+#include "dmm/testing/crash_points.h"
 #include "dmm/testing/faults.h"
 #include "dmm/testing/memory_server.h"
 #include "dmm/testing/memory_transport.h"
@@ -44,7 +46,10 @@ WorkOptions quick();
 class Worker final {
  public:
   /// Of World::another_worker().
-  Worker(std::string_view ns, std::shared_ptr<MemoryTransport> memory, const Logger& logger);
+  /// scheduler   null: time is real.
+  /// group       of its threads.
+  Worker(std::string_view ns, std::shared_ptr<MemoryTransport> memory, const Logger& logger,
+         Scheduler* scheduler, std::uint32_t group);
   /// As stop(), without its errors.
   ~Worker();
   Worker(const Worker&) = delete;
@@ -62,15 +67,39 @@ class Worker final {
   /// Ends it as SIGKILL does, as far as the server can tell: nothing that it does from now on
   /// arrives, and its leases run out. Waits for handlers that run. The bucket is closed for good.
   void crash();
+  /// As crash(), but waits for nothing: any thread may call it, so a handler can end its own worker
+  /// in the middle of what it does. What the handler does to dmm from then on, nobody hears.
+  void kill() noexcept;
+  /// It crashed, or was killed.
+  bool dead() const noexcept { return crashed_ || killed_; }
   /// Throws what Bucket::work() threw, if it has ended by that.
   void check() const;
+
+  // These need virtual time, and throw Error{invalid} DMM-0404 where it is real.
+
+  /// kill() at the instant of that name, the n-th time that it comes there. Another name than those
+  /// of crash_points() is refused with DMM-0404, too.
+  void kill_at(std::string_view point, int nth = 1);
+  /// Stands still for so long, as a process behind SIGSTOP or a machine that is moved. Beyond three
+  /// seconds others take over; then it goes on, and does not know yet.
+  void pause(std::chrono::milliseconds time);
+  /// Its clock of the day jumps.
+  void shift_clock(std::chrono::milliseconds by);
 
  private:
   friend class World;
 
+  void reached(std::string_view point) noexcept;
+  Scheduler& scheduler() const;
+
   std::shared_ptr<MemoryTransport> memory_;
+  Scheduler* const scheduler_;
+  const std::uint32_t group_;
   Bucket bucket_;
   bool crashed_ = false;
+  std::atomic<bool> killed_ = false;
+  std::string_view fatal_;  ///< the crash point at which it dies
+  int fatal_in_ = 0;        ///< when it comes there for the n-th time
   mutable std::mutex mutex_;
   std::exception_ptr failure_;
   std::unique_ptr<internal::Thread> thread_;  ///< last: it ends first
@@ -130,6 +159,7 @@ class World {
  private:
   using Time = std::chrono::steady_clock::time_point;
 
+  void bury_the_dead();
   std::string moving(Time deadline, std::vector<Matter>& left);
   std::string observing() const;
   std::string viewing() const;

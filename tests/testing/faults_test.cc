@@ -91,6 +91,20 @@ TEST_CASE("faults: what is refused is not done", "[faults][unit]") {
   CHECK(scene.work->state().messages == 2);
 }
 
+TEST_CASE("faults: what is duplicated is stored twice unless it has a condition",
+          "[faults][unit]") {
+  Scene scene;
+  scene.memory->faults().duplicate({.next = 2});
+  CHECK(put(*scene.work, Scene::token(1), "x") == 1);
+  CHECK(scene.work->state().last == Sequence{2});
+  CHECK(transport::publish(
+            *scene.work, {.subject = Scene::token(2), .payload = "x", .expected_last = Sequence{}},
+            1s) == Sequence{3});
+  CHECK(scene.work->state().last == Sequence{3});
+  put(*scene.work, Scene::token(3), "x");
+  CHECK(scene.work->state().last == Sequence{4});
+}
+
 TEST_CASE("faults: what is in doubt is done and strikes only what changes something",
           "[faults][unit]") {
   Scene scene;

@@ -18,7 +18,7 @@ using std::chrono::milliseconds;
 
 constexpr std::array kParts = {"any", "work", "cache", "reports", "status", "leases", "shadows"};
 constexpr std::array kCalls = {"any", "publish", "last", "erase", "ask"};
-constexpr std::array kKinds = {"refuse", "in_doubt", "drop", "delay", "lag", "hold"};
+constexpr std::array kKinds = {"refuse", "in_doubt", "drop", "delay", "lag", "hold", "duplicate"};
 
 template <class Names, class Value>
 std::string_view name_of(const Names& names, Value value) {
@@ -59,6 +59,8 @@ bool strikes(FaultBook::Kind kind, Call call) noexcept {
     case FaultBook::Kind::delay:
     case FaultBook::Kind::hold:
       return call != Call::ask;
+    case FaultBook::Kind::duplicate:
+      return call == Call::publish;
     case FaultBook::Kind::lag:
       return false;
   }
@@ -122,7 +124,8 @@ Verdict FaultBook::judge(Part part, Call call, std::string_view subject) {
   const std::uint64_t what = mix(hash_of(kind)) + ++calls_[kind];
   bool struck = false;
   for (Rule& rule : rules_) {
-    const bool decides = rule.kind != Kind::delay && rule.kind != Kind::hold;
+    const bool decides =
+        rule.kind != Kind::delay && rule.kind != Kind::hold && rule.kind != Kind::duplicate;
     if (decides && verdict.fate != Verdict::Fate::none) continue;
     if (!strikes(rule.kind, call) || !fits(rule.which.stream, part) ||
         !fits(rule.which.call, call) || rule.which.next == 0 ||
@@ -148,6 +151,9 @@ Verdict FaultBook::judge(Part part, Call call, std::string_view subject) {
         break;
       case Kind::hold:
         verdict.held = true;
+        break;
+      case Kind::duplicate:
+        verdict.twice = true;
         break;
       case Kind::lag:
         break;

@@ -31,12 +31,13 @@ struct Verdict {
   std::chrono::microseconds there{0};  ///< how much longer the request is on its way
   std::chrono::microseconds back{0};   ///< and the answer
   bool held = false;
+  bool twice = false;
 };
 
 /// The faults that are in force on a connection, and the answers that they hold back. Thread-safe.
 class FaultBook final {
  public:
-  enum class Kind : std::uint8_t { refuse, in_doubt, drop, delay, lag, hold };
+  enum class Kind : std::uint8_t { refuse, in_doubt, drop, delay, lag, hold, duplicate };
   using Answer = std::function<void()>;
 
   /// announce   the seed was drawn: print it when chance first has a part.

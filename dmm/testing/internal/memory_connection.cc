@@ -14,6 +14,12 @@ namespace dmm::testing {
 using std::chrono::milliseconds;
 using Fate = Verdict::Fate;
 
+namespace {
+
+constexpr std::string_view kMessageId = "Nats-Msg-Id";
+
+}  // namespace
+
 /// A publish under way. After the first attempt only the connection's thread uses it.
 struct MemoryConnection::Publishing {
   Part part;
@@ -112,7 +118,7 @@ void MemoryConnection::publish(Part part, transport::Publication publication, mi
         [done = std::move(done), error = std::move(error)]() mutable { done(std::move(error)); });
   }
   // As they are sent, and stored, by NATS.
-  publication.headers.emplace_back("Nats-Msg-Id", wire::unique_id());
+  publication.headers.emplace_back(kMessageId, wire::unique_id());
   if (publication.expected_last) {
     publication.headers.emplace_back("Nats-Expected-Last-Subject-Sequence",
                                      std::to_string(publication.expected_last->value));
@@ -133,6 +139,11 @@ void MemoryConnection::attempt(const std::shared_ptr<Publishing>& publishing) {
   if (!linked_) {
     publishing->trouble = unreachable(publishing->what);
   } else if (auto stored = core_->publish(publishing->publication)) {
+    if (publishing->verdict.twice) {
+      std::erase_if(publishing->publication.headers,
+                    [](const auto& header) { return header.first == kMessageId; });
+      core_->publish(publishing->publication);
+    }
     return finish(*publishing, std::move(*stored));
   } else {
     publishing->trouble =
