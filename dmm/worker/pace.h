@@ -21,7 +21,8 @@ class Pace final {
   /// rate       runs a second, 0: no limit.
   /// interval   between the beginnings of two runs of one identity, 0: none.
   void set(double rate, Clock::duration interval) {
-    if (rate != rate_) tokens_ = depth(rate);
+    // A share that changes, as lanes come and go, gives nothing away.
+    if (rate_ <= 0) tokens_ = depth(rate);
     rate_ = rate;
     interval_ = interval;
     if (interval_.count() > 0) return;

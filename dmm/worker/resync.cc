@@ -75,6 +75,7 @@ void Resync::set(milliseconds interval) {
   due_.clear();
   read_ = false;
   round_ = milliseconds(0);
+  ++rounds_;  // keys that are being read are of an interval that is over
 }
 
 Resync::Clock::time_point Resync::turn(Clock::time_point now) {

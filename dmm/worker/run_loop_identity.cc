@@ -76,6 +76,8 @@ void RunLoop::take_token(transport::Message message, bool fresh) {
       item->crashes = 0;
       return restore(item);
     case State::ready:
+      item->attempts = 0;  // those of the news before
+      return;
     case State::reading:
     case State::running:
     case State::storing:
@@ -262,10 +264,11 @@ void RunLoop::load_entry(const ItemPtr& item) {
       }));
 }
 
-/// Nothing begins without the lease, nor at shutdown: the identity goes back to where it came from.
-/// True if so. For an item that is being read.
+/// Nothing begins without the lease, while it is paused, nor at shutdown: the identity goes back to
+/// where it came from. True if so. For an item that is being read.
 bool RunLoop::give_back(const ItemPtr& item) {
-  if (held(*item) && !stopping_) return false;
+  const bool paused = steering_.paused() != nullptr || steering_.paused(item->key);
+  if (held(*item) && !stopping_ && !paused) return false;
   --busy_;
   ++item->round;
   put_back(item);

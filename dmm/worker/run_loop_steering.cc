@@ -28,6 +28,11 @@ void RunLoop::follow_steering() {
   if (!steering_.paused() && was_paused_) failing_.clear();
   was_paused_ = steering_.paused() != nullptr;
   count_crashes();
+  // What stands in line for a thread has not begun: it goes back.
+  for (const auto& [key, item] : items_) {
+    const bool stands = item->run && item->run->started.load() == Clock::time_point();
+    if (stands && (was_paused_ || steering_.paused(key))) item->run->stop.request_stop();
+  }
   for (auto held = held_.begin(); held != held_.end();) {
     if (steering_.paused(held->first)) {
       ++held;

@@ -98,6 +98,50 @@ TEST_CASE("poison: what throws hangs or crashes keeps no other from its turn",
   }
 }
 
+TEST_CASE("poison: a release of which every run ends its worker pauses its type",
+          "[poison][fault][integration]") {
+  testing::NatsServer server;
+  testing::TemporaryDirectory files;
+  testing::write_file(files / "sick", "");
+  Bucket bucket = open_bucket(server);
+  bucket.control().set_policy(kType, {{"pause_at_failing_percent", 30}});
+  constexpr int kThings = 60;
+  for (int i = 0; i < kThings; ++i) {
+    bucket.notify(thing(std::to_string(i)),
+                  json{{"value", i}, {"fault_while", (files / "sick").string()}});
+  }
+  Fleet fleet(server, files / "journal", 4);
+  wait_for(
+      "the pause",
+      [&] {
+        fleet.look_around();
+        return !bucket.control().pauses().empty();
+      },
+      180s);
+  const Pause pause = bucket.control().pauses().at(0);
+  CHECK(pause.by == "dmm");
+  CHECK(pause.reason.find("their worker ended") != std::string::npos);
+  // Those that had begun before they knew may end still, and so much more for each round of them.
+  const int ended = fleet.look_around();
+  CHECK(ended >= 20);
+  CHECK(ended <= 60);
+  // A good release comes, and somebody resumes the type.
+  std::filesystem::remove(files / "sick");
+  bucket.control().resume(pause.scope);
+  for (int i = 0; i < kThings; ++i) {
+    const std::string id = std::to_string(i);
+    wait_for(
+        id + " to settle",
+        [&] {
+          fleet.look_around();
+          if (phase(bucket, thing(id)) == Phase::parked) bucket.poke(thing(id));
+          return settled_with(bucket, thing(id), i);
+        },
+        60s);
+  }
+  CHECK(bucket.control().pauses().empty());
+}
+
 TEST_CASE("poison: one that is notified without end runs one at a time and delays no other",
           "[poison][integration]") {
   testing::NatsServer server;
