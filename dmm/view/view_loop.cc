@@ -122,7 +122,10 @@ void ViewLoop::begin_tenure() {
   refused_.clear();
   removals_ = Removals(view_.removals_free);
   gate_ = RolloutGate({}, Clock::now());
-  const auto saved = load_state(streams_, name());
+  auto saved = load_state(streams_, name());
+  // Where the bucket lost it, the inputs may have lost as much: they are compared with what was
+  // known.
+  if (!saved) saved = known_state_;
   baselines_ = nlohmann::json::object();
   rolled_out_ = 0;
   if (saved) {

@@ -170,6 +170,7 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
 
   Clock::time_point saved_at_{};
   std::string saved_;
+  std::optional<ViewInfo> known_state_;  ///< that this owner saved last
   bool saving_ = false;
   std::atomic<std::uint64_t> heard_{0};  ///< grows when an input has something to take
   std::uint64_t heard_before_ = 0;       ///< what it was when the present turn began

@@ -127,7 +127,8 @@ void ViewLoop::save_state(bool now) {
   saved_at_ = Clock::now();
   nlohmann::json state;
   try {
-    state = present_state();
+    known_state_ = present_state();
+    state = *known_state_;
   } catch (const Error&) {
     return;  // a source does not answer: it is said when it does
   }

@@ -48,6 +48,37 @@ void wait_phase(const Site& site, const std::string& id, const std::string& want
   wait_for(id + " to be " + wanted, [&] { return phase(site, id) == wanted; });
 }
 
+/// A server with a disk of its own, which it may lose.
+class Disk final {
+ public:
+  explicit Disk(std::string ns) : site_(std::move(ns), false), server_(options()) {}
+
+  Result dmm(Arguments arguments) const {
+    arguments.insert(arguments.end(), {"--server", server_.url()});
+    return site_.dmm(std::move(arguments));
+  }
+  Bucket bucket() const {
+    BucketOptions as;
+    as.connection.servers = {server_.url()};
+    return Bucket::open(site_.ns(), as);
+  }
+  void lose() const {
+    server_.kill();
+    std::filesystem::remove_all(directory_ / "store");
+    server_.start();
+  }
+
+ private:
+  testing::NatsServerOptions options() const {
+    testing::NatsServerOptions options;
+    options.store_directory = directory_ / "store";
+    return options;
+  }
+  const Site site_;
+  const testing::TemporaryDirectory directory_{"dmm-night"};
+  mutable testing::NatsServer server_;
+};
+
 std::size_t listed(const Site& site, Arguments arguments) {
   arguments.insert(arguments.end(), {"-o", "json"});
   const Result result = site.dmm(std::move(arguments));
@@ -125,33 +156,103 @@ TEST_CASE("night: what a bad release parked is run again by a good one",
   wait_for("all to settle", [&] { return listed(site, {"ls", "--phase", "settled"}) == 10; });
 }
 
-TEST_CASE("night: a server that lost its disk is filled again",
+TEST_CASE("night: a server that lost its disk while nobody worked is filled again",
           "[cli][night][fault][integration]") {
-  const testing::TemporaryDirectory directory("dmm-night");
-  testing::NatsServerOptions options;
-  options.store_directory = directory / "store";
-  testing::NatsServer server(options);
-  const Site site("night_disk", false);
-  const auto dmm = [&](Arguments arguments) {
-    arguments.insert(arguments.end(), {"--server", server.url()});
-    return site.dmm(std::move(arguments));
-  };
-  REQUIRE(dmm({"init"}).code == 0);
-  REQUIRE(dmm({"put", "player", "kitchen", "{\"song\":\"Aria\"}"}).code == 0);
-
-  server.kill();
-  std::filesystem::remove_all(options.store_directory);
-  server.start();
-  const Result refused = dmm({"ls"});
+  const Disk disk("night_disk");
+  REQUIRE(disk.dmm({"init"}).code == 0);
+  REQUIRE(disk.dmm({"put", "player", "kitchen", "{\"song\":\"Aria\"}"}).code == 0);
+  disk.lose();
+  const Result refused = disk.dmm({"ls"});
   CHECK(refused.code == 4);
   CHECK(refused.err.find("DMM-0107") != std::string::npos);
-  REQUIRE(dmm({"init"}).code == 0);
-  REQUIRE(dmm({"doctor"}).code == 0);
-  CHECK(dmm({"ls", "-o", "json"}).document().empty());
-  BucketOptions as;
-  as.connection.servers = {server.url()};
-  const Worker worker(Bucket::open("night_disk", as));
-  REQUIRE(dmm({"put", "player", "kitchen", "{\"song\":\"Aria\"}", "--wait", "10"}).code == 0);
+  REQUIRE(disk.dmm({"init"}).code == 0);
+  REQUIRE(disk.dmm({"doctor"}).code == 0);
+  CHECK(disk.dmm({"ls", "-o", "json"}).document().empty());
+  const Worker worker(disk.bucket());
+  REQUIRE(disk.dmm({"put", "player", "kitchen", "{\"song\":\"Aria\"}", "--wait", "10"}).code == 0);
+}
+
+TEST_CASE("night: a server that lost its disk is filled by those who live",
+          "[cli][night][fault][integration]") {
+  const Disk disk("night_alive");
+  REQUIRE(disk.dmm({"init"}).code == 0);
+  const auto phase = [&](const std::string& type, const std::string& id) {
+    const Result result = disk.dmm({"get", type, id, "-o", "json"});
+    return result.code == 0 ? result.document().at("phase").get<std::string>() : "none";
+  };
+  const auto wait_settled = [&](const std::string& type, const std::string& id) {
+    wait_for(
+        type + " " + id + " to settle", [&] { return phase(type, id) == "settled"; }, 30s);
+  };
+  const auto view = [&] { return disk.dmm({"view", "show", "players", "-o", "json"}).document(); };
+
+  // Of all that a worker can have: a view, an observer, and a type that only programs notify.
+  Bucket bucket = disk.bucket();
+  for (const char* type : {"player", "sensor", "poster"}) {
+    bucket.register_type(type, AnyMaterializer{[](Context&, json&) { return Outcome::done(); }});
+  }
+  bucket.observe("sensor", ReportHandler([](ObserveContext& context, const json& report) {
+                   context.notify({"sensor", context.device()}, report);
+                 }));
+  View players;
+  players.name = "players";
+  players.type = "player";
+  players.inputs = {ViewInput::reports("player")};
+  players.pipeline = json::parse(R"([{"@select": {"@eq": ["$.on", true]}},
+                                     {"@project": {"id": "$.device", "song": "$.song"}}])");
+  bucket.view(players);
+  const std::jthread worker([&](const std::stop_token& stop) { bucket.work(stop); });
+  Bucket outside = disk.bucket();
+  const auto report = [&](const std::string& kind, const std::string& device, bool on = true) {
+    try {
+      outside.report(kind, device, {{"song", "Aria"}, {"on", on}});
+      return true;
+    } catch (const Error&) {
+      return false;  // a device tries again
+    }
+  };
+  const auto all_report = [&] {
+    for (const char* device : {"kitchen", "attic"}) REQUIRE(report("player", device));
+    REQUIRE(report("sensor", "roof"));
+  };
+  all_report();
+  REQUIRE(disk.dmm({"put", "poster", "hall", "{}"}).code == 0);
+  for (const char* device : {"kitchen", "attic"}) wait_settled("player", device);
+  wait_settled("sensor", "roof");
+  wait_settled("poster", "hall");
+
+  disk.lose();
+
+  // The workers make the streams anew, empty, and say it.
+  wait_for(
+      "the loss to be said",
+      [&] { return disk.dmm({"doctor"}).out.find("lost what it had") != std::string::npos; }, 30s);
+  wait_for(
+      "all streams to be there", [&] { return report("sensor", "roof"); }, 30s);
+  CHECK(phase("player", "kitchen") == "none");
+
+  // Devices report again; views and observers tell what they say.
+  all_report();
+  for (const char* device : {"kitchen", "attic"}) wait_settled("player", device);
+  wait_settled("sensor", "roof");
+
+  // Removals are held until they are approved.
+  wait_for(
+      "the doubt to be shown", [&] { return view().at("doubt") == true; }, 30s);
+  REQUIRE(report("player", "attic", false));
+  wait_for(
+      "the removal to be held", [&] { return view().at("held") == 1; }, 30s);
+  CHECK(phase("player", "attic") == "settled");
+  CHECK(disk.dmm({"view", "ls"}).out.find("held") != std::string::npos);
+  REQUIRE(disk.dmm({"view", "approve", "players", "--yes"}).code == 0);
+  wait_for(
+      "the removal", [&] { return phase("player", "attic") == "none"; }, 30s);
+  CHECK(phase("player", "kitchen") == "settled");
+
+  // What only programs notify has to be notified by them again.
+  CHECK(phase("poster", "hall") == "none");
+  REQUIRE(disk.dmm({"put", "poster", "hall", "{}", "--wait", "10"}).code == 0);
+  CHECK(disk.dmm({"view", "verify", "players"}).code == 0);
 }
 
 }  // namespace dmm::cli_test
