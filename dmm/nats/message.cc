@@ -6,6 +6,7 @@
 #include <cstring>
 #include <ctime>
 #include <functional>
+#include <utility>
 
 #include "dmm/wire.h"
 
@@ -52,11 +53,18 @@ std::optional<std::string_view> raw_headers(const natsMsg* message) {
   return sound ? std::optional(block) : std::nullopt;
 }
 
-/// "NATS/1.0 404 No Messages": what stands behind the version.
+/// "NATS/1.0 404 No Messages": what stands behind the version, also as the headers that NATS
+/// clients make of it.
 void read_status(std::string_view block, Incoming& incoming) {
-  std::string_view line = trimmed(block.substr(0, block.find("\r\n")).substr(8));
-  if (!parse_number(line.substr(0, 3), incoming.status)) incoming.status = 0;
-  if (line.size() > 3) incoming.description = trimmed(line.substr(3));
+  const std::string_view line = trimmed(block.substr(0, block.find("\r\n")).substr(8));
+  const std::string_view number = line.substr(0, 3);
+  if (number.empty()) return;
+  if (!parse_number(number, incoming.status)) incoming.status = 0;
+  incoming.headers.emplace_back("Status", number);
+  const std::string_view words = trimmed(line.substr(number.size()));
+  if (words.empty()) return;
+  incoming.description = words;
+  incoming.headers.emplace_back("Description", words);
 }
 
 /// As libnats reads them.
@@ -96,7 +104,7 @@ Incoming copy_message(natsMsg* message) {
     copy_headers(message, incoming);
   } else if (!block->empty()) {
     read_status(*block, incoming);
-    incoming.headers = parse_header_block(*block);
+    for (auto& header : parse_header_block(*block)) incoming.headers.push_back(std::move(header));
   }
   incoming.delivery = parse_delivery(incoming.reply);
   if (!incoming.payload.empty() || incoming.delivery) incoming.status = 0;

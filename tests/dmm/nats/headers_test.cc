@@ -101,3 +101,18 @@ TEST_CASE("headers: what is in a block is what is read", "[nats][fault]") {
   CHECK(read == std::get<1>(given));
   CHECK(answer.value().status == 0);
 }
+
+TEST_CASE("headers: a status of the server is one and those of a message are none",
+          "[nats][fault]") {
+  FakeServer server([](FakeServer& self, const FakeServer::Published& asked) {
+    self.send(asked.reply, "", "NATS/1.0 404 No Messages \r\nStatus: 200\r\n\r\n");
+  });
+  ConnectionOptions options;
+  options.servers = {server.url()};
+  Connection connection(options, Logger());
+  const auto answer = connection.request("ask", "", 5s);
+  REQUIRE(answer.ok());
+  CHECK(answer.value().status == 404);
+  CHECK(answer.value().description == "No Messages");
+  CHECK(transport::find_header(answer.value().headers, "Status") == "404");
+}
