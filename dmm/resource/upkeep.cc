@@ -17,6 +17,11 @@ using namespace std::chrono_literals;
 using std::chrono::milliseconds;
 
 constexpr int kBatch = static_cast<int>(limits::resource_upkeep_batch);
+/// A server that has much else to do gets smaller batches, so that each statement stays short.
+constexpr int kBatchFirst = kBatch / 4;
+constexpr int kBatchLeast = kBatch / 40;
+constexpr auto kBatchLong = 200ms;
+constexpr auto kBatchShort = 50ms;
 
 class Upkeep {
  public:
@@ -53,12 +58,21 @@ class Upkeep {
   void look_at(const Key& key, std::int64_t generation);
   /// Runs a batch again and again until one is not full. Each is a transaction of its own, so what
   /// was done stays done.
+  /// batch   of a transaction and how many it may change; returns how many it did.
   template <class Batch>
   void repeat(const std::stop_token& stop, std::atomic<std::uint64_t>& count, Batch batch) {
-    int done = kBatch;
-    while (done == kBatch && !stop.stop_requested()) {
-      done = parts_.sessions.transact("keeping resources up", batch);
+    int most = kBatchFirst;
+    bool more = true;
+    while (more && !stop.stop_requested()) {
+      const auto begun = std::chrono::steady_clock::now();
+      const int done = parts_.sessions.transact(
+          "keeping resources up",
+          [&](pqxx::work& transaction) { return batch(transaction, most); });
       count.fetch_add(static_cast<std::uint64_t>(done), std::memory_order_relaxed);
+      more = done == most;
+      const auto took = std::chrono::steady_clock::now() - begun;
+      if (took > kBatchLong) most = std::max(most / 2, kBatchLeast);
+      if (took < kBatchShort) most = std::min(most * 2, kBatch);
     }
   }
 
@@ -90,10 +104,10 @@ std::map<std::string, NamespaceOptions> Upkeep::namespaces() {
 void Upkeep::expire(const std::stop_token& stop) {
   for (const auto& [name, options] : namespaces()) {
     if (!options.expiry) continue;
-    repeat(stop, parts_.counters->expired, [&](pqxx::work& transaction) {
+    repeat(stop, parts_.counters->expired, [&](pqxx::work& transaction, int most) {
       return transaction
           .exec_params1("SELECT dmm.resource_expire($1, $2 * interval '1 ms', $3)", name,
-                        options.expiry->count(), kBatch)[0]
+                        options.expiry->count(), most)[0]
           .as<int>();
     });
   }
@@ -103,10 +117,10 @@ void Upkeep::clean(const std::stop_token& stop) {
   for (const auto& [name, options] : namespaces()) {
     const auto remove = [&](const char* state, const std::optional<milliseconds>& retention) {
       if (!retention) return;
-      repeat(stop, parts_.counters->cleaned, [&](pqxx::work& transaction) {
+      repeat(stop, parts_.counters->cleaned, [&](pqxx::work& transaction, int most) {
         return transaction
             .exec_params1("SELECT dmm.resource_clean($1, $2, $3 * interval '1 ms', $4)", name,
-                          state, retention->count(), kBatch)[0]
+                          state, retention->count(), most)[0]
             .as<int>();
       });
     };
