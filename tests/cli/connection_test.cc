@@ -3,6 +3,8 @@
 
 #include <catch2/catch.hpp>
 
+#include <filesystem>
+
 #include "dmm/testing/temporary_directory.h"
 #include "runner.h"
 
@@ -83,6 +85,19 @@ TEST_CASE("connection: flags beat the environment and the environment beats the 
   const Result wrong = site.dmm({"ls", "--config", dead_file});
   CHECK(wrong.code == 2);
   CHECK(wrong.err.find("dmm: DMM-0404: ") == 0);
+}
+
+TEST_CASE("connection: the doctor names a password that others can read",
+          "[cli][connection][integration]") {
+  const Site site("exposed");
+  const testing::TemporaryDirectory directory("dmm-cli-test");
+  const std::string file = (directory / "dmm.toml").string();
+  testing::write_file(file, "user = \"me\"\npassword = \"pw\"\n");
+  const auto doctor = [&] { return site.dmm({"doctor"}, {}, {{"DMM_CONFIG", file}}).out; };
+  std::filesystem::permissions(file, std::filesystem::perms(0644));
+  CHECK(doctor().find("others than its owner can read " + file) != std::string::npos);
+  std::filesystem::permissions(file, std::filesystem::perms(0600));
+  CHECK(doctor().find(file) == std::string::npos);
 }
 
 TEST_CASE("output: a reader that goes away is no error", "[cli][connection][integration]") {
