@@ -301,11 +301,13 @@ internal::Status RunLoop::status_of(const Item& item, std::string_view phase,
 
 /// The run does not count: the token waits a little and is begun again.
 void RunLoop::again_soon(const ItemPtr& item, milliseconds delay) {
+  if (item->token) item->attempts = 0;  // of the news before
   if (!item->token) item->token = std::move(item->current);
   wait(item, delay);
 }
 
 void RunLoop::put_back(const ItemPtr& item) {
+  if (item->token) item->attempts = 0;  // of the news before
   if (!item->token) item->token = std::move(item->current);
   enqueue(item);
 }
