@@ -1,6 +1,7 @@
 #include "tests/simulation/bugs.h"
 
 #include <array>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <string>
@@ -39,6 +40,11 @@ constexpr std::array kKnown = {
     Known{Bug::view_silent, "view-silent", "lost"},
     Known{Bug::view_chatty, "view-chatty", "exactness"},
     Known{Bug::leak_readers, "leak-readers", "bounded"},
+    Known{Bug::forget_parked, "forget-parked", "parked"},
+    Known{Bug::lose_parked, "lose-parked", "lost"},
+    Known{Bug::ignore_pauses, "ignore-pauses", "paused"},
+    Known{Bug::ignore_policies, "ignore-policies", "pace"},
+    Known{Bug::snapshot_gap, "snapshot-gap", "lost"},
 };
 
 constexpr std::uint64_t kSome = 5;  // one of so many
@@ -61,13 +67,23 @@ class Subjects final {
   std::map<Sequence, std::string> subjects_;
 };
 
+/// The token that a status says is parked; 0: it says something else.
+Sequence parked_token(const std::string& payload) {
+  const auto status = parse_json(payload);
+  if (!status.ok() || !status.value().is_object()) return {};
+  if (status.value().value("phase", "") != "parked") return {};
+  return Sequence{status.value().value("token", std::uint64_t{0})};
+}
+
 /// Passes on what a reader says, but for some of it.
 class LossySink final : public ReaderSink {
  public:
-  LossySink(ReaderSink& sink, Subjects& subjects, bool drops)
-      : sink_(sink), subjects_(subjects), drops_(drops) {}
+  using Drops = std::function<bool(const Message&)>;
+
+  LossySink(ReaderSink& sink, Subjects& subjects, Drops drops)
+      : sink_(sink), subjects_(subjects), drops_(std::move(drops)) {}
   void on_message(Message message) noexcept override {
-    if (drops_ && message.sequence.value % kSome == 0) return;
+    if (drops_ && drops_(message)) return;
     subjects_.note(message);
     sink_.on_message(std::move(message));
   }
@@ -80,7 +96,7 @@ class LossySink final : public ReaderSink {
  private:
   ReaderSink& sink_;
   Subjects& subjects_;
-  const bool drops_;
+  const Drops drops_;
 };
 
 class DeafSink final : public ReaderSink {
@@ -91,8 +107,8 @@ class DeafSink final : public ReaderSink {
 
 struct LossyReader final : Reader {
   LossyReader(Stream& stream, ReadOptions options, ReaderSink& given, Subjects& subjects,
-              bool drops)
-      : sink(given, subjects, drops), reader(stream.read(std::move(options), sink)) {}
+              LossySink::Drops drops)
+      : sink(given, subjects, std::move(drops)), reader(stream.read(std::move(options), sink)) {}
   void grant(std::size_t count) override { reader->grant(count); }
 
   LossySink sink;
@@ -101,12 +117,17 @@ struct LossyReader final : Reader {
 
 class BuggyStream final : public Stream {
  public:
-  BuggyStream(std::shared_ptr<Stream> inner, std::shared_ptr<Stream> reports,
-              const StreamConfig& config, Bug bug)
-      : inner_(std::move(inner)), reports_(std::move(reports)), bug_(bug) {
+  BuggyStream(std::shared_ptr<Stream> inner, std::shared_ptr<Stream> work,
+              std::shared_ptr<Stream> reports, const StreamConfig& config, Bug bug)
+      : inner_(std::move(inner)),
+        work_stream_(std::move(work)),
+        reports_(std::move(reports)),
+        bug_(bug) {
     work_ = config.name.ends_with("_WORK");
     cache_ = config.name.starts_with("KV_dmm_") && !config.name.ends_with("_status");
     leases_ = config.name.ends_with("_LEASE");
+    status_ = config.name.ends_with("_status");
+    desired_ = config.name == "KV_desired";
   }
 
   void publish(Publication publication, std::chrono::milliseconds deadline,
@@ -119,6 +140,11 @@ class BuggyStream final : public Stream {
       nlohmann::json cursor = parse_json(publication.payload).value();
       cursor["sequence"] = reports_->state().last.value;
       publication.payload = dump_json(cursor);
+    }
+    if (bug_ == Bug::lose_parked && status_) {
+      if (const Sequence token = parked_token(publication.payload)) {
+        work_stream_->erase(token, [](const Result<bool>&) {});
+      }
     }
     if (bug_ == Bug::view_silent && of_view && some()) {
       return done(inner_->state().last);
@@ -164,9 +190,10 @@ class BuggyStream final : public Stream {
 
   std::unique_ptr<Reader> read(ReadOptions options, ReaderSink& sink) override {
     if (bug_ == Bug::leak_readers) leaked_.push_back(inner_->read(options, deaf_));
-    const bool drops = bug_ == Bug::drop_news && work_ && !options.only_new;
-    if (!work_) return inner_->read(std::move(options), sink);
-    return std::make_unique<LossyReader>(*inner_, std::move(options), sink, subjects_, drops);
+    auto drops = dropped_by(options);
+    if (!work_ && !drops) return inner_->read(std::move(options), sink);
+    return std::make_unique<LossyReader>(*inner_, std::move(options), sink, subjects_,
+                                         std::move(drops));
   }
 
   StreamState state() override { return inner_->state(); }
@@ -178,10 +205,36 @@ class BuggyStream final : public Stream {
  private:
   bool some() { return ++calls_ % kSome == 0; }
 
+  /// What a reader is not given; nothing: it is given all.
+  LossySink::Drops dropped_by(const ReadOptions& options) const {
+    const auto speaks_of = [](std::string_view what) {
+      return [what](const Message& message) {
+        return message.subject.find(what) != std::string::npos;
+      };
+    };
+    if (bug_ == Bug::drop_news && work_ && !options.only_new) {
+      return [](const Message& message) { return message.sequence.value % kSome == 0; };
+    }
+    if (bug_ == Bug::forget_parked && status_) {
+      return [](const Message& message) { return bool(parked_token(message.payload)); };
+    }
+    if (bug_ == Bug::ignore_pauses && status_) return speaks_of(".work.pause.");
+    if (bug_ == Bug::ignore_policies && status_) return speaks_of(".work.policy.");
+    if (bug_ == Bug::snapshot_gap && desired_ && options.after) {
+      return [next = Sequence{options.after.value + 1}](const Message& message) {
+        return message.sequence == next;
+      };
+    }
+    return {};
+  }
+
   const std::shared_ptr<Stream> inner_;
+  const std::shared_ptr<Stream> work_stream_;
   const std::shared_ptr<Stream> reports_;
   const Bug bug_;
   bool work_ = false;
+  bool status_ = false;
+  bool desired_ = false;
   bool cache_ = false;
   bool leases_ = false;
   std::uint64_t calls_ = 0;
@@ -197,8 +250,9 @@ class BuggyTransport final : public transport::Transport {
 
   std::shared_ptr<Stream> open(const StreamConfig& config, bool create) override {
     auto stream = inner_->open(config, create);
+    if (config.name.ends_with("_WORK")) work_ = stream;
     if (config.name.ends_with("_REPORTS")) reports_ = stream;
-    return std::make_shared<BuggyStream>(std::move(stream), reports_, config, bug_);
+    return std::make_shared<BuggyStream>(std::move(stream), work_, reports_, config, bug_);
   }
   bool remove(std::string_view stream_name) override { return inner_->remove(stream_name); }
   std::shared_ptr<transport::Messenger> messenger() override { return inner_->messenger(); }
@@ -210,6 +264,7 @@ class BuggyTransport final : public transport::Transport {
  private:
   const std::shared_ptr<transport::Transport> inner_;
   const Bug bug_;
+  std::shared_ptr<Stream> work_;
   std::shared_ptr<Stream> reports_;
 };
 

@@ -15,23 +15,10 @@ using namespace std::chrono_literals;
 /// How long a worker may be stopped without having to fear for its lease: its last beat is up to a
 /// beat old when it is stopped, and it gives up a margin early.
 constexpr Time kHarmless = 1'500ms;
+/// How long a report may be handled, with all calls that are repeated.
+constexpr Time kHandled = 10s;
 /// What was acknowledged so long before the end of a run has reached its worker in the calm.
 constexpr Time kOnItsWay = 100ms;
-
-std::string describe(const Run& run, const Journal& journal) {
-  return fmt::format("a run on news {} in epoch {} by worker {} (life {}) from {} to {}", run.news,
-                     run.epoch, journal.lives.at(run.life).place, run.life, seconds(run.begin),
-                     run.end ? seconds(*run.end) : "the end");
-}
-
-/// True if the worker of a run was stopped for long enough to lose its lease without knowing it, in
-/// a pause that touches the run.
-bool paused_past_lease(const Run& run, const Journal& journal) {
-  return std::ranges::any_of(journal.lives.at(run.life).pauses, [&](const LifeRecord::Pause& one) {
-    return one.to - one.from >= kHarmless && one.to >= run.begin &&
-           (!run.end || one.from <= *run.end);
-  });
-}
 
 bool excused(const Run& a, const Run& b, const Journal& journal) {
   if (a.epoch == b.epoch) return false;
@@ -43,6 +30,19 @@ std::uint32_t lane_of_run(const Run& run) {
 }
 
 }  // namespace
+
+std::string describe(const Run& run, const Journal& journal) {
+  return fmt::format("a run on news {} in epoch {} by worker {} (life {}) from {} to {}", run.news,
+                     run.epoch, journal.lives.at(run.life).place, run.life, seconds(run.begin),
+                     run.end ? seconds(*run.end) : "the end");
+}
+
+bool paused_past_lease(const Run& run, const Journal& journal) {
+  return std::ranges::any_of(journal.lives.at(run.life).pauses, [&](const LifeRecord::Pause& one) {
+    return one.to - one.from >= kHarmless && one.to >= run.begin &&
+           (!run.end || one.from <= *run.end);
+  });
+}
 
 std::string seconds(Time time) {
   return fmt::format("{:.6f} s", std::chrono::duration<double>(time).count());
@@ -83,13 +83,22 @@ void check_stale_writes(const Journal& journal, std::vector<Violation>& found) {
     std::uint64_t sequence = 0;
   };
   std::map<std::string, Furthest> entries;
+  std::optional<Time> reports_lost;
   auto loss = journal.losses.begin();
   for (const Stored& stored : journal.stored) {
-    for (; loss != journal.losses.end() && loss->at <= stored.at; ++loss) entries.clear();
+    for (; loss != journal.losses.end() && loss->at <= stored.at; ++loss) {
+      const bool elsewhere =
+          loss->where == Stored::Where::leases || loss->where == Stored::Where::status;
+      if (!elsewhere) entries.clear();
+      if (loss->where == Stored::Where::reports) reports_lost = loss->at;
+    }
     if (stored.where != Stored::Where::cache) continue;
     Furthest& before = entries[stored.key];
     // A removed row begins anew, with what its view says then.
-    const bool older = !stored.deleted && stored.news < before.news;
+    // What was being handled when reports were lost may be told behind what came in their place.
+    const bool handled_still =
+        stored.key.starts_with("sink.") && reports_lost && stored.at < *reports_lost + kHandled;
+    const bool older = !stored.deleted && stored.news < before.news && !handled_still;
     if (older || stored.epoch < before.epoch) {
       found.push_back({"stale", fmt::format("{}: at {} an entry of news {} and epoch {} was stored "
                                             "over one of news {} and epoch {}",
@@ -109,7 +118,8 @@ void check_coalescing(const Journal& journal, std::vector<Violation>& found) {
     if (said.begin >= journal.calm) ++notifies[said.key];
   }
   for (const Run& run : journal.runs) {
-    if (run.begin < journal.calm) continue;
+    if (run.begin < journal.calm || run.begin >= journal.late) continue;
+    if (run.doomed) continue;  // what fails is tried again
     ++runs[run.key];
     if (const Run* const before = std::exchange(last[run.key], &run); before && before->end) {
       const auto newest = [&](std::uint64_t most, const Said& said) {

@@ -4,9 +4,12 @@
 #include <catch2/catch.hpp>
 
 #include <atomic>
+#include <mutex>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/testing/world.h"
 #include "dmm/wire.h"
+#include "dmm/worker/pace.h"
 #include "tests/simulation/simulation.h"
 
 namespace dmm::simulation {
@@ -136,6 +139,120 @@ TEST_CASE("found: a status whose write was not answered is cleared all the same"
   CHECK(world.settle().empty());
   world.pass(3s);
   CHECK_FALSE(world.server().look(wire::Names("test").status_subject("player.kitchen")));
+}
+
+TEST_CASE("found: a pause stops also what was about to begin", "[simulation][fault]") {
+  World world({.seed = 7, .virtual_time = true});
+  std::atomic<int> begun = 0;
+  WorkOptions options = testing::quick();
+  options.concurrency = 1;
+  world.bucket().register_type("player", AnyMaterializer{[&](Context& context, json&) {
+                                 ++begun;
+                                 std::mutex mutex;
+                                 internal::StopCondition done;
+                                 std::unique_lock lock(mutex);
+                                 done.wait_for(lock, context.stop_token(), 1s,
+                                               [] { return false; });
+                                 return Outcome::done();
+                               }},
+                               options);
+  world.work();
+  world.pass(1s);
+  Bucket& outside = world.outside();
+  SECTION("and stood in line for a thread") {
+    for (const std::string id : {"a", "b", "c"}) outside.notify({"player", id}, {{"song", id}});
+    world.pass(100ms);
+    REQUIRE(begun == 1);
+    SECTION("of a paused type") {
+      outside.control().pause({"player", {}}, "wait", "test");
+      world.pass(5s);
+      CHECK(begun == 1);
+      CHECK(outside.control().resume({"player", {}}));
+    }
+    SECTION("of a paused identity") {
+      outside.control().pause({"player", "c"}, "wait", "test");
+      world.pass(5s);
+      CHECK(begun == 2);
+      CHECK(outside.control().resume({"player", "c"}));
+    }
+    CHECK(world.settle().empty());
+    CHECK(begun == 3);
+  }
+  SECTION("and waited for its entry") {
+    world.faults().hold({.stream = Part::cache, .call = Call::last});
+    outside.poke(kKitchen);
+    world.pass(100ms);
+    outside.control().pause({"player", {}}, "wait", "test");
+    world.pass(100ms);
+    world.faults().let_go();
+    world.pass(5s);
+    CHECK(begun == 0);
+    CHECK(outside.control().resume({"player", {}}));
+    CHECK(world.settle().empty());
+    CHECK(begun == 1);
+  }
+}
+
+TEST_CASE("found: a resync that is switched off while it reads the keys does no harm",
+          "[simulation][fault]") {
+  VirtualWorld world;
+  world.work();
+  world.want("A");
+  CHECK(world.settle().empty());
+  world.faults().lag(Part::cache, 2s);
+  for (int i = 0; i < 20; ++i) {
+    world.outside().control().set_policy("player", {{"resync_s", 1}});
+    world.pass(100ms);
+    world.outside().control().set_policy("player", {});
+    world.pass(150ms);
+  }
+  world.faults().clear();
+  world.want("B");
+  CHECK(world.settle().empty());
+  CHECK(world.kitchen()["song"] == "B");
+}
+
+TEST_CASE("found: news that come while an identity stands in line have all their attempts",
+          "[simulation][fault]") {
+  World world({.seed = 7, .virtual_time = true});
+  std::atomic<int> begun = 0;
+  WorkOptions options = testing::quick();
+  options.attempts_max = 3;
+  options.backoff_first = 10ms;
+  options.backoff_max = 10ms;
+  world.bucket().register_type("player", AnyMaterializer{[&](Context&, json&) -> Outcome {
+                                 ++begun;
+                                 throw std::runtime_error("it fails");
+                               }},
+                               options);
+  world.work();
+  world.pass(1s);
+  Bucket& outside = world.outside();
+  outside.control().set_policy("player", {{"rate", 0.1}});
+  world.pass(30s);
+  // The first attempt has the run of the rate's ten seconds, the others stand in line.
+  outside.notify(kKitchen, {{"song", "A"}});
+  world.pass(15s);
+  REQUIRE(begun == 2);
+  outside.notify(kKitchen, {{"song", "B"}});
+  const auto parked = world.settle(300s);
+  REQUIRE(parked.size() == 1);
+  CHECK(parked.front().phase == Phase::parked);
+  CHECK(begun == 5);
+}
+
+TEST_CASE("found: a share of a rate that changes gives no run away", "[simulation][unit]") {
+  worker::Pace pace;
+  const auto now = worker::Pace::Clock::now();
+  pace.set(4, {});
+  for (int i = 0; i < 4; ++i) pace.begin("a", now);
+  REQUIRE(pace.wait(now).count() > 0);
+  for (const double rate : {3.9, 3.8, 1.0, 2.0, 4.0}) {
+    pace.set(rate, {});
+    CHECK(pace.wait(now).count() > 0);
+  }
+  pace.set(0, {});
+  CHECK(pace.wait(now).count() == 0);
 }
 
 TEST_CASE("found: an entry that a restart lost is written again by a run that changes nothing",

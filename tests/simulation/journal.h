@@ -36,8 +36,10 @@ struct Run {
   std::uint64_t news = 0;
   bool deleted = false;
   Time begin{};
-  std::optional<Time> end;  ///< none: under way
+  std::optional<Time> end = {};  ///< none: under way
   bool succeeded = false;
+  bool doomed = false;  ///< the world does not let it succeed
+  bool paused = false;  ///< its worker said at its beginning that its type is paused, and it is
 };
 
 /// A notify, a report or a wish.
@@ -51,16 +53,33 @@ struct Said {
 
 /// A message that the server stored.
 struct Stored {
-  enum class Where : std::uint8_t { work, cache, reports, cursor };
+  enum class Where : std::uint8_t { work, cache, reports, cursor, leases, status, parked };
   Where where = Where::work;
   std::string key;  ///< of the identity or the device
   Time at{};
   std::uint64_t sequence = 0;
-  std::uint64_t news = 0;
+  std::uint64_t news = 0;  ///< of what is parked: the sequence of its token
   std::uint64_t epoch = 0;
   bool deleted = false;
   bool of_view = false;
-  std::string payload;
+  std::string payload = {};  ///< of what is parked: the code
+};
+
+/// Something was paused.
+struct Pausing {
+  std::string scope;      ///< "all", a type, or the key of an identity
+  Time from{};            ///< acknowledged
+  Time to = Time::max();  ///< it is about to be resumed
+
+  bool covers(const std::string& key) const;
+};
+
+/// What the policy of a type sets from now on; 0: nothing.
+struct Limit {
+  std::string type;
+  std::string setting;  ///< "rate" or "concurrency"
+  double value = 0;
+  Time at{};
 };
 
 /// The server lost messages, or a whole stream, that it had acknowledged.
@@ -82,7 +101,10 @@ struct Journal {
     Time at{};
   };
   std::deque<Handled> handled;
-  Time calm{};  ///< from here on nothing fails
+  std::vector<Pausing> pausings;
+  std::vector<Limit> limits;
+  Time calm{};              ///< from here on nothing fails
+  Time late = Time::max();  ///< from here on runs have other causes than notifies
 
   bool lost(Stored::Where where) const {
     for (const Loss& loss : losses) {
@@ -113,6 +135,22 @@ void check_coalescing(const Journal& journal, std::vector<Violation>& found);
 void check_exactness(const Journal& journal, std::vector<Violation>& found);
 /// The cursor of an observer never passes a report that was not handled.
 void check_cursor(const Journal& journal, std::vector<Violation>& found);
+/// What is parked does not run, and nothing is parked without cause.
+void check_parking(const Journal& journal, std::vector<Violation>& found);
+/// Nothing begins while it is paused.
+void check_pauses(const Journal& journal, std::vector<Violation>& found);
+/// No worker begins more, or has more under way, than policy lets it.
+void check_pace(const Journal& journal, std::vector<Violation>& found);
+
+/// What the simulation lets valves do before they are parked.
+inline constexpr int kAttemptsMax = 3;
+/// Runs at a time in a worker without a policy.
+inline constexpr int kConcurrency = 4;
+
+std::string describe(const Run& run, const Journal& journal);
+/// True if the worker of a run was stopped for long enough to lose its lease without knowing it, in
+/// a pause that touches the run.
+bool paused_past_lease(const Run& run, const Journal& journal);
 
 std::string seconds(Time time);
 

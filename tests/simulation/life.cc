@@ -7,11 +7,12 @@ namespace dmm::simulation {
 using std::chrono::milliseconds;
 
 Life::Life(testing::Scheduler& scheduler, const testing::MemoryServer& server, std::uint32_t number,
-           std::uint64_t seed, const Logger& logger, Bug bug)
+           std::uint64_t seed, const Logger& logger, Bug bug, const ViewSnapshots& snapshots)
     : scheduler_(scheduler), number_(number) {
   const Membership membership(scheduler_, group());
   memory_ = server.connect(seed);
-  bucket_ = Bucket::open("sim", {.logger = logger, .transport = with_bug(memory_, bug)});
+  bucket_ = Bucket::open(
+      "sim", {.logger = logger, .snapshots = snapshots, .transport = with_bug(memory_, bug)});
   // As on a wire.
   memory_->faults().delay({}, milliseconds(3));
 }

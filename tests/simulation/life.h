@@ -39,7 +39,7 @@ class Life final {
  public:
   /// number   of all lives, from 0; its group is one more.
   Life(testing::Scheduler& scheduler, const testing::MemoryServer& server, std::uint32_t number,
-       std::uint64_t seed, const Logger& logger, Bug bug);
+       std::uint64_t seed, const Logger& logger, Bug bug, const ViewSnapshots& snapshots);
   ~Life();
 
   std::uint32_t number() const noexcept { return number_; }

@@ -1,13 +1,17 @@
 // The simulator: see usage().
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
+#include <filesystem>
 #include <stdexcept>
 #include <thread>
 
+#include "dmm/testing/temporary_directory.h"
 #include "tests/simulation/crew.h"
 #include "tests/simulation/options.h"
 #include "tests/simulation/shrink.h"
@@ -25,7 +29,9 @@ constexpr auto kProgressEvery = 10s;
 Wishes wishes_of(const Options& options) {
   Wishes wishes;
   wishes.meters = options.bug == Bug::cursor_first;
-  wishes.lamps = options.bug == Bug::view_silent || options.bug == Bug::view_chatty;
+  wishes.lamps = options.bug == Bug::view_silent || options.bug == Bug::view_chatty ||
+                 options.bug == Bug::snapshot_gap;
+  wishes.valves = options.bug == Bug::forget_parked || options.bug == Bug::lose_parked;
   return wishes;
 }
 
@@ -139,7 +145,17 @@ class Report final {
   std::int64_t simulated_ms_ = 0;
 };
 
+/// Snapshots of views are synced, which costs nothing where files are in memory.
+void keep_files_in(const std::filesystem::path& directory) {
+  ::setenv("TMPDIR", directory.c_str(), 1);
+}
+
 int run_all(const Options& options) {
+  constexpr const char* kMemory = "/dev/shm";
+  if (std::getenv("TMPDIR") == nullptr && ::access(kMemory, W_OK) == 0) keep_files_in(kMemory);
+  // What a process leaves that is ended goes with it.
+  const testing::TemporaryDirectory files("dmm-simulate");
+  keep_files_in(files.path());
   const unsigned cores = std::max(1u, std::thread::hardware_concurrency());
   const Crew crew{.from = options.from,
                   .seeds = options.seeds,

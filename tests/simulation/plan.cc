@@ -30,8 +30,12 @@ class Dice final {
   std::mt19937_64 random_;
 };
 
-/// So many workers may end without a word that no identity is parked for it.
+/// So many workers may end without a word that no identity is parked for it, but for those that
+/// crash them.
 constexpr int kCrashesMax = 4;
+
+/// What came later is drawn apart, so that what a seed was before stays.
+constexpr std::uint64_t kLater = 0x9E3779B97F4A7C15;
 
 /// What users do, in bursts as well as one by one.
 void add_users(Plan& plan, Dice& dice) {
@@ -85,11 +89,71 @@ void add_faults(Plan& plan, Dice& dice, const Wishes& wishes) {
     plan.steps.push_back({.at = dice.time(200ms, plan.storm), .deed = Deed::restart});
   }
   if (!wishes.losses || !dice.one_of(4)) return;
-  static constexpr std::array kLosses = {Deed::lose_work, Deed::lose_work, Deed::lose_reports,
-                                         Deed::lose_cache, Deed::recreate_work};
+  static constexpr std::array kLosses = {
+      Deed::lose_work,      Deed::lose_work,       Deed::lose_reports,   Deed::lose_cache,
+      Deed::recreate_work,  Deed::lose_status,     Deed::lose_leases,    Deed::recreate_reports,
+      Deed::recreate_cache, Deed::recreate_status, Deed::recreate_leases};
   plan.steps.push_back({.at = dice.time(200ms, plan.storm),
                         .deed = kLosses[dice.below(static_cast<std::uint32_t>(kLosses.size()))],
                         .what = dice.between(1, 5)});
+}
+
+milliseconds some_while(Dice& dice) {
+  return dice.time(500ms, 5s);
+}
+
+/// Valves that are turned, spoilt, mended and tried again.
+void add_valves(Plan& plan, Dice& dice) {
+  const auto at_any_time = [&] { return dice.time(0ms, plan.storm); };
+  for (std::uint32_t left = dice.between(8, 30); left > 0; --left) {
+    plan.steps.push_back(
+        {.at = at_any_time(), .deed = Deed::turn, .what = dice.below(plan.valves)});
+  }
+  for (std::uint32_t left = dice.between(1, 4); left > 0; --left) {
+    Step step{.at = at_any_time(), .deed = Deed::spoil, .what = dice.below(plan.valves)};
+    step.who = dice.between(1, 2);
+    if (!dice.one_of(3)) step.time = some_while(dice);
+    plan.steps.push_back(step);
+  }
+  // Each end of a worker costs the fleet seconds: one of them is enough for a plan.
+  if (dice.one_of(6)) {
+    plan.steps.push_back({.at = at_any_time(),
+                          .deed = Deed::spoil,
+                          .who = static_cast<std::uint32_t>(Nature::crashes),
+                          .what = dice.below(plan.valves)});
+  }
+  for (std::uint32_t left = dice.below(4); left > 0; --left) {
+    plan.steps.push_back({.at = at_any_time(), .deed = Deed::retry});
+  }
+}
+
+/// Pauses and policies.
+void add_steering(Plan& plan, Dice& dice) {
+  for (std::uint32_t left = dice.below(4); left > 0; --left) {
+    static constexpr std::array kScopes = {"all", "job", "job", "valve", "job.0", "job.1"};
+    plan.steps.push_back({.at = dice.time(0ms, plan.storm),
+                          .deed = Deed::hold,
+                          .time = some_while(dice),
+                          .point = kScopes[dice.below(kScopes.size())]});
+  }
+  for (std::uint32_t left = dice.below(3); left > 0; --left) {
+    Step step{.deed = Deed::limit, .who = dice.below(3), .what = dice.between(1, 3)};
+    step.point = dice.one_of(2) ? "job" : "valve";
+    // What holds all the time holds from the beginning.
+    const bool always = dice.one_of(2);
+    step.at = always ? 0ms : dice.time(0ms, plan.storm);
+    step.time = always ? plan.storm : some_while(dice);
+    plan.steps.push_back(step);
+  }
+}
+
+void add_disks(Plan& plan, Dice& dice) {
+  for (std::uint32_t left = dice.below(4); left > 0; --left) {
+    plan.steps.push_back({.at = dice.time(0ms, plan.storm),
+                          .deed = Deed::spoil_disk,
+                          .who = dice.below(plan.workers),
+                          .what = dice.below(1'000'000)});
+  }
 }
 
 }  // namespace
@@ -114,8 +178,41 @@ Plan make_plan(std::uint64_t seed, const Wishes& wishes) {
   plan.storm = dice.time(6s, 15s);
   add_users(plan, dice);
   add_faults(plan, dice, wishes);
+  Dice later(seed ^ kLater);
+  plan.valves = wishes.valves || later.one_of(2) ? later.between(1, 4) : 0;
+  plan.disks = later.one_of(2);
+  plan.schedule = later.one_of(4);
+  if (plan.valves > 0) add_valves(plan, later);
+  add_steering(plan, later);
+  if (plan.lamps > 0 && plan.disks) add_disks(plan, later);
   std::ranges::stable_sort(plan.steps, {}, &Step::at);
   return plan;
+}
+
+std::string_view name_of(Nature nature) noexcept {
+  switch (nature) {
+    case Nature::good:
+      return "is good";
+    case Nature::parks:
+      return "parks";
+    case Nature::fails:
+      return "fails";
+    case Nature::crashes:
+      return "crashes its workers";
+  }
+  return {};
+}
+
+std::string_view name_of(Setting setting) noexcept {
+  switch (setting) {
+    case Setting::rate:
+      return "rate";
+    case Setting::concurrency:
+      return "concurrency";
+    case Setting::resync:
+      return "resync_s";
+  }
+  return {};
 }
 
 std::string to_string(const Step& step) {
@@ -129,6 +226,18 @@ std::string to_string(const Step& step) {
       return fmt::format("lamp {} is wanted otherwise", step.what);
     case Deed::unwant:
       return fmt::format("lamp {} is not wanted", step.what);
+    case Deed::turn:
+      return fmt::format("notify valve {}", step.what);
+    case Deed::spoil:
+      return fmt::format("valve {} {}{}", step.what, name_of(static_cast<Nature>(step.who)),
+                         time > 0 ? fmt::format(" for {} ms", time) : "");
+    case Deed::retry:
+      return "what is parked is tried again";
+    case Deed::hold:
+      return fmt::format("{} is paused for {} ms", step.point, time);
+    case Deed::limit:
+      return fmt::format("the {} of {} is {} for {} ms", name_of(static_cast<Setting>(step.who)),
+                         step.point, step.what, time);
     case Deed::crash:
       return fmt::format("worker {} is killed; another begins {} ms later", step.who, time);
     case Deed::crash_at:
@@ -152,6 +261,8 @@ std::string to_string(const Step& step) {
     case Deed::jump:
       return fmt::format("the clock of worker {} goes {} by {} s", step.who,
                          step.what % 2 == 1 ? "back" : "forward", time / 1000);
+    case Deed::spoil_disk:
+      return fmt::format("the disk of worker {} is damaged ({})", step.who, step.what);
     case Deed::restart:
       return "the server restarts";
     case Deed::lose_work:
@@ -160,8 +271,20 @@ std::string to_string(const Step& step) {
       return fmt::format("the server restarts without the newest {} of the reports", step.what);
     case Deed::lose_cache:
       return fmt::format("the server restarts without the newest {} of the cache", step.what);
+    case Deed::lose_status:
+      return fmt::format("the server restarts without the newest {} of the status", step.what);
+    case Deed::lose_leases:
+      return fmt::format("the server restarts without the newest {} of the leases", step.what);
     case Deed::recreate_work:
       return "the work stream is lost, and created again";
+    case Deed::recreate_reports:
+      return "the report stream is lost, and created again";
+    case Deed::recreate_cache:
+      return "the cache is lost, and created again";
+    case Deed::recreate_status:
+      return "the status is lost, and created again";
+    case Deed::recreate_leases:
+      return "the lease stream is lost, and created again";
   }
   return {};
 }

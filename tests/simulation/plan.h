@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace dmm::simulation {
@@ -19,24 +20,51 @@ enum class Deed : std::uint8_t {
   report,  ///< of meter `what`
   want,    ///< another level of lamp `what`
   unwant,  ///< lamp `what` shall go
+  turn,    ///< notify valve `what`
+  spoil,   ///< runs of valve `what` go as `Nature(who)` says, for `time`; 0: until the calm
+  retry,   ///< have what is parked and could succeed run again
+  hold,    ///< `point` is paused ("all", a type, or the key of an identity), for `time`
+  limit,   ///< the policy of type `point` has `Setting(who)` at `what`, for `time`
   // What happens to the worker in place `who`, for `time`.
-  crash,      ///< it is killed, and another one begins behind `time`
-  crash_at,   ///< the same, at the `what`th crash point from now on that is called `point`
-  stop,       ///< it ends as by SIGTERM, and another one begins behind `time`
-  pause,      ///< as by SIGSTOP
-  partition,  ///< it cannot reach the server
-  refuse,     ///< `what` calls fail
-  in_doubt,   ///< `what` calls are done and look failed
-  drop,       ///< `what` calls, or their answers, are lost
-  delay,      ///< `what` calls, or their answers, take up to `time` longer
-  jump,       ///< its system clock jumps by `time`, back if `what` is odd
+  crash,       ///< it is killed, and another one begins behind `time`
+  crash_at,    ///< the same, at the `what`th crash point from now on that is called `point`
+  stop,        ///< it ends as by SIGTERM, and another one begins behind `time`
+  pause,       ///< as by SIGSTOP
+  partition,   ///< it cannot reach the server
+  refuse,      ///< `what` calls fail
+  in_doubt,    ///< `what` calls are done and look failed
+  drop,        ///< `what` calls, or their answers, are lost
+  delay,       ///< `what` calls, or their answers, take up to `time` longer
+  jump,        ///< its system clock jumps by `time`, back if `what` is odd
+  spoil_disk,  ///< what was kept there is damaged in a way, by `what`, when the next one begins
   // What happens to the server.
   restart,    ///< all connections are lost and made again
   lose_work,  ///< the same, and the newest `what` messages are gone
   lose_reports,
   lose_cache,
-  recreate_work  ///< another stream takes its place, empty
+  lose_status,
+  lose_leases,
+  recreate_work,  ///< another stream takes its place, empty
+  recreate_reports,
+  recreate_cache,
+  recreate_status,
+  recreate_leases
 };
+
+/// How the runs of a valve end.
+enum class Nature : std::uint8_t {
+  good,    ///< as those of all others
+  parks,   ///< by an outcome that parks
+  fails,   ///< always, until its attempts are used up
+  crashes  ///< with their worker
+};
+
+/// What a policy sets.
+enum class Setting : std::uint8_t { rate, concurrency, resync };
+
+std::string_view name_of(Nature nature) noexcept;
+/// As a policy calls it.
+std::string_view name_of(Setting setting) noexcept;
 
 struct Step {
   milliseconds at{0};
@@ -55,6 +83,9 @@ struct Plan {
   std::uint32_t jobs = 0;
   std::uint32_t meters = 0;  ///< devices that report; 0: there is no observer
   std::uint32_t lamps = 0;   ///< rows that are wanted; 0: there is no view
+  std::uint32_t valves = 0;  ///< identities that may be parked
+  bool disks = false;        ///< places keep snapshots of views
+  bool schedule = false;     ///< every job is run at an interval, at the end
   milliseconds storm{0};
   std::vector<Step> steps;  ///< in order of time
 };
@@ -63,6 +94,7 @@ struct Plan {
 struct Wishes {
   bool meters = false;
   bool lamps = false;
+  bool valves = false;
   bool losses = true;  ///< the server may lose what it has acknowledged
 };
 

@@ -3,7 +3,6 @@
 // The scene of a simulation: the server, the workers in their places, those who notify, report and
 // wish, and the journal that is kept of them.
 
-#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -12,36 +11,13 @@
 #include <string>
 #include <vector>
 
+#include "dmm/testing/temporary_directory.h"
+#include "tests/simulation/disk.h"
 #include "tests/simulation/life.h"
 #include "tests/simulation/simulation.h"
+#include "tests/simulation/speaker.h"
 
 namespace dmm::simulation {
-
-/// Who says things to the server, one after the other, on a thread of its own and with faults of
-/// its own.
-class Speaker final {
- public:
-  /// desired   the bucket of wishes.
-  using Speech = std::function<void(Bucket& bucket, transport::Stream& desired)>;
-
-  Speaker(const testing::MemoryServer& server, std::uint64_t seed);
-
-  void say(Speech speech);
-  bool silent() const;  ///< it has said all
-  testing::Faults& faults() noexcept { return memory_->faults(); }
-
- private:
-  void speak(const std::stop_token& stop);
-
-  std::shared_ptr<testing::MemoryTransport> memory_;
-  Bucket bucket_;
-  std::shared_ptr<transport::Stream> desired_;
-  mutable std::mutex mutex_;
-  internal::StopCondition changed_;
-  std::deque<Speech> speeches_;
-  bool speaking_ = false;
-  internal::Thread thread_;  ///< last: it ends first
-};
 
 class Scene final {
  public:
@@ -63,48 +39,80 @@ class Scene final {
     std::string point;
     std::uint32_t points_left = 0;
     milliseconds back_after{0};
+    Disk disk;
+  };
+  struct Valve {
+    Nature nature = Nature::good;
+    bool for_good = true;  ///< it is not mended before the calm
   };
 
-  // What happens.
+  // The acts.
+  void storm();
+  bool calm();
+  bool keep_schedule();
+  bool restart_owners();
+  bool settle(milliseconds deadline, const std::string& when);
+  void later(milliseconds delay, std::function<void()> task);
+  void pass_until(Time time);
+
+  // What happens to workers and the server.
+  void begin_life(std::uint32_t place);
+  std::filesystem::path directory_of(const Life& life) const;
+  void kill(std::uint32_t place, milliseconds back_after);
+  void at_crash_point(testing::Scheduler::Group group, std::string_view name);
   void perform(const Step& step);
   void strike(const Step& step);
   void strike_server(const Step& step);
-  void later(milliseconds delay, std::function<void()> task);
-  void pass_until(Time time);
-  void begin_life(std::uint32_t place);
-  void kill(std::uint32_t place, milliseconds back_after);
-  void at_crash_point(testing::Scheduler::Group group, std::string_view name);
+  void stop(std::uint32_t place, milliseconds back_after);
   void heal();
-  bool settle(milliseconds deadline, const std::string& when);
-  void act_in_calm();
+  void heal_workers();
 
   // What users do.
-  void notify(std::uint32_t job);
+  bool ask(const Step& step);
+  void notify(const char* type, std::uint32_t number);
   void report(std::uint32_t meter);
   void want(std::uint32_t lamp, bool wanted);
   void say_again();
   std::size_t said(const std::string& key, bool deleted);
   void acknowledged(std::size_t place);
+  void act_in_calm();
+  void act_once(std::uint64_t drawn);
+
+  // What people who look after it do.
+  void spoil(std::uint32_t valve, Nature nature, milliseconds time);
+  void mend(std::uint32_t valve);
+  void mend_all(bool only_crashes);
+  void retry();
+  void hold(const std::string& scope, milliseconds time);
+  void resume(const std::string& scope);
+  void resume_all();
+  void limit(const std::string& type, Setting setting, double value);
+  void lift_limits();
+  void approve_removals();
+  void repair();
 
   // What workers do.
   void set_up(Life& life);
   Outcome run(Life& life, Context& context, nlohmann::json& cache);
+  void crash(Life& life);
+  bool paused(Life& life, const std::string& type) const;
   void observe(Life& life, ObserveContext& context, const nlohmann::json& report);
 
   // What is seen.
   void witness(const transport::Message& message);
   std::string unsettled();
   std::string differs(const std::string& key, const Known& known) const;
-  void approve_removals();
+  bool parked(const Identity& identity) const;
+  bool doomed(const Identity& identity) const;
   void check_bounds();
   void check_all();
   void violate(std::string promise, std::string text);
   void note(const std::string& text);
   Time now() const noexcept { return scheduler_.elapsed(); }
-  Life& life_of(std::uint32_t number) { return *lives_.at(number); }
 
   const Plan& plan_;
   const RunOptions options_;
+  const testing::TemporaryDirectory disks_{"dmm-sim"};
   testing::Scheduler scheduler_;
   testing::MemoryServer server_;
   Verdict verdict_;
@@ -119,6 +127,7 @@ class Scene final {
   std::vector<std::unique_ptr<Speaker>> speakers_;
   std::vector<std::unique_ptr<Life>> lives_;  ///< all that there ever were, by number
   std::vector<Place> places_;
+  std::vector<Valve> valves_;
   std::mutex agenda_mutex_;
   internal::Condition agenda_changed_;
   std::multimap<Time, std::function<void()>> agenda_;

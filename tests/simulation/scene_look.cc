@@ -33,6 +33,13 @@ std::uint64_t number_in(const std::string& payload, const char* member) {
   return value.value().value(member, std::uint64_t{0});
 }
 
+std::string text_in(const std::string& payload, const char* member) {
+  const auto value = parse_json(payload);
+  if (!value.ok() || !value.value().is_object()) return {};
+  const auto found = value.value().find(member);
+  return found != value.value().end() && found->is_string() ? found->get<std::string>() : "";
+}
+
 std::string_view name_of(Stored::Where where) {
   switch (where) {
     case Stored::Where::work:
@@ -43,6 +50,11 @@ std::string_view name_of(Stored::Where where) {
       return "report";
     case Stored::Where::cursor:
       return "cursor";
+    case Stored::Where::parked:
+      return "parked:";
+    case Stored::Where::leases:
+    case Stored::Where::status:
+      break;
   }
   return {};
 }
@@ -73,6 +85,12 @@ void Scene::witness(const transport::Message& message) {
              std::string_view(message.subject).substr(kStatus.size()).starts_with(kCursor)) {
     stored.where = Stored::Where::cursor;
     stored.news = number_in(message.payload, "sequence");
+  } else if (message.subject.starts_with(kStatus) &&
+             text_in(message.payload, "phase") == "parked") {
+    stored.where = Stored::Where::parked;
+    stored.key = message.subject.substr(kStatus.size());
+    stored.news = number_in(message.payload, "token");
+    stored.payload = text_in(message.payload, "error_code");
   } else {
     return;
   }
@@ -98,15 +116,33 @@ std::string Scene::unsettled() {
     if (text.empty()) continue;
     return fmt::format("{}; {} tokens are left", text, work ? work->messages : 0);
   }
-  if (work && work->messages > 0) {
-    const auto tokens = core.subjects(names.work(1).name, ">");
-    return fmt::format("{} tokens are left, for example {}", tokens.size(),
-                       tokens.empty() ? "" : tokens.front());
+  for (const std::string& subject : core.subjects(names.work(1).name, ">")) {
+    const auto token = wire::split_token(subject);
+    if (token && doomed({std::string(token->type), std::string(token->id)})) continue;
+    return fmt::format("{} tokens are left, for example {}", work ? work->messages : 0, subject);
   }
   return {};
 }
 
+/// Its newest token is.
+bool Scene::parked(const Identity& identity) const {
+  const wire::Names names("sim");
+  const auto token = server_.look(names.token_subject(identity));
+  const auto status = server_.look(names.status_subject(key_of(identity)));
+  return token && status && text_in(status->payload, "phase") == "parked" &&
+         number_in(status->payload, "token") == token->sequence.value;
+}
+
+/// The world does not let it succeed.
+bool Scene::doomed(const Identity& identity) const {
+  return identity.type == "valve" && valves_.at(std::stoul(identity.id)).nature != Nature::good;
+}
+
 std::string Scene::differs(const std::string& key, const Known& known) const {
+  const auto identity = parse_key(key);
+  if (identity && doomed(*identity) && server_.look(wire::Names("sim").token_subject(*identity))) {
+    return parked(*identity) ? "" : fmt::format("{} cannot succeed and is not parked", key);
+  }
   const auto entry = server_.look(wire::Names("sim").entry_subject(key));
   const bool there = entry && !wire::is_removed(*entry);
   // What was said last may have been stored though nobody said so.
@@ -130,7 +166,8 @@ std::string Scene::differs(const std::string& key, const Known& known) const {
 void Scene::check_bounds() {
   testing::MemoryCore& core = testing::Backstage::of(server_);
   const wire::Names names("sim");
-  const auto types = static_cast<std::size_t>(1 + (plan_.meters > 0) + (plan_.lamps > 0));
+  const auto types =
+      static_cast<std::size_t>(1 + (plan_.meters > 0) + (plan_.lamps > 0) + (plan_.valves > 0));
   const auto at_most = [&](const std::string& what, std::size_t count, std::size_t limit) {
     if (count <= limit) return;
     violate("bounded", fmt::format("{} {} are left, at most {} were expected", count, what, limit));
@@ -142,11 +179,13 @@ void Scene::check_bounds() {
   at_most("readers of the reports", core.readers(names.reports(1).name), plan_.workers);
   at_most("readers of the leases", core.readers(names.leases(1).name), each);
   at_most("readers of the status", core.readers(names.status(1).name), each + 1);
-  const auto failing = core.subjects(names.status(1).name, names.status_filter("job"));
-  for (const std::string& subject : failing) {
-    const auto status = server_.look(subject);
-    violate("bounded",
-            fmt::format("a status is left: {} {}", subject, status ? status->payload : ""));
+  for (const char* type : {"job", "valve"}) {
+    for (const std::string& subject :
+         core.subjects(names.status(1).name, names.status_filter(type))) {
+      const auto status = server_.look(subject);
+      violate("bounded",
+              fmt::format("a status is left: {} {}", subject, status ? status->payload : ""));
+    }
   }
   const auto leases = core.state(names.leases(1).name);
   // Lanes, also of an epoch that is over and whose end was not heard, and the group of each type,
@@ -172,6 +211,10 @@ void Scene::check_all() {
   check_zombies(journal_, found);
   check_stale_writes(journal_, found);
   check_cursor(journal_, found);
+  check_parking(journal_, found);
+  check_pauses(journal_, found);
+  // What is set may be lost, and be set again.
+  if (!journal_.lost(Stored::Where::status)) check_pace(journal_, found);
   if (!calm_) return;
   check_coalescing(journal_, found);
   check_exactness(journal_, found);
