@@ -143,6 +143,7 @@ void LaneLeases::on_history_lost(std::string reason) noexcept {
     table_.clear();
     table_.set_floor(used_);
     read_ = false;
+    next_take_ = Clock::now() + timing_.ttl;
   });
 }
 
@@ -195,7 +196,7 @@ void LaneLeases::turn(Clock::time_point now) {
   ask_for_suspects(now);
   set_share(table_.share(now));
   joined_ = true;
-  take_offers();
+  if (now >= next_take_) take_offers();
   clear_seats(now);
 }
 

@@ -131,6 +131,8 @@ class LaneLeases final : private transport::ReaderSink {
   std::unique_ptr<transport::Reader> reader_;
   bool read_ = false;  ///< the table knows all
   Epoch used_;         ///< the highest epoch that was known before the stream lost its history
+  /// No lane is taken earlier: who owned it before that loss may not know of it yet.
+  Clock::time_point next_take_;
   Sequence seat_;      ///< the message of our last beat
   bool beating_ = false;
   Clock::time_point next_beat_;

@@ -109,6 +109,7 @@ std::optional<Tenure> Lease::acquire(const std::stop_token& stop, std::atomic<bo
   Epoch watched_epoch;
   Sequence last_beat;
   auto silent_since = internal::SteadyClock::now();
+  std::optional<internal::SteadyClock::time_point> gone_since;  // what was there before
   bool seized = false;  // from a holder that did not release it, perhaps in an attempt in doubt
   while (!stop.stop_requested()) {
     bool free_again = false;
@@ -116,10 +117,19 @@ std::optional<Tenure> Lease::acquire(const std::stop_token& stop, std::atomic<bo
       const auto looked_at = internal::SteadyClock::now();
       const std::optional<Record> found = newest();
       const bool ours = found && found->holder == holder_;
-      bool free = !found || found->released || ours;
+      bool free = found && (found->released || ours);
+      if (found) {
+        gone_since.reset();
+      } else if (shared_ || std::max(watched_epoch, epoch()) == Epoch()) {
+        free = true;
+      } else {
+        // The stream lost it, and who held it may not know of that yet.
+        free = looked_at - gone_since.value_or(looked_at) >= timing_.ttl;
+        gone_since = gone_since.value_or(looked_at);
+      }
       // Whoever counts the silence of the group has to hear it before the group's next epoch.
       if (shared_ && ours) say_alive(timing_.ttl / 2);
-      if (!free) {
+      if (!free && found) {
         const Sequence beat = last_beat_of(found->holder);
         // A new epoch is a sign of life as a beat is, also if its holder is the same as before.
         if (found->holder != watched || found->epoch != watched_epoch || beat != last_beat) {
