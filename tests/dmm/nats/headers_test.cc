@@ -40,8 +40,9 @@ std::vector<Bomb> bombs() {
        block_of(10'000, [](std::size_t i) { return fmt::format("H{}: {}", i, i); }), 10'000},
       {"one name", block_of(10'000, [](std::size_t i) { return fmt::format("A: {}", i); }), 10'000},
       {"as much as a message holds", block_of(200'000, [](std::size_t) { return "a:b"; }), 200'000},
-      {"a long one", block_of(1, [](std::size_t) { return "A: " + std::string(60'000, 'a'); }), 1},
-      {"a long name", block_of(1, [](std::size_t) { return std::string(60'000, 'a') + ": a"; }), 1},
+      {"a long one", block_of(1, [](std::size_t) { return fmt::format("A: {:a<60000}", "a"); }), 1},
+      {"a long name", block_of(1, [](std::size_t) { return fmt::format("{:a<60000}: a", "a"); }),
+       1},
   };
 }
 
