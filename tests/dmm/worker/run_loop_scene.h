@@ -110,4 +110,24 @@ struct Worker : testing::MemoryNamespace {
   }
 };
 
+// Other workers, of which only the heartbeats are played, however slow the machine is.
+class Others final {
+ public:
+  Others(Worker& worker, std::vector<std::string> holders)
+      : thread_([&worker, holders = std::move(holders)](const std::stop_token& stop) {
+          std::mutex mutex;
+          std::condition_variable_any beat;
+          std::unique_lock lock(mutex);
+          do {
+            for (const std::string& holder : holders) {
+              worker.leases->put(worker.streams.names.seat_subject("player", holder),
+                                 to_text({holder}));
+            }
+          } while (!beat.wait_for(lock, stop, 500ms, [&] { return stop.stop_requested(); }));
+        }) {}
+
+ private:
+  std::jthread thread_;
+};
+
 }  // namespace dmm::worker

@@ -131,10 +131,11 @@ TEST_CASE("run loop: a run is stopped in time while the owner waits for the serv
           "[run_loop][lanes][unit]") {
   Worker worker;
   const auto& names = worker.streams.names;
-  const std::uint32_t elsewhere = (lane_of_key(key_of(kPlayer)) + 1) % limits::lanes;
-  const std::string other = R"({"holder":"other"})";
-  worker.leases->put(names.seat_subject("player", "other"), other);
-  worker.leases->put(names.lane_subject("player", elsewhere, Epoch{1}), other);
+  std::optional<Others> beating(std::in_place, worker, std::vector<std::string>{"other"});
+  for (std::uint32_t lane = 0; lane < limits::lanes; ++lane) {
+    if (lane == lane_of_key(key_of(kPlayer))) continue;
+    worker.leases->put(names.lane_subject("player", lane, Epoch{1}), R"({"holder":"other"})");
+  }
   std::atomic<bool> stopped = false;
   worker.then = [&](Context& context, nlohmann::json&) {
     std::mutex mutex;
@@ -150,9 +151,10 @@ TEST_CASE("run loop: a run is stopped in time while the owner waits for the serv
 
   testing::Faults& faults = worker.transport->faults();
   faults.drop({.stream = testing::Part::work, .call = Call::ask}, 6s);
+  beating.reset();
   worker.leases->put(names.seat_subject("player", "other"),
                      R"({"holder":"other","released":true})");
-  wait_for("the owner to ask about the lane that came", [&] { return faults.struck() > 0; });
+  wait_for("the owner to ask about the lanes that came", [&] { return faults.struck() > 0; });
   faults.drop({.stream = testing::Part::leases, .call = Call::publish});
   wait_for("the run to be stopped", [&] { return stopped.load(); });
   CHECK(worker.loop->stats().lease_losses == 0);  // the owner did not know yet
@@ -190,17 +192,9 @@ TEST_CASE("run loop: a lane that others should have goes when its run has ended"
   worker.put_token(R"({"song":"long"})");
   wait_for("the run", [&] { return worker.runs() == 1; });
   // So many come, and beat, that even the lane of the run has to go.
-  const std::jthread others([&](const std::stop_token& stop) {
-    std::mutex mutex;
-    std::condition_variable_any beat;
-    std::unique_lock lock(mutex);
-    do {
-      for (std::size_t i = 0; i < limits::lanes + 1; ++i) {
-        const std::string holder = "0-" + std::to_string(i);
-        worker.leases->put(names.seat_subject("player", holder), to_text({holder}));
-      }
-    } while (!beat.wait_for(lock, stop, 500ms, [&] { return stop.stop_requested(); }));
-  });
+  std::vector<std::string> many;
+  for (std::size_t i = 0; i < limits::lanes + 1; ++i) many.push_back("0-" + std::to_string(i));
+  const Others others(worker, many);
   const auto left = [&](std::size_t lanes) { return worker.loop->stats().lanes == lanes; };
   wait_for("the others to go", [&] { return left(1); });
   const Sequence newer = worker.put_token(R"({"song":"newer"})");
