@@ -220,9 +220,13 @@ bool RunLoop::went_back(const transport::Message& message) {
   return false;
 }
 
+std::optional<std::uint64_t> RunLoop::losses_known() const {
+  return streams_.history ? streams_.history->losses() : std::nullopt;
+}
+
 /// Entries that are held in memory may be gone from the bucket.
 void RunLoop::follow_losses() {
-  const auto losses = streams_.history ? streams_.history->losses() : std::nullopt;
+  const auto losses = losses_known();
   if (!losses || losses == losses_) return;
   if (std::exchange(losses_, losses)) entries_.clear();
 }

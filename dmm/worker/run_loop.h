@@ -119,7 +119,8 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
     // Of the token that is being worked on.
     Token current;
     bool entry_known = false;
-    std::uint64_t connection = 0;  ///< reconnects when the entry was that of the server
+    std::uint64_t connection = 0;         ///< reconnects when the entry was that of the server
+    std::optional<std::uint64_t> losses;  ///< of the namespace, then
     bool rewritten = false;
     bool marked = false;  ///< status says that a run is under way
     Entry entry;
@@ -150,6 +151,7 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   void follow_connection();
   bool went_back(const transport::Message& message);
   void follow_losses();
+  std::optional<std::uint64_t> losses_known() const;
   void forget_history(const std::string& reason, std::size_t dropped);
   void take_arrived();
   void fire_timers();

@@ -227,12 +227,15 @@ void RunLoop::begin_loaded(const ItemPtr& item) {
   const bool poke = token.news.empty();
   // A poke says "look again", so it does not trust a copy in memory, unless it is as old as that.
   if (!poke || token.inherited) {
+    // Who tells all again because of a loss may be faster than the owner's next look.
+    follow_losses();
     // Nor do news that were compared with a later entry: someone else wrote that one.
     const Entry* held = entries_.find(item->key);
     if (held != nullptr && held->revision >= token.entry) {
       item->entry = *held;
       item->entry_known = true;
       item->connection = reconnects_;
+      item->losses = losses_;
     }
   }
   if (item->entry_known) return prepare(item);
@@ -258,6 +261,7 @@ void RunLoop::load_entry(const ItemPtr& item) {
         item->entry = Entry::from(std::move(found).value());
         item->entry_known = true;
         item->connection = streams_.transport->reconnects();
+        item->losses = losses_known();
         entries_.put(item->key, item->entry);
         if (item->state == State::reading) return prepare(item);
         if (item->state == State::storing && item->result) finish(item);

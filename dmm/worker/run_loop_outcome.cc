@@ -75,7 +75,9 @@ void RunLoop::ran(const ItemPtr& item) {
   }
   item->result = std::move(result);
   if (!item->entry_known) return;
-  if (item->connection == streams_.transport->reconnects()) return finish(item);
+  if (item->connection == streams_.transport->reconnects() && item->losses == losses_known()) {
+    return finish(item);
+  }
   entries_.drop(item->key);  // the server may have come back without it
   item->entry_known = false;
   load_entry(item);
