@@ -134,13 +134,11 @@ Report measure(const Arguments& arguments) {
     const auto within = [here](double most) {
       return Goal{fmt::format("<= {} ms", most), [=] { return here <= most; }};
     };
-    // Who connects and asks waits for the server, too.
-    const double goal = one.name == kList ? 2 * kStartGoal : kStartGoal;
     for (const Program& other : others) {
       // The goals are those of the time itself; they are told once.
       const bool first = other.name == kFloor;
       report.add({"cli " + one.name, here, "ms", other.name, median(costs[other.name].wall),
-                  first ? within(goal) : Goal(), first ? within(goal / 2) : Goal()});
+                  first ? within(kStartGoal) : Goal(), first ? within(kStartGoal / 2) : Goal()});
     }
     report.add({"cli CPU, " + one.name,
                 median(costs[one.name].cpu),
