@@ -177,6 +177,7 @@ TEST_CASE("entry: one that someone overwrote with rubbish counts as missing",
     for (const auto& [id, payload] : rubbish) {
       bucket.notify(thing(id), json{{"value", 1}});
       wait_settled_on(bucket, thing(id), json{{"value", 1}});
+      wait_tokens_deleted(bucket);
       raw.store(names().entry_subject("thing." + id), payload);
     }
     for (const auto& [id, payload] : rubbish) {
@@ -187,6 +188,7 @@ TEST_CASE("entry: one that someone overwrote with rubbish counts as missing",
       wait_settled_on(bucket, thing(id), json{{"value", "made anew"}});
       CHECK(look(bucket, thing(id)).damage.empty());
     }
+    wait_tokens_deleted(bucket);
     // And one that is found only by a worker that has never seen the entry.
     for (const auto& [id, payload] : rubbish) {
       raw.store(names().entry_subject("thing." + id), payload);
@@ -341,6 +343,7 @@ TEST_CASE("headers: what no sound client sends stops nobody and hides nothing",
     raw.store(names().token_subject(thing(id)), R"({"value":1})", headers);
     wait_settled_on(bucket, thing(id), json{{"value", 1}});
     CHECK(journal.count(id) == 1);
+    wait_tokens_deleted(bucket);
     raw.store(names().report_subject("speaker", id), R"({"song":1})", headers);
     raw.store(names().entry_subject("thing." + id), R"({"value":2})", headers);
     CHECK(bucket.matter(thing(id)) == json{{"value", 2}});

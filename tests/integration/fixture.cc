@@ -221,6 +221,14 @@ void wait_settled_on(Bucket& bucket, const Identity& identity, const json& value
       matter ? matter->error_code : "", matter ? matter->error : ""));
 }
 
+void wait_tokens_deleted(Bucket& bucket) {
+  wait_for("the tokens to be deleted", [&] {
+    return std::ranges::all_of(bucket.inspect().streams(), [](const auto& stream) {
+      return stream.name != names().work(1).name || stream.messages == 0;
+    });
+  });
+}
+
 void pass_barrier(Bucket& bucket, const Journal& journal) {
   const std::size_t before = journal.count("barrier");
   bucket.notify(thing("barrier"), json{{"turn", before}});

@@ -157,6 +157,10 @@ bool settled_on(Bucket& bucket, const Identity& identity, const json& value);
 /// Waits for settled_on, and says what it saw instead.
 void wait_settled_on(Bucket& bucket, const Identity& identity, const json& value,
                      std::chrono::milliseconds deadline = 10s);
+/// Waits until no work stream holds a token. What is settled may still have one for a moment: the
+/// worker deletes it after the entry, and an entry that another client writes in between loses
+/// against it.
+void wait_tokens_deleted(Bucket& bucket);
 /// Notifies another identity and waits for its run: work that was there before it has begun.
 void pass_barrier(Bucket& bucket, const Journal& journal);
 

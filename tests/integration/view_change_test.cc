@@ -314,6 +314,7 @@ TEST_CASE("view verify: what someone wrote over is found and repaired",
     return sound.same_as_owner == true;
   });
 
+  wait_tokens_deleted(scene.bucket);
   const std::string subject = names().entry_subject(std::string(kType) + ".p2");
   scene.raw.store(subject, R"({"id":"p2","list":"noise","volume":3})", {{"Dmm-View", "things;x"}});
   scene.raw.store(names().entry_subject(std::string(kType) + ".ghost"), R"({"id":"ghost"})",
