@@ -37,6 +37,8 @@ constexpr std::array kSettings = {
     Setting{"user", "DMM_USER", &ConnectionOptions::user, false},
     Setting{"password", "DMM_PASSWORD", &ConnectionOptions::password, false},
     Setting{"token", "DMM_TOKEN", &ConnectionOptions::token, false},
+    Setting{"password_file", "DMM_PASSWORD_FILE", &ConnectionOptions::password_file, true},
+    Setting{"token_file", "DMM_TOKEN_FILE", &ConnectionOptions::token_file, true},
     Setting{"nkey_seed", "DMM_NKEY_SEED", &ConnectionOptions::nkey_seed_file, true},
     Setting{"creds", "DMM_CREDS", &ConnectionOptions::creds_file, true},
     Setting{"tls_ca", "DMM_TLS_CA", &ConnectionOptions::tls_ca, true},
@@ -85,8 +87,10 @@ std::vector<Login> logins(const ConnectionOptions& options) {
                   [](const std::string& url) { return has_userinfo(url); })) {
     found.push_back(Login::url);
   }
-  if (!options.user.empty() || !options.password.empty()) found.push_back(Login::password);
-  if (!options.token.empty()) found.push_back(Login::token);
+  if (!options.user.empty() || !options.password.empty() || !options.password_file.empty()) {
+    found.push_back(Login::password);
+  }
+  if (!options.token.empty() || !options.token_file.empty()) found.push_back(Login::token);
   if (!options.nkey_seed_file.empty()) found.push_back(Login::nkey);
   if (!options.creds_file.empty()) found.push_back(Login::creds);
   return found;
@@ -323,6 +327,12 @@ void ConnectionOptions::fill_from(const ConnectionOptions& other) {
   const auto fill = [](std::string& to, const std::string& from) {
     if (to.empty()) to = from;
   };
+  const auto fill_secret = [](std::string& to, std::string& to_file, const std::string& from,
+                              const std::string& from_file) {
+    if (!to.empty() || !to_file.empty()) return;
+    to = from;
+    to_file = from_file;
+  };
   const bool url_wanted = wanted(Login::url);
   if (servers.empty()) {
     servers = other.servers;
@@ -332,9 +342,9 @@ void ConnectionOptions::fill_from(const ConnectionOptions& other) {
   }
   if (wanted(Login::password)) {
     fill(user, other.user);
-    fill(password, other.password);
+    fill_secret(password, password_file, other.password, other.password_file);
   }
-  if (wanted(Login::token)) fill(token, other.token);
+  if (wanted(Login::token)) fill_secret(token, token_file, other.token, other.token_file);
   if (wanted(Login::nkey)) fill(nkey_seed_file, other.nkey_seed_file);
   if (wanted(Login::creds)) fill(creds_file, other.creds_file);
   fill(tls_ca, other.tls_ca);
@@ -392,7 +402,10 @@ void ConnectionOptions::check() const {
   check_text("name", name);
   for (const Setting& setting : kSettings) check_text(setting.key, this->*setting.field);
 
-  if (user.empty() != password.empty()) {
+  if (!password.empty() && !password_file.empty())
+    refuse("password and password_file are both given");
+  if (!token.empty() && !token_file.empty()) refuse("token and token_file are both given");
+  if (user.empty() != (password.empty() && password_file.empty())) {
     refuse(user.empty()
                ? "a password is given without a user"
                : fmt::format("user \"{}\" is given without a password", printable(user, 100)));
@@ -409,6 +422,25 @@ void ConnectionOptions::check() const {
     const std::string& path = this->*setting.field;
     if (setting.is_path && !path.empty()) check_file(setting.key, path);
   }
+}
+
+std::string read_secret_file(const std::string& path) {
+  errno = 0;
+  std::ifstream file(path, std::ios::binary);
+  std::string text(limits::config_file_bytes_max + 1, '\0');
+  if (file) file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  if (file.bad() || (!file && file.gcount() == 0 && errno != 0)) {
+    refuse(fmt::format("{} cannot be read: {}", printable(path, 300), std::strerror(errno)));
+  }
+  text.resize(static_cast<std::size_t>(file.gcount()));
+  const bool whole = text.size() <= limits::config_file_bytes_max;
+  text.resize(std::min(text.find('\n'), text.size()));
+  while (text.ends_with('\r')) text.pop_back();
+  if (text.empty()) {
+    refuse(fmt::format("{} cannot be read: it is empty", printable(path, 300)));
+  }
+  if (!whole) refuse(fmt::format("the first line of {} is no secret", printable(path, 300)));
+  return text;
 }
 
 std::string redact_url(std::string_view url) {

@@ -41,6 +41,12 @@ const Code postgres_refused{"DMM-0112", Kind::retry, "PostgreSQL refused a state
                             "The server's own words and the SQLSTATE stand in the message."};
 const Code postgres_unsupported{"DMM-0113", Kind::unsupported, "PostgreSQL is too old",
                                 "Use PostgreSQL 13 or newer."};
+const Code store_full{"DMM-0114", Kind::retry, "the store of JetStream is full",
+                      "Make room: raise max_file_store or the limits of the account, or remove "
+                      "streams that nobody needs. Everything goes on by itself then."};
+const Code right_lost{"DMM-0115", Kind::retry, "the server no longer allows what it allowed",
+                      "Give the user back the right to the subject in the message, and reload the "
+                      "server. Everything goes on by itself then."};
 const Code bad_identity{"DMM-0201", Kind::invalid, "a type, id, kind or device name is not allowed",
                         "Types and kinds are 1 to 64 of A-Z a-z 0-9 _ -; ids and devices are up "
                         "to 255 bytes."};
@@ -221,6 +227,8 @@ constexpr const Code* kCatalogue[] = {
     &code::postgres_denied,
     &code::postgres_refused,
     &code::postgres_unsupported,
+    &code::store_full,
+    &code::right_lost,
     &code::bad_identity,
     &code::too_large,
     &code::not_json,

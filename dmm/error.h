@@ -53,6 +53,8 @@ extern const Code postgres_unreachable;
 extern const Code postgres_denied;
 extern const Code postgres_refused;
 extern const Code postgres_unsupported;
+extern const Code store_full;
+extern const Code right_lost;
 // 02xx: data from outside.
 extern const Code bad_identity;
 extern const Code too_large;

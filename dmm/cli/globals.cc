@@ -2,9 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <cerrno>
-#include <cstring>
-#include <fstream>
 #include <iterator>
 #include <string_view>
 
@@ -15,23 +12,15 @@ namespace dmm::cli {
 
 namespace {
 
-constexpr std::size_t kSecretBytesMax = 64 * 1024;
-
-// The first line of a file that holds a password or a token.
-std::string read_secret(const std::string& path, std::string_view option) {
-  std::ifstream file(path, std::ios::binary);
-  std::string text;
-  if (file) std::getline(file, text);
-  if (!file) {
-    const char* why = errno != 0 ? std::strerror(errno) : "it is empty";
-    throw Error(code::bad_option,
-                fmt::format("{}: {} cannot be read: {}", option, printable(path), why));
+// The file is read when the connection is made; that it can be is said by the name of its flag.
+std::string secret_file(const std::string& path, std::string_view option) {
+  if (path.empty()) return path;
+  try {
+    static_cast<void>(read_secret_file(path));
+  } catch (const Error& error) {
+    throw Error(error.code(), fmt::format("{}: {}", option, error.message()));
   }
-  while (!text.empty() && (text.back() == '\r' || text.back() == '\n')) text.pop_back();
-  require(text.size() <= kSecretBytesMax, code::bad_option,
-          fmt::format("{}: the first line of {} has {} bytes; that is no secret", option,
-                      printable(path), text.size()));
-  return text;
+  return path;
 }
 
 std::vector<std::string> split_servers(std::string_view text) {
@@ -50,14 +39,8 @@ ConnectionOptions connection_of(const Globals& globals) {
   ConnectionOptions options;
   options.servers = split_servers(globals.server);
   options.user = globals.user;
-  if (!globals.password_file.empty()) {
-    errno = 0;
-    options.password = read_secret(globals.password_file, "--password-file");
-  }
-  if (!globals.token_file.empty()) {
-    errno = 0;
-    options.token = read_secret(globals.token_file, "--token-file");
-  }
+  options.password_file = secret_file(globals.password_file, "--password-file");
+  options.token_file = secret_file(globals.token_file, "--token-file");
   options.creds_file = globals.creds;
   options.nkey_seed_file = globals.nkey;
   options.tls_ca = globals.tls_ca;

@@ -39,7 +39,8 @@ std::string configuration_with_secret() {
 std::vector<std::string> secret_files(const ConnectionOptions& options) {
   std::vector<std::string> files;
   for (const std::string& path :
-       {options.creds_file, options.nkey_seed_file, options.tls_key, configuration_with_secret()}) {
+       {options.password_file, options.token_file, options.creds_file, options.nkey_seed_file,
+        options.tls_key, configuration_with_secret()}) {
     if (!path.empty()) files.push_back(path);
   }
   return files;

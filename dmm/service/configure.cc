@@ -98,21 +98,15 @@ void check_url(const std::string& value) {
           code::bad_option, fmt::format("\"{}\" is no http URL", printable(value, 100)));
 }
 
-/// The first line of a file that holds a password or a token. Its content is in no message.
-std::string read_secret(const std::string& path, std::string_view option) {
-  errno = 0;
-  std::ifstream file(path, std::ios::binary);
-  std::string text;
-  if (file) std::getline(file, text);
-  if (!file) {
-    const char* why = errno != 0 ? std::strerror(errno) : "it is empty";
-    throw Error(code::bad_option,
-                fmt::format("--{}: {} cannot be read: {}", option, printable(path), why));
+/// The file is read whenever the connection is made; that it can be is said by the option's name.
+std::string secret_file(const std::string& path, std::string_view option) {
+  if (path.empty()) return path;
+  try {
+    static_cast<void>(read_secret_file(path));
+  } catch (const Error& error) {
+    throw Error(error.code(), fmt::format("--{}: {}", option, error.message()));
   }
-  while (!text.empty() && text.back() == '\r') text.pop_back();
-  require(!text.empty() && text.size() <= limits::config_file_bytes_max, code::bad_option,
-          fmt::format("--{}: the first line of {} is no secret", option, printable(path)));
-  return text;
+  return path;
 }
 
 /// What was given by one origin.
@@ -129,12 +123,8 @@ ConnectionOptions connection_of(const Options& options, Origin origin) {
     servers.erase(0, comma + 1);
   }
   connection.user = given("user");
-  if (const std::string path = given("password-file"); !path.empty()) {
-    connection.password = read_secret(path, "password-file");
-  }
-  if (const std::string path = given("token-file"); !path.empty()) {
-    connection.token = read_secret(path, "token-file");
-  }
+  connection.password_file = secret_file(given("password-file"), "password-file");
+  connection.token_file = secret_file(given("token-file"), "token-file");
   connection.creds_file = given("creds");
   connection.nkey_seed_file = given("nkey");
   connection.tls_ca = given("tls-ca");
@@ -221,6 +211,14 @@ void add_work_options(Options& options) {
                "",
                "DIR",
                "DMM_SNAPSHOTS",
+               {},
+               0,
+               kWork});
+  options.add({"run-directory",
+               "Directory in which workers of this machine see at once that one of them died",
+               "",
+               "DIR",
+               "DMM_RUN_DIRECTORY",
                {},
                0,
                kWork});
@@ -354,6 +352,7 @@ ServiceConfig config_of(const Options& options) {
   config.connect_timeout = *parse_duration(value("connect-timeout"));
   config.grace = *parse_duration(value("grace"));
   config.snapshots = value("snapshots");
+  config.run_directory = value("run-directory");
   config.log_level = level_of(value("log-level")).value_or(Level::info);
   config.http = value("http") == "off" ? "" : value("http");
   config.traces = value("traces");

@@ -6,7 +6,6 @@
 #include <cstdlib>
 #include <vector>
 
-#include "dmm/internal/secret_files.h"
 #include "dmm/service/configure.h"
 #include "dmm/service/running.h"
 #include "engine/version.h"
@@ -91,11 +90,6 @@ int Service::Impl::run(const std::vector<std::string>& arguments, const Setup& s
     return service::exit_code::ok;
   }
   config.log = logger_of(config, given, description.name);
-  for (const std::string& file :
-       internal::exposed_files({given.at("password-file").value, given.at("token-file").value})) {
-    config.log.warn("others can read a secret",
-                    {{"file", file}, {"remedy", internal::kHideSecrets}});
-  }
   service::Hooks all = hooks;
   all.setup = setup;
   all.reload = [this, arguments, log = config.log] {

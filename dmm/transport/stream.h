@@ -205,6 +205,9 @@ class Transport {
     return std::nullopt;
   }
   virtual bool connected() const = 0;
+  /// What keeps this connection from its work, in words: why it cannot be made, or a right that the
+  /// server took away; empty if there is nothing.
+  virtual std::string trouble() const { return {}; }
   /// How often the connection was made again since it was opened.
   virtual std::uint64_t reconnects() const = 0;
   /// Sends what is buffered, waits for it, and closes. Called once; nothing is used after.

@@ -60,11 +60,14 @@ TEST_CASE("secrets: all files that one logs in with are looked at", "[secrets][u
   const Variable none("DMM_CONFIG", (directory / "none").string());
   ConnectionOptions options;
   CHECK(secret_files(options).empty());
+  options.password_file = "a.password";
+  options.token_file = "a.token";
   options.creds_file = "a.creds";
   options.nkey_seed_file = "b.nk";
   options.tls_key = "c.key";
   options.tls_cert = "c.crt";
-  CHECK(secret_files(options) == std::vector<std::string>{"a.creds", "b.nk", "c.key"});
+  CHECK(secret_files(options) ==
+        std::vector<std::string>{"a.password", "a.token", "a.creds", "b.nk", "c.key"});
 }
 
 TEST_CASE("secrets: a configuration file counts if it holds one", "[secrets][unit]") {
