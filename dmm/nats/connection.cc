@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <charconv>
 #include <future>
+#include <utility>
 
 #include "dmm/limits.h"
 #include "dmm/nats/options.h"
@@ -46,43 +48,79 @@ void Connection::Inbox::follow(std::string consumer) {
   followed_ = std::move(consumer);
 }
 
-Connection::Connection(const ConnectionOptions& options, Logger log) : log_(std::move(log)) {
+bool Connection::Link::whole() const noexcept {
+  const Shared open = get();
+  return open && !deaf && natsConnection_Status(open->get()) == NATS_CONN_STATUS_CONNECTED;
+}
+
+Connection::Connection(const ConnectionOptions& options, Logger log)
+    : options_(options),
+      log_(std::move(log)),
+      renewal_([this] { return urgent_.whole() && bulk_.whole(); }, [this] { renew(); }, log_) {
+  for (Link* link : {&urgent_, &bulk_}) {
+    link->owner = this;
+    link->inbox = fmt::format("_INBOX.{}", wire::unique_id());
+  }
   urgent_.channel = Channel::urgent;
   bulk_.channel = Channel::bulk;
   try {
-    connect(urgent_, options);
-    connect(bulk_, options);
+    connect(urgent_);
+    connect(bulk_);
+    renewal_.start();
+    timer_thread_ = std::jthread([this](const std::stop_token& stop) { run_timers(stop); });
   } catch (...) {
     close();
     throw;
   }
-  timer_thread_ = std::jthread([this](const std::stop_token& stop) { run_timers(stop); });
 }
 
 Connection::~Connection() {
   close();
 }
 
-void Connection::connect(Link& link, const ConnectionOptions& options) {
-  link.owner = this;
-  link.inbox = fmt::format("_INBOX.{}", wire::unique_id());
-  const OptionsHandle handle = make_options(options, link.channel == Channel::urgent);
+/// Opens the link, in place of what it was before.
+void Connection::connect(Link& link) {
+  const OptionsHandle handle = make_options(options_, link.channel == Channel::urgent);
   natsOptions* raw = handle.get();
   check(natsOptions_SetDisconnectedCB(raw, on_disconnected, &link), "setting a callback");
   check(natsOptions_SetReconnectedCB(raw, on_reconnected, &link), "setting a callback");
   check(natsOptions_SetClosedCB(raw, on_closed, &link), "setting a callback");
   check(natsOptions_SetErrorHandler(raw, on_error, &link), "setting a callback");
-  link.connection = nats::connect_with(handle, options);
-  payload_bytes_max_ =
-      static_cast<std::size_t>(natsConnection_GetMaxPayload(link.connection.get()));
-  check(natsConnection_Subscribe(link.subscription.out(), link.connection.get(),
-                                 (link.inbox + ".>").c_str(), on_message, &link),
+  const auto fresh = std::make_shared<const ConnectionHandle>(connect_with(handle, options_));
+  const auto begun = [this] {
+    const std::lock_guard lock(mutex_);
+    ++ends_due_;
+  };
+  begun();
+  payload_bytes_max_ = static_cast<std::size_t>(natsConnection_GetMaxPayload(fresh->get()));
+  // Before the new one listens, so that nothing comes twice.
+  if (const Shared old = link.get()) natsConnection_Close(old->get());
+  link.deaf = false;
+  SubscriptionHandle subscription;
+  check(natsConnection_Subscribe(subscription.out(), fresh->get(), (link.inbox + ".>").c_str(),
+                                 on_message, &link),
         "subscribing to the inbox");
-  check(natsSubscription_SetOnCompleteCB(link.subscription.get(), on_ended, &link),
+  check(natsSubscription_SetOnCompleteCB(subscription.get(), on_ended, &link),
         "setting a callback");
+  begun();
   // What arrives was asked for and is bounded by that; dropping it would look like a lost answer.
-  check(natsSubscription_SetPendingLimits(link.subscription.get(), -1, -1),
+  check(natsSubscription_SetPendingLimits(subscription.get(), -1, -1),
         "setting the limits of the inbox");
+  Shared connection = fresh;  // and then the one before
+  const std::lock_guard lock(link.mutex);
+  link.connection.swap(connection);
+  std::swap(link.subscription, subscription);
+}
+
+/// On the thread of the renewal.
+void Connection::renew() {
+  for (Link* link : {&urgent_, &bulk_}) {
+    if (link->whole()) continue;
+    connect(*link);
+    fail_requests(link->channel);
+    log_.info("connected anew", {{"channel", link == &bulk_ ? "bulk" : "urgent"}});
+    if (link == &bulk_) announce_reconnect();
+  }
 }
 
 void Connection::request(Channel channel, const std::string& subject,
@@ -96,13 +134,15 @@ void Connection::request(Channel channel, const std::string& subject,
     if (!call_later(milliseconds(0), [shared, error] { (*shared)(error); })) (*shared)(error);
   };
   if (closed_) return refuse(Error(code::closed, "the connection is closed"));
+  const Shared urgent = urgent_.get();
+  const Shared bulk = bulk_.get();
   // What is published while disconnected would be sent after the reconnect, when its caller has
   // long been told that it failed.
-  if (refused_) {
-    return refuse(Error(code::access_denied, "the server closed the connection for good"));
-  }
-  if (!connected()) {
-    return refuse(Error(code::unreachable, "not connected to a server at the moment"));
+  for (const Shared& one : {std::cref(urgent), std::cref(bulk)}) {
+    if (natsConnection_Status(one->get()) == NATS_CONN_STATUS_CONNECTED) continue;
+    const std::string why = renewal_.trouble();
+    return refuse(Error(code::unreachable, "not connected to a server at the moment" +
+                                               (why.empty() ? why : ": " + why)));
   }
   std::uint64_t id = 0;
   {
@@ -113,16 +153,16 @@ void Connection::request(Channel channel, const std::string& subject,
     pending_.emplace(id,
                      Pending{channel, subject, steady_clock::now() + timeout, std::move(handler)});
   }
-  Link& out = link(channel);
+  natsConnection* const out = (channel == Channel::urgent ? urgent : bulk)->get();
   try {
-    const std::string reply = fmt::format("{}.r.{}", out.inbox, id);
+    const std::string reply = fmt::format("{}.r.{}", link(channel).inbox, id);
     if (headers.empty()) {
-      check(natsConnection_PublishRequest(out.connection.get(), subject.c_str(), reply.c_str(),
-                                          payload.data(), static_cast<int>(payload.size())),
+      check(natsConnection_PublishRequest(out, subject.c_str(), reply.c_str(), payload.data(),
+                                          static_cast<int>(payload.size())),
             "sending a request");
     } else {
       const MessageHandle message = make_message(subject, reply, headers, payload);
-      check(natsConnection_PublishMsg(out.connection.get(), message.get()), "sending a request");
+      check(natsConnection_PublishMsg(out, message.get()), "sending a request");
     }
   } catch (const Error& error) {
     if (!call_later(milliseconds(0), [this, id, error] { answer(id, error); })) answer(id, error);
@@ -139,10 +179,10 @@ Result<Incoming> Connection::request(const std::string& subject, std::string_vie
 
 void Connection::send(Channel channel, const std::string& subject, const std::string& reply,
                       std::string_view payload) {
-  check(
-      natsConnection_PublishRequest(link(channel).connection.get(), subject.c_str(), reply.c_str(),
-                                    payload.data(), static_cast<int>(payload.size())),
-      "sending");
+  const Shared out = link(channel).get();
+  check(natsConnection_PublishRequest(out->get(), subject.c_str(), reply.c_str(), payload.data(),
+                                      static_cast<int>(payload.size())),
+        "sending");
 }
 
 bool Connection::call_later(milliseconds delay, std::function<void()> task) {
@@ -162,13 +202,19 @@ std::shared_ptr<void> Connection::on_reconnect(std::function<void()> listener) {
 }
 
 bool Connection::connected() const noexcept {
-  return natsConnection_Status(urgent_.connection.get()) == NATS_CONN_STATUS_CONNECTED &&
-         natsConnection_Status(bulk_.connection.get()) == NATS_CONN_STATUS_CONNECTED;
+  return urgent_.whole() && bulk_.whole();
+}
+
+std::string Connection::trouble() const {
+  constexpr std::chrono::seconds kLately{15};
+  if (std::string why = renewal_.trouble(); !why.empty()) return why;
+  const std::lock_guard lock(mutex_);
+  return steady_clock::now() - violated_at_ < kLately ? violation_ : std::string();
 }
 
 std::string Connection::url() const {
   char buffer[512] = {};
-  if (natsConnection_GetConnectedUrl(urgent_.connection.get(), buffer, sizeof buffer) != NATS_OK) {
+  if (natsConnection_GetConnectedUrl(urgent_.get()->get(), buffer, sizeof buffer) != NATS_OK) {
     return {};
   }
   return redact_url(buffer);
@@ -176,13 +222,13 @@ std::string Connection::url() const {
 
 std::string Connection::server_id() const {
   char buffer[128] = {};
-  natsConnection_GetConnectedServerId(urgent_.connection.get(), buffer, sizeof buffer);
+  natsConnection_GetConnectedServerId(urgent_.get()->get(), buffer, sizeof buffer);
   return buffer;
 }
 
 std::chrono::microseconds Connection::round_trip() {
   std::int64_t nanoseconds = 0;
-  check(natsConnection_GetRTT(urgent_.connection.get(), &nanoseconds), "measuring a round trip");
+  check(natsConnection_GetRTT(urgent_.get()->get(), &nanoseconds), "measuring a round trip");
   return std::chrono::microseconds(nanoseconds / 1'000);
 }
 
@@ -199,25 +245,21 @@ void Connection::close() {
     timers_changed_.notify_all();
   }
   if (timer_thread_.joinable()) timer_thread_.join();
-  int ends = 0;
-  for (Link* out : {&urgent_, &bulk_}) {
-    if (!out->connection) continue;
-    ends += out->subscription ? 2 : 1;
+  renewal_.stop();
+  for (const Link* link : {&urgent_, &bulk_}) {
+    const Shared out = link->get();
+    if (!out) continue;
     // What is buffered leaves first. Draining would do that too, but looks only every 100 ms.
-    if (natsConnection_Status(out->connection.get()) == NATS_CONN_STATUS_CONNECTED) {
-      natsConnection_FlushTimeout(out->connection.get(), 1'000);
+    if (natsConnection_Status(out->get()) == NATS_CONN_STATUS_CONNECTED) {
+      natsConnection_FlushTimeout(out->get(), 1'000);
     }
-    natsConnection_Close(out->connection.get());
+    natsConnection_Close(out->get());
   }
   {
     // The delivery threads end by themselves, and libnats tells of each closed connection on a
     // thread of its own; until then they may still call us.
     std::unique_lock lock(mutex_);
-    timers_changed_.wait_for(lock, std::chrono::seconds(5), [&] { return ends_ >= ends; });
-  }
-  for (Link* out : {&urgent_, &bulk_}) {
-    out->subscription.reset();
-    out->connection.reset();
+    timers_changed_.wait_for(lock, std::chrono::seconds(5), [this] { return ends_ >= ends_due_; });
   }
   for (const auto& [time, task] : tasks) run(task);
   std::unordered_map<std::uint64_t, Pending> left;
@@ -284,6 +326,21 @@ void Connection::dispatch(const Link& link, Incoming message) {
   if (slot->handler) slot->handler(std::move(message));
 }
 
+namespace {
+
+constexpr std::size_t kRightsMax = 1'024;
+
+/// What is granted together: the first three words of a subject, as "dmm.music.work".
+std::size_t right_to(std::string_view subject) {
+  std::size_t end = 0;
+  for (int words = 0; words < 3 && end < subject.size(); ++words) {
+    end = std::min(subject.find('.', end + 1), subject.size());
+  }
+  return std::hash<std::string_view>()(subject.substr(0, end));
+}
+
+}  // namespace
+
 void Connection::answer(std::uint64_t id, Result<Incoming> result) {
   Pending pending;
   {
@@ -292,6 +349,7 @@ void Connection::answer(std::uint64_t id, Result<Incoming> result) {
     if (found == pending_.end()) return;  // came after its timeout
     pending = std::move(found->second);
     pending_.erase(found);
+    if (result.ok() && rights_.size() < kRightsMax) rights_.insert(right_to(pending.subject));
   }
   finish(pending, std::move(result));
 }
@@ -372,6 +430,7 @@ void Connection::on_disconnected(natsConnection*, void* closure) noexcept {
   Connection& self = *link->owner;
   if (self.closed_) return;
   if (link->channel == Channel::urgent) self.log_.warn("connection lost, trying to reconnect");
+  self.renewal_.look(false);
   self.call_later(milliseconds(0),
                   [&self, channel = link->channel] { self.fail_requests(channel); });
 }
@@ -392,27 +451,27 @@ void Connection::fail_requests(Channel channel) {
 
 void Connection::on_reconnected(natsConnection*, void* closure) noexcept {
   auto* link = static_cast<Link*>(closure);
-  Connection& self = *link->owner;
   // Readers live on the bulk channel: it is its return that they wait for.
-  if (self.closed_ || link->channel != Channel::bulk) return;
-  ++self.reconnects_;
-  self.log_.info("connected again", {{"reconnects", self.reconnects_.load()}});
+  if (!link->owner->closed_ && link->channel == Channel::bulk) link->owner->announce_reconnect();
+}
+
+void Connection::announce_reconnect() {
+  ++reconnects_;
+  log_.info("connected again", {{"reconnects", reconnects_.load()}});
   std::vector<std::shared_ptr<std::function<void()>>> listeners;
   {
-    const std::lock_guard lock(self.mutex_);
-    for (const auto& weak : self.reconnect_listeners_) {
+    const std::lock_guard lock(mutex_);
+    for (const auto& weak : reconnect_listeners_) {
       if (auto listener = weak.lock()) listeners.push_back(std::move(listener));
     }
   }
-  for (const auto& listener : listeners) self.run(*listener);
+  for (const auto& listener : listeners) run(*listener);
 }
 
 void Connection::on_closed(natsConnection*, void* closure) noexcept {
   Connection& self = *static_cast<Link*>(closure)->owner;
-  if (!self.closed_) {
-    self.refused_ = true;
-    self.log_.error("the connection was closed for good: the server refuses us");
-  }
+  // By libnats, which does not try again, or by us, because there is another one.
+  if (!self.closed_) self.renewal_.look(true);
   self.count_end();
 }
 
@@ -429,31 +488,58 @@ void Connection::count_end() noexcept {
 
 void Connection::on_error(natsConnection* connection, natsSubscription*, natsStatus status,
                           void* closure) noexcept {
-  Connection& self = *static_cast<Link*>(closure)->owner;
+  auto* link = static_cast<Link*>(closure);
+  Connection& self = *link->owner;
   if (self.closed_) return;
   const char* detail = nullptr;
   natsConnection_GetLastError(connection, &detail);
   const std::string text =
       detail != nullptr && *detail != '\0' ? detail : natsStatus_GetText(status);
-  self.log_.warn("the server reports an error", {{"error", text}});
-  if (status == NATS_NOT_PERMITTED) self.forbid(text);
+  if (status != NATS_NOT_PERMITTED) {
+    self.log_.warn("the server reports an error", {{"error", text}});
+    return;
+  }
+  if (text.find(link->inbox) != std::string::npos) {
+    // Without its inbox it hears no answer, and what the server once dropped it does not restore.
+    link->deaf = true;
+    self.complain(code::right_lost, text);
+    self.renewal_.look(true);
+  } else {
+    self.forbid(text);
+  }
 }
 
 /// A publish that the rights of this user do not cover is not answered; the server complains
-/// beside: `Permissions Violation for Publish to "subject"`.
-void Connection::forbid(std::string_view violation) {
+/// beside: `Permissions Violation for Publish to "subject"`. What was allowed before may be allowed
+/// again.
+void Connection::forbid(const std::string& violation) {
   std::vector<std::uint64_t> forbidden;
+  const Code* code = &code::access_denied;
   {
     const std::lock_guard lock(mutex_);
     for (const auto& [id, pending] : pending_) {
-      if (violation.find('"' + pending.subject + '"') != std::string_view::npos) {
-        forbidden.push_back(id);
-      }
+      if (violation.find('"' + pending.subject + '"') == std::string::npos) continue;
+      forbidden.push_back(id);
+      if (rights_.contains(right_to(pending.subject))) code = &code::right_lost;
     }
   }
-  for (const std::uint64_t id : forbidden) {
-    answer(id, Error(code::access_denied, std::string(violation)));
+  complain(*code, violation);
+  for (const std::uint64_t id : forbidden) answer(id, Error(*code, violation));
+}
+
+/// Logs it, at most every ten seconds: whoever lost a right asks again and again.
+void Connection::complain(const Code& code, const std::string& violation) {
+  constexpr std::chrono::seconds kSayAgain{10};
+  const std::string text = fmt::format("{}: {}", code.id, violation);
+  {
+    const auto now = steady_clock::now();
+    const std::lock_guard lock(mutex_);
+    violated_at_ = now;
+    if (std::exchange(violation_, text) == text && now - complained_at_ < kSayAgain) return;
+    complained_at_ = now;
   }
+  log_.error("the server does not allow it",
+             {{"code", code.id}, {"error", violation}, {"remedy", code.remedy}});
 }
 
 }  // namespace dmm::nats

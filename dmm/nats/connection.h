@@ -2,7 +2,8 @@
 
 // A connection to the NATS servers, which is really two of libnats: one that sends at once, for the
 // latency path, and one that gathers what is sent within a millisecond, for bulk. Requests are
-// multiplexed over one inbox on each. Reconnects for ever.
+// multiplexed over one inbox on each. Reconnects for ever, also where the server refuses it: the
+// files with secrets and certificates are read again for that (renewal.h).
 //
 // Threads: all methods from any thread. Handlers are called on the delivery thread of the channel
 // or on the timer thread; they must neither block nor throw (what one throws is logged and ends
@@ -19,12 +20,14 @@
 #include <string>
 #include <thread>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "dmm/connection_options.h"
 #include "dmm/log.h"
 #include "dmm/nats/handle.h"
 #include "dmm/nats/message.h"
+#include "dmm/nats/renewal.h"
 #include "dmm/result.h"
 
 namespace dmm::nats {
@@ -93,6 +96,9 @@ class Connection {
   std::shared_ptr<void> on_reconnect(std::function<void()> listener);
 
   bool connected() const noexcept;
+  /// Why it cannot be made again, or which right the server took away of late; empty if nothing is
+  /// wrong.
+  std::string trouble() const;
   std::uint64_t reconnects() const noexcept { return reconnects_; }
   std::size_t payload_bytes_max() const noexcept { return payload_bytes_max_; }
   /// The URL of the server, without credentials.
@@ -110,22 +116,34 @@ class Connection {
     std::chrono::steady_clock::time_point deadline;
     AnswerHandler handler;
   };
+  using Shared = std::shared_ptr<const ConnectionHandle>;  ///< by whoever is just using it
   struct Link {
     Connection* owner = nullptr;
     Channel channel{};
     std::string inbox;  ///< subjects are <inbox>.r.<request> and <inbox>.i.<inbox id>.<rest>
-    ConnectionHandle connection;
+    std::atomic<bool> deaf{false};  ///< the server no longer lets it listen to its inbox
+    mutable std::mutex mutex;       ///< guards what follows, which changes when it is made anew
+    Shared connection;
     SubscriptionHandle subscription;
+
+    Shared get() const {
+      const std::lock_guard lock(mutex);
+      return connection;
+    }
+    bool whole() const noexcept;
   };
 
-  void connect(Link& link, const ConnectionOptions& options);
+  void connect(Link& link);
+  void renew();
+  void announce_reconnect();
   void dispatch(const Link& link, Incoming message);
   void answer(std::uint64_t id, Result<Incoming> result);
   void finish(const Pending& pending, Result<Incoming> result) noexcept;
   void run(const std::function<void()>& task) noexcept;
   void count_end() noexcept;
   void run_timers(const std::stop_token& stop);
-  void forbid(std::string_view violation);
+  void forbid(const std::string& violation);
+  void complain(const Code& code, const std::string& violation);
   void expire_requests(std::chrono::steady_clock::time_point now);
   void fail_requests(Channel channel);
   Link& link(Channel channel) noexcept { return channel == Channel::urgent ? urgent_ : bulk_; }
@@ -139,6 +157,7 @@ class Connection {
   static void on_error(natsConnection*, natsSubscription*, natsStatus status,
                        void* closure) noexcept;
 
+  const ConnectionOptions options_;
   const Logger log_;
   Link urgent_;
   Link bulk_;
@@ -147,18 +166,23 @@ class Connection {
   std::atomic<std::size_t> payload_bytes_max_{0};
   std::atomic<std::uint64_t> bad_answers_{0};
   std::atomic<std::int64_t> bad_answer_logged_{0};  ///< steady seconds
-  std::atomic<bool> refused_{false};  ///< the server does not take us back: libnats has given up
 
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable timers_changed_;
   std::uint64_t next_id_ = 1;
-  int ends_ = 0;  ///< delivery threads that ended and connections that were closed
+  int ends_ = 0;      ///< delivery threads that ended and connections that were closed
+  int ends_due_ = 0;  ///< so many were begun
+  std::unordered_set<std::size_t> rights_;  ///< hashes of subjects' beginnings that were answered
+  std::string violation_;                   ///< the last that the server complained of, and when
+  std::chrono::steady_clock::time_point violated_at_{};
+  std::chrono::steady_clock::time_point complained_at_{};
   std::unordered_map<std::uint64_t, Pending> pending_;
   std::unordered_map<std::uint64_t, std::shared_ptr<Inbox::Slot>> inboxes_;
   std::unordered_map<std::string, std::shared_ptr<Inbox::Slot>> followed_;  ///< by consumer
   std::multimap<std::chrono::steady_clock::time_point, std::function<void()>> timers_;
   std::vector<std::weak_ptr<std::function<void()>>> reconnect_listeners_;
   std::jthread timer_thread_;
+  Renewal renewal_;
 };
 
 }  // namespace dmm::nats

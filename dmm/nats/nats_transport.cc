@@ -395,6 +395,7 @@ class NatsTransport final : public transport::Transport {
   }
 
   bool connected() const override { return connection_->connected(); }
+  std::string trouble() const override { return connection_->trouble(); }
   std::uint64_t reconnects() const override { return connection_->reconnects(); }
   std::shared_ptr<transport::Messenger> messenger() override { return messenger_; }
   void close() override {

@@ -9,6 +9,14 @@
 
 namespace dmm::nats {
 
+namespace {
+
+std::string secret_of(const std::string& value, const std::string& file) {
+  return file.empty() ? value : read_secret_file(file);
+}
+
+}  // namespace
+
 OptionsHandle make_options(const ConnectionOptions& options, bool send_at_once) {
   options.check();
   OptionsHandle handle;
@@ -23,11 +31,12 @@ OptionsHandle make_options(const ConnectionOptions& options, bool send_at_once) 
         "reading the server addresses");
   check(natsOptions_SetName(raw, options.name.empty() ? "dmm" : options.name.c_str()), "naming");
   if (!options.user.empty()) {
-    check(natsOptions_SetUserInfo(raw, options.user.c_str(), options.password.c_str()),
+    const std::string password = secret_of(options.password, options.password_file);
+    check(natsOptions_SetUserInfo(raw, options.user.c_str(), password.c_str()),
           "setting user and password");
   }
-  if (!options.token.empty()) {
-    check(natsOptions_SetToken(raw, options.token.c_str()), "setting the token");
+  if (const std::string token = secret_of(options.token, options.token_file); !token.empty()) {
+    check(natsOptions_SetToken(raw, token.c_str()), "setting the token");
   }
   if (!options.creds_file.empty()) {
     check(natsOptions_SetUserCredentialsFromFiles(raw, options.creds_file.c_str(), nullptr),
