@@ -237,6 +237,8 @@ void World::bury_the_dead() {
 std::string World::moving(Time deadline, std::vector<Matter>& left) {
   MemoryCore& core = hand_->connection_->core();
   const std::uint64_t before = core.changes();
+  // Who observes has a reader, and what that has read is counted only then: so it is asked twice.
+  if (std::string text = observing(); !text.empty()) return text;
   if (const auto behind = core.behind(); !behind.empty()) {
     return fmt::format("readers have not read all: {}", fmt::join(behind, ", "));
   }
