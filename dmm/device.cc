@@ -54,6 +54,9 @@ class Service final : public std::enable_shared_from_this<Service> {
     std::unique_lock lock(mutex_);
     ended_ = true;
     waiting_.clear();
+    lock.unlock();
+    pool_.run_here();
+    lock.lock();
     changed_.wait(lock, [this] { return !running_; });
   }
 

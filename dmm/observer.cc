@@ -157,7 +157,7 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
   void work(std::stop_token stop) override {
     const std::stop_callback wake(stop, [this] { mailbox_.wake(); });
     handlers_stop_ = std::stop_source();
-    pool_ = std::make_unique<RunPool>(options_.concurrency);
+    pool_ = std::make_unique<RunPool>(options_.concurrency, streams_.log.with({{"kind", kind_}}));
     lease_ = std::make_unique<Lease>(streams_, fmt::format("observe.{}", kind_),
                                      [this] { mailbox_.wake(); });
     while (!stop.stop_requested()) {
@@ -310,6 +310,7 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
     if (now - cursor_stored_at_ > limits::cursor_interval) store_cursor();
     auto until = now + limits::cursor_interval;
     if (!timers_.empty()) until = std::min(until, timers_.begin()->first);
+    pool_->look_again();
     mailbox_.run_until(until);
   }
 
@@ -527,6 +528,7 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
     const auto grace_ends = Clock::now() + limits::grace;
     while (running_ > 0 && Clock::now() < grace_ends) turn(false);
     handlers_stop_.request_stop();
+    pool_->run_here();
     while (running_ > 0) turn(false);
     if (lease_->held()) store_cursor();
     const auto writes_end = Clock::now() + limits::request_timeout;

@@ -112,7 +112,8 @@ struct ViewStats {
   std::uint64_t removed = 0;    ///< of them tombstones
   std::uint64_t rebuilds = 0;   ///< the view was computed from all its inputs
   std::uint64_t restored = 0;  ///< rows of inputs that came from a snapshot instead of their source
-  std::uint64_t snapshots = 0;  ///< written
+  std::uint64_t snapshots = 0;         ///< written
+  std::uint64_t snapshots_failed = 0;  ///< could not be: the one before stays
   std::chrono::microseconds snapshot_stall{
       0};  ///< for so long the last one held up everything else
   std::size_t input_rows = 0;

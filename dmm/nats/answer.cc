@@ -129,6 +129,11 @@ Error meaning_of(const nlohmann::json& error, std::string_view what) {
   if (*number == js::kNotEnabled || *number == js::kNotEnabledForAccount) {
     code = &code::no_jetstream;
   }
+  const bool full = *number == js::kAccountExceeded || *number == js::kInsufficientResources ||
+                    *number == js::kMemoryExceeded || *number == js::kStorageExceeded ||
+                    (*number == js::kStoreFailed && (words.find("exceeded") != words.npos ||
+                                                     words.find("no space") != words.npos));
+  if (full) code = &code::store_full;
   return Error(*code, fmt::format("{}: {} ({})", what, printable(words), *number));
 }
 

@@ -31,6 +31,11 @@ inline constexpr int kSequenceNotFound = 10043;
 inline constexpr int kMessageDeleteFailed = 10057;
 inline constexpr int kNotEnabled = 10076;
 inline constexpr int kNotEnabledForAccount = 10039;
+inline constexpr int kAccountExceeded = 10002;
+inline constexpr int kInsufficientResources = 10023;
+inline constexpr int kMemoryExceeded = 10028;
+inline constexpr int kStorageExceeded = 10047;
+inline constexpr int kStoreFailed = 10077;  ///< the words say why: "maximum bytes exceeded"
 }  // namespace js
 
 /// A JSON object that holds no error of the server. An error of the server becomes the Error that

@@ -116,15 +116,19 @@ std::optional<std::string> SnapshotFile::read() {
 
 void SnapshotFile::write(std::string bytes, std::function<void(const std::string&)> done) {
   wait();
-  writer_ = internal::Thread([path = path_, bytes = std::move(bytes), done = std::move(done)] {
-    std::string failure;
-    try {
-      replace(path, bytes);
-    } catch (const std::exception& error) {
-      failure = error.what();
-    }
-    done(failure);
-  });
+  try {
+    writer_ = internal::Thread([path = path_, bytes = std::move(bytes), done] {
+      std::string failure;
+      try {
+        replace(path, bytes);
+      } catch (const std::exception& error) {
+        failure = error.what();
+      }
+      done(failure);
+    });
+  } catch (const std::exception& error) {
+    done(error.what());  // there is no thread for it
+  }
 }
 
 void SnapshotFile::wait() {

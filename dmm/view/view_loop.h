@@ -162,6 +162,7 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   Clock::time_point snapshot_due_;
   std::uint64_t snapshot_work_ = 0;  ///< done when the last one was made
   std::atomic<std::uint64_t> snapshots_written_ = 0;
+  std::atomic<std::uint64_t> snapshots_failed_ = 0;
   SnapshotFile snapshot_file_;  ///< its thread uses what stands before
 
   std::unique_ptr<transport::Reader> people_;    ///< orders, releases and the state

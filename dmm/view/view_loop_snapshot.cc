@@ -176,7 +176,9 @@ void ViewLoop::save_snapshot(bool last) {
   try {
     bytes = snapshot(last);
   } catch (const std::exception& error) {
-    streams_.log.warn("a snapshot could not be made", {{"view", name()}, {"error", error.what()}});
+    ++snapshots_failed_;
+    streams_.log.warn("a snapshot could not be made; the one before stays",
+                      {{"view", name()}, {"error", error.what()}});
   }
   const auto took = Clock::now() - begun;
   stats_.snapshot_stall = std::chrono::duration_cast<microseconds>(took);
@@ -193,7 +195,9 @@ void ViewLoop::save_snapshot(bool last) {
     if (failure.empty()) {
       ++snapshots_written_;
     } else {
-      streams_.log.warn("a snapshot could not be written", {{"view", name()}, {"error", failure}});
+      ++snapshots_failed_;
+      streams_.log.warn("a snapshot could not be written; the one before stays",
+                        {{"view", name()}, {"error", failure}});
     }
   });
 }

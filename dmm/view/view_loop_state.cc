@@ -161,6 +161,7 @@ void ViewLoop::publish_stats() {
   count_operators();
   stats_.held = removals_.held().size();
   stats_.snapshots = snapshots_written_;
+  stats_.snapshots_failed = snapshots_failed_;
   stats_.sending = sending_ + to_tell_.size() + failed_.size();
   stats_.loaded = telling_;
   stats_.holds_lease = lease_ && lease_->held();

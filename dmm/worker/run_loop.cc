@@ -94,7 +94,7 @@ void RunLoop::on_history_lost(std::string reason) noexcept {
 void RunLoop::work(std::stop_token stop) {
   const std::stop_callback wake(stop, [this] { mailbox_.wake(); });
   stopping_ = false;
-  pool_ = std::make_unique<RunPool>(options_.concurrency);
+  pool_ = std::make_unique<RunPool>(options_.concurrency, streams_.log.with({{"type", type_}}));
   steering_.start();
   leases_.start();
   while (!stop.stop_requested()) {
@@ -159,6 +159,7 @@ void RunLoop::turn(bool may_begin) {
 /// Goes on with whatever can go on. Returns when the owner has to look again at the latest.
 RunLoop::Clock::time_point RunLoop::advance() {
   fire_timers();
+  if (pool_) pool_->look_again();
   const auto now = Clock::now();
   auto until = std::min(now + std::chrono::seconds(1), begin_ready(now));
   if (!to_begin_.empty()) until = std::min(until, std::max(now, next_begin_));
@@ -337,6 +338,7 @@ void RunLoop::finish_work() {
   const auto grace_ends = Clock::now() + options_.grace;
   while (!quiet() && Clock::now() < grace_ends && leases_.held()) turn(false);
   cancel_runs();
+  pool_->run_here();  // what is cancelled calls no handler
   // A handler that ignores its stop token is waited for: its thread cannot be taken from it.
   const auto writes_end = Clock::now() + limits::request_timeout;
   while (busy_ > 0 || (!quiet() && Clock::now() < writes_end)) turn(false);
@@ -362,6 +364,7 @@ void RunLoop::finish_work() {
 
 void RunLoop::publish_stats() {
   run_slots_->count(options_.concurrency);
+  if (pool_) run_slots_->count_refused(pool_->refused());
   stats_.running = std::min(busy_, options_.concurrency);
   stats_.ready = ready_.size() + busy_ - stats_.running;  // some stand in line at the pool
   stats_.retrying = statuses_.size();

@@ -1,10 +1,17 @@
 #include "dmm/worker/run_pool.h"
 
-#include "dmm/internal/runtime.h"
+#include <nlohmann/json.hpp>
+
+#include <exception>
+#include <utility>
 
 namespace dmm::worker {
 
-RunPool::RunPool(std::size_t threads) : threads_max_(threads) {}
+RunPool::RunPool(std::size_t threads, Logger log, Start start)
+    : log_(std::move(log)),
+      start_(start ? std::move(start)
+                   : [](std::function<void()> body) { return internal::Thread(std::move(body)); }),
+      threads_max_(threads) {}
 
 RunPool::~RunPool() {
   {
@@ -13,6 +20,7 @@ RunPool::~RunPool() {
     changed_.notify_all();
   }
   for (internal::Thread& thread : threads_) thread.join();
+  run_here();
 }
 
 void RunPool::submit(std::function<void()> task) {
@@ -27,14 +35,47 @@ void RunPool::limit(std::size_t threads) {
   wake_one();
 }
 
+void RunPool::run_here() {
+  std::deque<std::function<void()>> left;
+  {
+    const std::lock_guard lock(mutex_);
+    if (threads_.empty()) left.swap(tasks_);
+  }
+  for (const auto& task : left) task();
+}
+
+void RunPool::look() {
+  const std::lock_guard lock(mutex_);
+  wake_one();
+}
+
 void RunPool::wake_one() {
   if (waking_ || tasks_.empty() || running_ >= threads_max_) return;
   if (idle_ > 0) {
     waking_ = true;
     changed_.notify_one();
   } else if (threads_.size() < threads_max_) {
+    start_one();
+  }
+}
+
+void RunPool::start_one() {
+  if (missing_ && Clock::now() < next_start_) return;
+  try {
+    if (threads_.size() == threads_.capacity()) threads_.reserve(2 * threads_.size() + 1);
     waking_ = true;
-    threads_.emplace_back([this] { run(); });
+    threads_.push_back(start_([this] { run(); }));
+    if (missing_.exchange(false)) log_.info("there are threads for runs again");
+  } catch (const std::exception& error) {
+    waking_ = false;
+    ++refused_;
+    next_start_ = Clock::now() + kTryAgain;
+    if (missing_.exchange(true)) return;
+    log_.error("the system makes no more threads; runs share those that there are",
+               {{"threads", threads_.size()},
+                {"wanted", threads_max_},
+                {"error", error.what()},
+                {"remedy", "raise TasksMax, the limit of processes or that of memory"}});
   }
 }
 

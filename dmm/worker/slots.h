@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string>
 #include <utility>
@@ -16,7 +17,8 @@
 namespace dmm::worker {
 
 /// How many slots a type has in this worker, and how many of them are lost: their runs were told to
-/// stop long ago and go on. The run loop counts, anybody may ask.
+/// stop long ago and go on. And how often there was no thread for one. The run loop counts, anybody
+/// may ask.
 class Slots final : public MetricSource {
  public:
   using Clock = internal::SteadyClock;
@@ -42,24 +44,34 @@ class Slots final : public MetricSource {
         std::ranges::count_if(overdue_, [&](const auto& one) { return one.second <= deaf; }));
     all_ = all;
   }
+  /// times   in all, since the work began.
+  void count_refused(std::uint64_t times) {
+    if (times > refused_now_) refused_ += times - refused_now_;
+    refused_now_ = times;
+  }
 
   // ---- MetricSource
   std::span<const Metric> families() const noexcept override { return kFamilies; }
   void collect(MetricSink& to) const override {
     to.add(kFamilies[0].name, {{"type", type_}}, static_cast<double>(all()));
     to.add(kFamilies[1].name, {{"type", type_}}, static_cast<double>(lost()));
+    to.add(kFamilies[2].name, {{"type", type_}}, static_cast<double>(refused_));
   }
 
  private:
-  static constexpr std::array<Metric, 2> kFamilies{
+  static constexpr std::array<Metric, 3> kFamilies{
       {{"dmm_slots", MetricType::gauge, "type", "Runs that may be under way at a time"},
        {"dmm_slots_lost", MetricType::gauge, "type",
-        "Of them, those held by runs that do not end though they were told to stop"}}};
+        "Of them, those held by runs that do not end though they were told to stop"},
+       {"dmm_threads_refused_total", MetricType::counter, "type",
+        "Threads for runs that the system did not make; the others do their work"}}};
 
   const std::string type_;
   std::vector<std::pair<const void*, Clock::time_point>> overdue_;  ///< and since when
   std::atomic<std::size_t> all_ = 0;
   std::atomic<std::size_t> lost_ = 0;
+  std::uint64_t refused_now_ = 0;  ///< of the present work
+  std::atomic<std::uint64_t> refused_ = 0;
 };
 
 }  // namespace dmm::worker

@@ -79,7 +79,9 @@ TEST_CASE("slots: a worker whose handlers hold all slots and do not end is not r
   bucket.notify({"player", "first"}, {{"song", "A"}});
   past(20s);
   CHECK(bucket.not_ready() == std::vector<std::string>{});  // the other slot works on
-  CHECK(gauges(bucket) == std::map<std::string, double>{{"dmm_slots", 2}, {"dmm_slots_lost", 1}});
+  CHECK(gauges(bucket) == std::map<std::string, double>{{"dmm_slots", 2},
+                                                        {"dmm_slots_lost", 1},
+                                                        {"dmm_threads_refused_total", 0}});
 
   bucket.notify({"player", "second"}, {{"song", "A"}});
   past(3s);  // it is overdue, but may just be on its way to heed that
