@@ -12,8 +12,8 @@
 #include "dmm/json.h"
 #include "dmm/limits.h"
 #include "dmm/resource/check_internal.h"
+#include "dmm/resource/event_text.h"
 #include "dmm/resource/relay.h"
-#include "dmm/resource/rows.h"
 
 namespace dmm::resource {
 
@@ -53,28 +53,6 @@ class Queue final : public transport::ReaderSink {
   bool caught_up_ = false;
 };
 
-std::optional<Event> event_of(const transport::Message& message) {
-  const Result<nlohmann::json> parsed = parse_json(message.payload);
-  if (!parsed.ok() || !parsed.value().is_object()) return std::nullopt;  // somebody else's
-  const nlohmann::json& json = parsed.value();
-  try {
-    Event event;
-    event.name = json.at("event").get<std::string>();
-    event.key = {json.at("kind").get<std::string>(), json.at("id").get<std::string>(),
-                 json.at("namespace").get<std::string>()};
-    event.id = json.at("event_id").get<std::int64_t>();
-    event.generation = json.value("generation", std::int64_t{0});
-    event.attempt = json.value("attempt", std::int64_t{0});
-    event.state = json.value("state", "");
-    event.reason = json.value("reason", "");
-    event.at = internal::time_of(json.value("at", std::int64_t{0}));
-    event.position = message.sequence;
-    return event;
-  } catch (const nlohmann::json::exception&) {
-    return std::nullopt;
-  }
-}
-
 void check(const EventFilter& filter) {
   if (filter.kind) check_kind(*filter.kind);
   if (filter.ns) internal::check_namespace(*filter.ns);
@@ -106,7 +84,7 @@ struct Events::State_ {
     reader->grant(limits::read_batch);
     while (const auto message = queue.next(stop, until_caught_up)) {
       reader->grant(1);
-      const std::optional<Event> event = event_of(*message);
+      const std::optional<Event> event = internal::read_event(*message);
       if (event && !visit(*event)) return;
     }
   }
