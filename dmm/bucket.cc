@@ -24,6 +24,7 @@
 #include "dmm/limits.h"
 #include "dmm/nats/nats_transport.h"
 #include "dmm/view/view_loop.h"
+#include "dmm/worker/life_locks.h"
 #include "dmm/worker/run_loop.h"
 
 namespace dmm {
@@ -156,6 +157,7 @@ transport::Publication Bucket::Impl::token(const Identity& identity,
   transport::Publication publication{.subject = streams.names.token_subject(identity),
                                      .payload = dump_json(news)};
   internal::add_trace(publication.headers);
+  internal::add_losses(streams, publication.headers);
   return publication;
 }
 
@@ -270,8 +272,13 @@ internal::Parts Bucket::Impl::parts() const {
 
 std::vector<std::string> Bucket::Impl::not_ready() const {
   if (working == 0) return {"it does not work yet"};
-  if (!streams.transport->connected()) return {"not connected to the NATS server"};
-  return internal::not_ready(parts());
+  const std::string trouble = streams.transport->trouble();
+  if (!streams.transport->connected()) {
+    return {"not connected to the NATS server" + (trouble.empty() ? trouble : ": " + trouble)};
+  }
+  std::vector<std::string> reasons = internal::not_ready(parts());
+  if (!trouble.empty()) reasons.insert(reasons.begin(), trouble);
+  return reasons;
 }
 
 nlohmann::json Bucket::Impl::describe() const {
@@ -315,6 +322,9 @@ Bucket Bucket::open(std::string_view ns, BucketOptions options) {
   impl->process = internal::describe_process(options.program);
   impl->describe_more = std::move(options.describe);
   internal::Streams& streams = impl->streams;
+  if (!options.run_directory.empty()) {
+    streams.life_locks = std::make_shared<worker::LifeLocks>(std::move(options.run_directory));
+  }
   streams.spans = std::move(options.spans);
   streams.log = options.logger.with({{"namespace", std::string(ns)}});
   impl->log_level = std::make_unique<internal::LogLevelKeeper>(streams.log);

@@ -67,6 +67,11 @@ struct BucketOptions {
   std::function<nlohmann::json()> describe = {};
   /// Where what is done here for a trace is recorded. Nothing: traces are passed on as they came.
   std::shared_ptr<SpanSink> spans = {};
+  /// A directory of this machine that workers of one user share and that outlives their processes.
+  /// In it they see at once that one of them has died, and take its work over without waiting for
+  /// its leases to run out. Made if it is missing; empty: leases run out. Others must not be able to
+  /// write to it: open() throws Error{invalid} DMM-0404.
+  std::string run_directory = {};
 };
 
 /// What a process has done in a namespace beside its work.

@@ -24,6 +24,8 @@ inline constexpr std::string_view kDeleted = "Dmm-Deleted";  ///< a tombstone to
 inline constexpr std::string_view kView = "Dmm-View";        ///< news are the fields of a view
 inline constexpr std::string_view kEntry =
     "Dmm-Entry";  ///< revision that the news were compared with
+inline constexpr std::string_view kLosses =
+    "Dmm-Losses";  ///< of news or caches that the teller knew of; absent means 0
 inline constexpr std::string_view kNotBefore = "Dmm-Not-Before";  ///< Unix ms: run no earlier
 inline constexpr std::string_view kFrom = "Dmm-From";          ///< identity that commands or wants
 inline constexpr std::string_view kDeadline = "Dmm-Deadline";  ///< Unix ms: no answer is read later

@@ -209,6 +209,11 @@ void History::store(const Streams& streams) noexcept {
   }
 }
 
+void add_losses(const Streams& streams, transport::Headers& headers) {
+  const auto losses = streams.history ? streams.history->losses() : std::nullopt;
+  if (losses.value_or(0) > 0) headers.emplace_back(wire::kLosses, std::to_string(*losses));
+}
+
 void watch_history(const Streams& streams, const std::stop_token& stop) {
   std::mutex mutex;
   internal::StopCondition never;

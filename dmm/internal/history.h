@@ -103,6 +103,10 @@ class History final {
   std::chrono::steady_clock::time_point written_;
 };
 
+/// Adds to a token how many losses are known here, if any: a worker that has not noticed the last
+/// one yet then reads the entry again, instead of taking what it remembers for what is there.
+void add_losses(const Streams& streams, transport::Headers& headers);
+
 /// Looks every limits::stream_check_interval until `stop`.
 void watch_history(const Streams& streams, const std::stop_token& stop);
 

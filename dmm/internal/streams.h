@@ -15,6 +15,10 @@ namespace dmm::downlink {
 class Downlink;
 }
 
+namespace dmm::worker {
+class LifeLocks;
+}
+
 namespace dmm::internal {
 
 class History;
@@ -34,6 +38,7 @@ struct Streams {
   std::shared_ptr<downlink::Downlink> downlink;  ///< null in tests of parts
   std::shared_ptr<History> history = nullptr;    ///< null in tests of parts
   std::shared_ptr<SpanSink> spans = nullptr;     ///< null: nothing is recorded
+  std::shared_ptr<const worker::LifeLocks> life_locks = nullptr;  ///< null: no run directory
 };
 
 /// The effective cache of an identity: the token if one waits and is not covered by the entry's

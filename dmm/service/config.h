@@ -32,7 +32,8 @@ struct ServiceConfig {
   bool create = true;  ///< streams that are missing
   ConnectionOptions connection;
   std::chrono::milliseconds connect_timeout{0};  ///< for the server, at the start
-  std::string snapshots;  ///< directory of the snapshots of views; empty: none
+  std::string snapshots;      ///< directory of the snapshots of views; empty: none
+  std::string run_directory;  ///< of the workers of this machine; empty: none
   Level log_level = Level::info;
   std::string http;                    ///< "address:port" of metrics and health; empty: none
   std::chrono::milliseconds grace{0};  ///< from the first signal to the end by force

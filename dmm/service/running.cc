@@ -75,6 +75,7 @@ std::optional<Bucket> Running::open() {
       options.generation = config_.generation;
       options.logger = log_;
       options.snapshots.directory = config_.snapshots;
+      options.run_directory = config_.run_directory;
       options.program = name_;
       options.spans = spans_;
       options.describe = [this]() -> nlohmann::json {

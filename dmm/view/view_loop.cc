@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "dmm/identity.h"
+#include "dmm/internal/history.h"
 #include "dmm/json.h"
 #include "dmm/limits.h"
 #include "dmm/view/release.h"
@@ -54,7 +55,7 @@ void ViewLoop::work(std::stop_token stop) {
     rebuild_ = false;
     if (!try_tenure()) {
       end_tenure();
-      mailbox_.run_until(Clock::now() + kTroubleDelay);
+      let_trouble_pass(stop);
       continue;
     }
     while (!stop.stop_requested() && lease_->held() && !rebuild_) turn();
@@ -62,9 +63,16 @@ void ViewLoop::work(std::stop_token stop) {
     if (lease_->held()) save_state(true);
     end_tenure();
     // What made it begin anew may still be so.
-    if (rebuild_) mailbox_.run_until(Clock::now() + kTroubleDelay);
+    if (rebuild_) let_trouble_pass(stop);
   }
   hand_over();
+}
+
+/// Whatever comes in meanwhile: where all streams are missing, that is something every few
+/// milliseconds.
+void ViewLoop::let_trouble_pass(const std::stop_token& stop) {
+  const auto end = Clock::now() + kTroubleDelay;
+  while (!stop.stop_requested() && lease_->held() && Clock::now() < end) mailbox_.run_until(end);
 }
 
 /// Ends the work. A standby is not kept waiting while a snapshot of a large view is made, nor while
@@ -369,6 +377,7 @@ void ViewLoop::tell(const std::string& id) {
   if (slot->entry) {
     publication.headers.emplace_back(wire::kEntry, std::to_string(slot->entry.value));
   }
+  internal::add_losses(streams_, publication.headers);
   if (const auto trace = traces_.find(id); trace != traces_.end()) {
     publication.headers.emplace_back(wire::kTraceparent, trace->second);
   }

@@ -69,6 +69,7 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   void begin_tenure();
   void read_clock();
   void end_tenure();
+  void let_trouble_pass(const std::stop_token& stop);
   void hand_over();
   void watch_people();
   void turn();

@@ -31,6 +31,7 @@ LaneLeases::LaneLeases(const internal::Streams& streams, std::string type,
       doubted_(std::move(doubted)),
       timing_(timing),
       holder_(wire::unique_id()),
+      life_(streams.life_locks ? streams.life_locks->lock(holder_) : LifeLocks::Lock()),
       table_(type_, holder_, timing.ttl),
       group_(
           streams, fmt::format("work.{}.all", type_), [this] { mailbox_.wake(); }, timing,
@@ -193,6 +194,7 @@ void LaneLeases::turn(Clock::time_point now) {
   if (alive_ && nanoseconds_of(now) >= valid_until_) lapse("no beat was answered in time");
   beat(now);
   if (!alive_ || !read_) return;
+  look_for_dead(now);
   ask_for_suspects(now);
   set_share(table_.share(now));
   joined_ = true;
@@ -286,6 +288,18 @@ void LaneLeases::lose(std::uint32_t lane) {
 
 void LaneLeases::lose_all() {
   for (std::uint32_t lane = 0; lane < limits::lanes; ++lane) lose(lane);
+}
+
+/// Those of this machine whose processes have ended.
+void LaneLeases::look_for_dead(Clock::time_point now) {
+  if (!streams_.life_locks || now < next_look_for_dead_) return;
+  next_look_for_dead_ = now + timing_.poll;
+  for (const std::string& holder : table_.living()) {
+    if (!streams_.life_locks->is_dead(holder)) continue;
+    table_.note_dead(holder);
+    streams_.log.info("a worker of this machine has died; its lanes are free",
+                      {{"type", type_}, {"holder", holder}});
+  }
 }
 
 /// Silence may be the reader's: only what the server knows makes a holder dead.

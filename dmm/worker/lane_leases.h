@@ -30,6 +30,7 @@
 #include "dmm/limits.h"
 #include "dmm/worker/lane_table.h"
 #include "dmm/worker/lease.h"
+#include "dmm/worker/life_locks.h"
 #include "dmm/worker/mailbox.h"
 
 namespace dmm::worker {
@@ -100,6 +101,7 @@ class LaneLeases final : private transport::ReaderSink {
   void find_own_seat();
   void lapse(std::string_view why);
   void follow(const transport::Message& message);
+  void look_for_dead(Clock::time_point now);
   void ask_for_suspects(Clock::time_point now);
   void take_offers();
   void take(const LaneTable::Offer& offer);
@@ -124,6 +126,7 @@ class LaneLeases final : private transport::ReaderSink {
   const std::function<void()> doubted_;
   const LeaseTiming timing_;
   const std::string holder_;
+  const LifeLocks::Lock life_;
 
   Mailbox mailbox_;
   LaneTable table_;
@@ -133,9 +136,10 @@ class LaneLeases final : private transport::ReaderSink {
   Epoch used_;         ///< the highest epoch that was known before the stream lost its history
   /// No lane is taken earlier: who owned it before that loss may not know of it yet.
   Clock::time_point next_take_;
-  Sequence seat_;      ///< the message of our last beat
+  Sequence seat_;  ///< the message of our last beat
   bool beating_ = false;
   Clock::time_point next_beat_;
+  Clock::time_point next_look_for_dead_;
   Clock::time_point next_cleaning_;
   std::uint64_t term_ = 0;  ///< counts lapses: what was asked for before one is void
   bool alive_ = false;

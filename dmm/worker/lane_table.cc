@@ -97,6 +97,19 @@ std::vector<std::pair<std::string, Sequence>> LaneTable::suspects(Clock::time_po
   return silent;
 }
 
+std::vector<std::string> LaneTable::living() const {
+  std::vector<std::string> holders;
+  for (const auto& [holder, seat] : seats_) {
+    if (holder != holder_ && !holder.empty() && !seat.left && !seat.dead) holders.push_back(holder);
+  }
+  return holders;
+}
+
+void LaneTable::note_dead(const std::string& holder) {
+  const auto found = seats_.find(holder);
+  if (found != seats_.end()) found->second.dead = true;
+}
+
 void LaneTable::confirm(const std::string& holder, std::optional<Sequence> beat,
                         Clock::time_point now) {
   const auto found = seats_.find(holder);

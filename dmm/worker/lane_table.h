@@ -67,6 +67,10 @@ class LaneTable final {
 
   /// Holders of lanes that were silent for a TTL, and their last known beats.
   std::vector<std::pair<std::string, Sequence>> suspects(Clock::time_point now) const;
+  /// Other holders that are not known to have left or to be dead.
+  std::vector<std::string> living() const;
+  /// The process of a holder has ended.
+  void note_dead(const std::string& holder);
   /// What the server says of a holder's last beat; nothing: it has none.
   void confirm(const std::string& holder, std::optional<Sequence> beat, Clock::time_point now);
 

@@ -21,12 +21,6 @@ std::int64_t nanoseconds_of(steady_clock::time_point time) {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch()).count();
 }
 
-/// What unique_id() may give, and the names of groups: anything else cannot end a subject.
-bool is_holder(std::string_view text) {
-  const auto good = [](unsigned char c) { return std::isalnum(c) != 0 || c == '_' || c == '-'; };
-  return !text.empty() && text.size() <= 100 && std::ranges::all_of(text, good);
-}
-
 /// A group says in its records which epoch was the last that was not its own.
 constexpr const char* kBeforeGroup = "before_group";
 
@@ -39,6 +33,11 @@ Epoch read_before_group(std::string_view text) {
 }
 
 }  // namespace
+
+bool is_holder(std::string_view text) {
+  const auto good = [](unsigned char c) { return std::isalnum(c) != 0 || c == '_' || c == '-'; };
+  return !text.empty() && text.size() <= 100 && std::ranges::all_of(text, good);
+}
 
 LeaseRecord read_lease_record(std::string_view text) {
   const auto value = parse_json(text);
@@ -82,7 +81,9 @@ Lease::Lease(const internal::Streams& streams, std::string name, std::function<v
       on_lost_(std::move(on_lost)),
       timing_(timing),
       shared_(!group.empty()),
-      holder_(shared_ ? std::move(group) : wire::unique_id()) {}
+      holder_(shared_ ? std::move(group) : wire::unique_id()),
+      life_(streams.life_locks && !shared_ ? streams.life_locks->lock(holder_)
+                                           : LifeLocks::Lock()) {}
 
 Lease::~Lease() {
   release();
@@ -141,7 +142,8 @@ std::optional<Tenure> Lease::acquire(const std::stop_token& stop, std::atomic<bo
           silent_since = internal::SteadyClock::now();
         }
         // Only what the server could have told counts: an answer may be long on its way.
-        free = looked_at - silent_since >= timing_.ttl;
+        free = looked_at - silent_since >= timing_.ttl ||
+               (streams_.life_locks && streams_.life_locks->is_dead(found->holder));
       }
       // Where nothing is found the stream may have lost it: no epoch is used twice.
       const Epoch used = std::max(floor(), found ? found->epoch : Epoch());

@@ -5,8 +5,8 @@
 // Epoch n+1 of a name is taken by writing the first message on dmm.<ns>.lease.<name>.<n+1>; the
 // server lets exactly one writer be first. The message names the holder, whose heartbeats lie on
 // dmm.<ns>.beat.<holder>. No clock is shared: a challenger takes the next epoch when the newest
-// epoch's holder has released it, or when it has seen no new beat of that holder for a whole TTL of
-// its own monotonic clock.
+// epoch's holder has released it, when it has seen no new beat of that holder for a whole TTL of
+// its own monotonic clock, or when it knows that the holder's process has ended (life_locks.h).
 //
 // The holder counts from the moment it sent the last beat that was answered, and stops
 // limits::lease_margin before a challenger could count to the end.
@@ -25,6 +25,7 @@
 #include "dmm/internal/streams.h"
 #include "dmm/limits.h"
 #include "dmm/types.h"
+#include "dmm/worker/life_locks.h"
 
 namespace dmm::worker {
 
@@ -45,6 +46,9 @@ struct Tenure {
   /// For a group: the last epoch that was not the group's. The same for all in it.
   Epoch before_group;
 };
+
+/// What wire::unique_id() may give, and the names of groups.
+bool is_holder(std::string_view text);
 
 /// A message of a lease or of a seat.
 struct LeaseRecord {
@@ -120,6 +124,7 @@ class Lease {
   const LeaseTiming timing_;
   const bool shared_;
   const std::string holder_;
+  const LifeLocks::Lock life_;
 
   Epoch floor_;
   std::atomic<std::uint64_t> epoch_{0};

@@ -229,9 +229,11 @@ void RunLoop::begin_loaded(const ItemPtr& item) {
   if (!poke || token.inherited) {
     // Who tells all again because of a loss may be faster than the owner's next look.
     follow_losses();
-    // Nor do news that were compared with a later entry: someone else wrote that one.
+    // Nor do news that were compared with a later entry: someone else wrote that one. Nor those of
+    // someone who knows of a loss that was not noticed here yet.
     const Entry* held = entries_.find(item->key);
-    if (held != nullptr && held->revision >= token.entry) {
+    const bool aware = losses_.value_or(0) >= token.losses;
+    if (held != nullptr && aware && held->revision >= token.entry) {
       item->entry = *held;
       item->entry_known = true;
       item->connection = reconnects_;

@@ -73,6 +73,9 @@ Result<Token> read_token(transport::Message message) {
   if (const auto text = message.header(wire::kEntry)) {
     std::from_chars(text->data(), text->data() + text->size(), token.entry.value);
   }
+  if (const auto text = message.header(wire::kLosses)) {
+    std::from_chars(text->data(), text->data() + text->size(), token.losses);
+  }
   if (const auto text = message.header(wire::kNotBefore)) {
     const auto date = date_of(*text, message.stored_at);
     if (!date) {

@@ -23,6 +23,7 @@ struct Token {
   std::string view;
   bool deleted = false;  ///< a tombstone
   Sequence entry;        ///< revision of the entry that the news were compared with; 0: with none
+  std::uint64_t losses = 0;  ///< of news or caches that whoever told it knew of
   /// Run no earlier than this; a zero time if at once.
   std::chrono::system_clock::time_point not_before;
   /// It was there before this worker owned the lane, so someone else may have worked on it.

@@ -114,6 +114,29 @@ TEST_CASE("lanes: those of a worker that was killed go on elsewhere within five 
   pair.wait_shared({0, 64});  // the seat of the dead one stays for a minute
 }
 
+TEST_CASE(
+    "lanes: who shares the run directory of one that was killed sees it before its leases end",
+    "[lanes][fault][integration]") {
+  const testing::TemporaryDirectory run;
+  const auto dead = [&] {
+    const std::filesystem::directory_iterator files(run.path());
+    return std::ranges::count_if(
+        files, [](const auto& file) { return file.path().extension() == ".dead"; });
+  };
+  Pair pair({"--run-directory", run.path().string()});
+  const std::string id = pair.one_of(*pair.first);
+  CHECK(dead() == 0);
+  pair.first->kill();
+  wait_for("the death to be seen", [&] { return dead() > 0; });
+  pair.settle(id, 1);
+  CHECK(pair.who_ran(id) == pair.second->pid());
+  // The next process sees the death of all before it, and waits for none of them.
+  pair.second->kill();
+  WorkerProcess third(pair.server, pair.journal, {"--run-directory", run.path().string()});
+  pair.settle(id, 2);
+  CHECK(pair.who_ran(id) == third.pid());
+}
+
 TEST_CASE("lanes: a worker that ends in good order hands over at once", "[lanes][integration]") {
   Pair pair({"--grace-ms", "5000"});
   const std::string id = pair.one_of(*pair.first);

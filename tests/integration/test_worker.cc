@@ -37,6 +37,7 @@ struct Arguments {
   std::string journal;
   std::string observe;  ///< a kind; empty: observe nothing
   bool silent = false;  ///< do not work the type
+  std::string run_directory;
   WorkOptions work = integration::quick();
 };
 
@@ -60,6 +61,8 @@ Arguments parse(int argc, char** argv) {
       arguments.work.backoff_max = milliseconds();
     else if (name == "--grace-ms")
       arguments.work.grace = milliseconds();
+    else if (name == "--run-directory")
+      arguments.run_directory = value;
     else if (name == "--attempts-max")
       arguments.work.attempts_max = std::stoi(value);
     else
@@ -161,6 +164,7 @@ int main(int argc, char** argv) {
 
     BucketOptions options;
     options.connection.servers = {arguments.server};
+    options.run_directory = arguments.run_directory;
     options.logger =
         Logger::json(std::getenv("DMM_TEST_LOG") != nullptr ? Level::debug : Level::warn);
     Bucket bucket = Bucket::open(integration::kNamespace, std::move(options));

@@ -117,6 +117,8 @@ std::optional<Bucket> open(const Role& role, const Ending& ending) {
       options.connection.name = fmt::format("worker life {}", role.number);
       options.create = false;
       options.logger = Logger::json(Level::info);
+      // Half of the lives see each other's deaths, the others are waited for.
+      if (role.number % 2 == 0) options.run_directory = role.directory + "/run";
       return Bucket::open(kNamespace, std::move(options));
     } catch (const Error& error) {
       if (error.kind() != Kind::retry && error.kind() != Kind::in_doubt) throw;

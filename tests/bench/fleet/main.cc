@@ -87,6 +87,8 @@ void set(Arguments& arguments, const std::string& option, const std::string& val
     arguments.worker.server = value;
   } else if (option == "--board") {
     arguments.worker.board = value;
+  } else if (option == "--run-directory") {
+    arguments.worker.run_directory = value;
   } else {
     throw std::invalid_argument(option + ": unknown");
   }

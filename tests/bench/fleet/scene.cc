@@ -31,8 +31,10 @@ Scene::~Scene() = default;
 
 std::unique_ptr<testing::ChildProcess> Scene::start() const {
   testing::ChildOptions child;
-  child.arguments = {"--role",      "worker",  "--server",
-                     server_.url(), "--board", (directory_ / "board").string()};
+  child.arguments = {"--role",          "worker",
+                     "--server",        server_.url(),
+                     "--board",         (directory_ / "board").string(),
+                     "--run-directory", (directory_ / "run").string()};
   child.error = testing::Output::inherit;
   return std::make_unique<testing::ChildProcess>("/proc/self/exe", std::move(child));
 }

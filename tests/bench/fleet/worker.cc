@@ -69,6 +69,7 @@ int work(const Role& role) {
   BucketOptions options;
   options.connection.servers = {role.server};
   options.logger = Logger();
+  options.run_directory = role.run_directory;
   Bucket bucket = Bucket::open(kNamespace, std::move(options));
   WorkOptions work_options;
   work_options.timeout = 2s;

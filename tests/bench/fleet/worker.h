@@ -11,6 +11,7 @@ inline constexpr const char* kType = "item";
 struct Role {
   std::string server;
   std::string board;
+  std::string run_directory;
 };
 
 /// Works the type until SIGTERM. What a run does stands in its news: "do" is "throw", "hang",

@@ -4,11 +4,13 @@
 #include <catch2/catch.hpp>
 
 #include <atomic>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <set>
 #include <vector>
 
+#include "dmm/testing/temporary_directory.h"
 #include "dmm/testing/wait_for.h"
 #include "tests/dmm/memory_namespace.h"
 
@@ -184,6 +186,34 @@ TEST_CASE("lane leases: workers of the form with one lease for all lanes are wai
   });
   member.leases.stop();
   wait_for("the old form to take over", [&] { return got.load(); });
+}
+
+TEST_CASE("lane leases: those of a process of this machine that has ended are taken at once",
+          "[lanes][unit]") {
+  const testing::TemporaryDirectory directory;
+  testing::MemoryNamespace space;
+  space.streams.life_locks = std::make_shared<LifeLocks>(directory.path().string());
+  // Two workers had half of the lanes each.
+  for (std::uint32_t lane = 0; lane < limits::lanes; ++lane) {
+    const std::string holder = lane % 2 == 0 ? "ended" : "alive";
+    const std::string text = to_text({.holder = holder});
+    space.leases->put(space.streams.names.lane_subject("player", lane, Epoch{1}), text);
+    space.leases->put(space.streams.names.seat_subject("player", holder), text);
+  }
+  const LifeLocks::Lock alive = space.streams.life_locks->lock("alive");
+  {
+    // As a process leaves its file that was killed.
+    const LifeLocks::Lock ended = space.streams.life_locks->lock("ended");
+    std::filesystem::copy(directory / "ended", directory / "copy");
+  }
+  std::filesystem::rename(directory / "copy", directory / "ended");
+
+  // By the clock no lane would be free for an hour.
+  Member member(space.streams, nullptr, LeaseTiming{1h, 200ms, 200ms, 30ms});
+  wait_for("the lanes of the dead", [&] { return member.count == limits::lanes / 2; });
+  for (std::uint32_t lane = 0; lane < limits::lanes; ++lane) {
+    CHECK(member.leases.held(lane, Epoch{2}) == (lane % 2 == 0));
+  }
 }
 
 TEST_CASE("lane leases: what someone else wrote on a lane is noticed at once", "[lanes][unit]") {
