@@ -34,7 +34,7 @@ struct Scene {
   RawClient raw{server.port()};
   Bucket bucket = open_bucket(server);
 
-  Scene() {
+  explicit Scene(testing::NatsServerOptions options = {}) : server(std::move(options)) {
     raw.request(
         "$JS.API.STREAM.CREATE.KV_zones",
         R"({"name":"KV_zones","subjects":["$KV.zones.>"],"max_msgs_per_subject":1,)"
@@ -58,7 +58,9 @@ struct Keeper {
   Worker worker;
 
   Keeper(const testing::NatsServer& server, View spec, ViewSnapshots snapshots = {})
-      : bucket(open_bucket(server, std::move(snapshots))), view(bucket.view(std::move(spec))), worker(bucket) {
+      : bucket(open_bucket(server, std::move(snapshots))),
+        view(bucket.view(std::move(spec))),
+        worker(bucket) {
     wait_for("the view to load", [&] { return view.stats().loaded; });
     wait_told();
   }
