@@ -1,7 +1,13 @@
 #include "dmm/nats/options.h"
 
+#include <fmt/chrono.h>
 #include <fmt/format.h>
+#include <openssl/bio.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
 
+#include <ctime>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -74,6 +80,19 @@ OptionsHandle make_options(const ConnectionOptions& options, bool send_at_once) 
 
 namespace {
 
+/// "; the certificate PATH was valid until TIME", if its time is over.
+std::string expiry_of(const std::string& path) {
+  if (path.empty()) return {};
+  const std::unique_ptr<BIO, decltype(&BIO_free)> file(BIO_new_file(path.c_str(), "r"), &BIO_free);
+  if (!file) return {};
+  const std::unique_ptr<X509, decltype(&X509_free)> certificate(
+      PEM_read_bio_X509(file.get(), nullptr, nullptr, nullptr), &X509_free);
+  if (!certificate || X509_cmp_current_time(X509_get0_notAfter(certificate.get())) >= 0) return {};
+  std::tm until{};
+  if (ASN1_TIME_to_tm(X509_get0_notAfter(certificate.get()), &until) != 1) return {};
+  return fmt::format("; the certificate {} was valid until {:%Y-%m-%d %H:%M:%S} UTC", path, until);
+}
+
 /// Why a connection could not be made. A server that nobody answers for is unreachable, however
 /// long that took to see; one that misses our certificate just hangs up, which libnats reports as
 /// any other error.
@@ -89,8 +108,11 @@ Error connect_error(natsStatus status, const std::string& where, const Connectio
   const bool tls = !options.tls_ca.empty() || where.find("tls://") != std::string::npos;
   if (reason == &code::timed_out) reason = &code::unreachable;
   if (reason == &code::server_refused && tls) reason = &code::access_denied;
-  return Error(*reason, fmt::format("connecting to {}: {}", where,
-                                    detail.empty() ? natsStatus_GetText(status) : detail));
+  const std::string expired = reason == &code::access_denied
+                                  ? expiry_of(options.tls_cert) + expiry_of(options.tls_ca)
+                                  : std::string();
+  return Error(*reason, fmt::format("connecting to {}: {}{}", where,
+                                    detail.empty() ? natsStatus_GetText(status) : detail, expired));
 }
 
 }  // namespace

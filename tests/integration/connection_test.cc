@@ -6,6 +6,7 @@
 #include <atomic>
 #include <chrono>
 
+#include "certificates.h"
 #include "dmm/testing/free_port.h"
 #include "fixture.h"
 
@@ -13,40 +14,6 @@ using namespace dmm;
 using namespace dmm::integration;
 
 namespace {
-
-// A certificate authority, and certificates of it for a server and a client, made by openssl.
-class Certificates final {
- public:
-  Certificates() {
-    openssl({"req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
-             "/CN=dmm test authority", "-keyout", path("ca.key"), "-out", path("ca.pem")});
-    testing::write_file(files_ / "server.ext", "subjectAltName=IP:127.0.0.1,DNS:localhost\n");
-    testing::write_file(files_ / "client.ext", "extendedKeyUsage=clientAuth\n");
-    sign("server", "/CN=localhost");
-    sign("client", "/CN=a worker");
-  }
-  std::string path(std::string_view name) const { return (files_ / name).string(); }
-  testing::NatsTls for_server(bool verify_clients) const {
-    return {path("ca.pem"), path("server.pem"), path("server.key"), verify_clients};
-  }
-
- private:
-  void sign(const std::string& name, const std::string& subject) {
-    openssl({"req", "-newkey", "rsa:2048", "-nodes", "-subj", subject, "-keyout",
-             path(name + ".key"), "-out", path(name + ".csr")});
-    openssl({"x509", "-req", "-in", path(name + ".csr"), "-CA", path("ca.pem"), "-CAkey",
-             path("ca.key"), "-CAcreateserial", "-days", "2", "-extfile", path(name + ".ext"),
-             "-out", path(name + ".pem")});
-  }
-  static void openssl(std::vector<std::string> arguments) {
-    testing::ChildOptions options;
-    options.arguments = std::move(arguments);
-    const testing::Finished finished = testing::run("openssl", options);
-    if (!finished.status.success()) throw std::runtime_error(finished.error_output);
-  }
-
-  testing::TemporaryDirectory files_;
-};
 
 testing::NatsUser user(std::string name, std::string secret) {
   testing::NatsUser result;

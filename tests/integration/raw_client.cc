@@ -50,7 +50,7 @@ std::uint64_t RawClient::store(std::string_view subject, std::string_view payloa
                                const Headers& headers) {
   const std::string answer = request(subject, payload, headers);
   const nlohmann::json ack = nlohmann::json::parse(answer, nullptr, false);
-  if (!ack.is_object() || !ack.contains("seq")) {
+  if (!ack.is_object() || !ack.contains("seq") || ack.contains("error")) {
     throw std::runtime_error(fmt::format("{} was not stored: {}", subject, answer));
   }
   return ack["seq"].get<std::uint64_t>();
