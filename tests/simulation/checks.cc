@@ -48,6 +48,23 @@ std::string seconds(Time time) {
   return fmt::format("{:.6f} s", std::chrono::duration<double>(time).count());
 }
 
+std::uint64_t digest_of(const Journal& journal) {
+  std::uint64_t hash = 14695981039346656037u;  // FNV-1a-64
+  const auto add = [&](std::string_view text) {
+    for (const char c : text) {
+      hash ^= static_cast<unsigned char>(c);
+      hash *= 1099511628211u;
+    }
+  };
+  for (const Stored& one : journal.stored) {
+    add(fmt::format("{} {} {} {}", one.at.count(), one.key, one.sequence, one.payload));
+  }
+  for (const Run& run : journal.runs) {
+    add(fmt::format("{} {} {} {}", run.begin.count(), run.key, run.life, run.attempt));
+  }
+  return hash;
+}
+
 void check_overlaps(const Journal& journal, std::vector<Violation>& found) {
   std::map<std::string, std::vector<const Run*>> under_way;
   for (const Run& run : journal.runs) {
@@ -87,8 +104,9 @@ void check_stale_writes(const Journal& journal, std::vector<Violation>& found) {
   auto loss = journal.losses.begin();
   for (const Stored& stored : journal.stored) {
     for (; loss != journal.losses.end() && loss->at <= stored.at; ++loss) {
-      const bool elsewhere =
-          loss->where == Stored::Where::leases || loss->where == Stored::Where::status;
+      const bool elsewhere = loss->where == Stored::Where::leases ||
+                             loss->where == Stored::Where::status ||
+                             loss->where == Stored::Where::desired;
       if (!elsewhere) entries.clear();
       if (loss->where == Stored::Where::reports) reports_lost = loss->at;
     }
@@ -195,6 +213,26 @@ void check_cursor(const Journal& journal, std::vector<Violation>& found) {
                        "(sequence {}) was not handled",
                        seconds(stored.at), stored.news, report->news, device, report->sequence)});
     }
+  }
+}
+
+void check_alive(const Journal& journal, std::size_t identities, std::vector<Violation>& found) {
+  std::size_t said = 0;
+  std::size_t unanswered = 0;
+  for (const Said& one : journal.said) {
+    if (one.begin < journal.calm) continue;
+    ++said;
+    unanswered += one.acknowledged ? 0 : 1;
+  }
+  if (said == 0 || unanswered > 0) {
+    found.push_back({"alive", fmt::format("{} of {} calls were not answered though nothing failed",
+                                          unanswered, said)});
+  }
+  const auto succeeded =
+      static_cast<std::size_t>(std::ranges::count_if(journal.runs, &Run::succeeded));
+  if (succeeded < identities) {
+    found.push_back(
+        {"alive", fmt::format("only {} runs of {} identities succeeded", succeeded, identities)});
   }
 }
 

@@ -113,7 +113,7 @@ void check_attempts(const Story& story, const Journal& journal, std::vector<Viol
   int failed = 0;
   const Stored* before = nullptr;
   for (const Run* run : story.runs) {
-    if (run->begin < journal.calm || !run->doomed) continue;
+    if (run->begin < journal.calm || !run->doomed || !run->key.starts_with("valve.")) continue;
     const Stored* const token = token_of(story, *run);
     if (token != before) failed = 0;
     before = token;
@@ -135,7 +135,7 @@ void check_crashes(const Story& story, const Journal& journal, std::vector<Viola
     before = token;
     if (survived || !run->doomed) continue;
     if (++ended != limits::crashes_max + kCrashesMore) continue;
-    found.push_back({"parked", fmt::format("{}: {} is the {}th that its worker did not survive",
+    found.push_back({"poison", fmt::format("{}: {} is the {}th that its worker did not survive",
                                            run->key, describe(*run, journal), ended)});
   }
 }

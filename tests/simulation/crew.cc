@@ -54,8 +54,15 @@ void write_all(int file, const std::string& text) {
 }
 
 std::string line_of(const Told& told) {
-  return json{{"seed", told.seed},         {"violated", told.violated}, {"runs", told.runs},
-              {"switches", told.switches}, {"ms", told.simulated_ms},   {"text", told.text}}
+  json points = json::object();
+  for (const auto& [name, reached] : told.points) points[name] = {reached.times, reached.kills};
+  return json{{"points", std::move(points)},
+              {"seed", told.seed},
+              {"violated", told.violated},
+              {"runs", told.runs},
+              {"switches", told.switches},
+              {"ms", told.simulated_ms},
+              {"text", told.text}}
              .dump(-1, ' ', false, json::error_handler_t::replace) +
          '\n';
 }
@@ -69,6 +76,9 @@ Told told_by(const std::string& line) {
   told.switches = value.at("switches").get<std::uint64_t>();
   told.simulated_ms = value.at("ms").get<std::int64_t>();
   told.text = value.at("text").get<std::string>();
+  for (const auto& [name, reached] : value.at("points").items()) {
+    told.points[name] = {reached.at(0).get<std::uint64_t>(), reached.at(1).get<std::uint64_t>()};
+  }
   return told;
 }
 

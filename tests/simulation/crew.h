@@ -5,7 +5,10 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
+
+#include "tests/simulation/simulation.h"
 
 namespace dmm::simulation {
 
@@ -17,6 +20,7 @@ struct Told {
   std::uint64_t switches = 0;
   std::int64_t simulated_ms = 0;
   std::string text;  ///< of violations, or a history
+  std::map<std::string, Reached> points = {};
 };
 
 struct Crew {

@@ -26,6 +26,8 @@ struct LifeRecord {
   std::uint32_t place = 0;
   std::optional<Time> killed;
   std::vector<Pause> pauses;
+  std::optional<Time> ended = {};  ///< asked to end, or killed
+  bool clock_jumped = false;
 };
 
 /// A run of a materializer.
@@ -37,6 +39,7 @@ struct Run {
   bool deleted = false;
   Time begin{};
   std::optional<Time> end = {};  ///< none: under way
+  int attempt = 1;               ///< as it is told
   bool succeeded = false;
   bool doomed = false;  ///< the world does not let it succeed
   bool paused = false;  ///< its worker said at its beginning that its type is paused, and it is
@@ -53,16 +56,29 @@ struct Said {
 
 /// A message that the server stored.
 struct Stored {
-  enum class Where : std::uint8_t { work, cache, reports, cursor, leases, status, parked };
+  /// leases, status, desired   of losses only.
+  enum class Where : std::uint8_t {
+    work,
+    cache,
+    reports,
+    cursor,
+    leases,
+    status,
+    parked,
+    failing,
+    desired
+  };
   Where where = Where::work;
   std::string key;  ///< of the identity or the device
   Time at{};
   std::uint64_t sequence = 0;
-  std::uint64_t news = 0;  ///< of what is parked: the sequence of its token
+  std::uint64_t news = 0;  ///< of what is failing or parked: the sequence of its token
   std::uint64_t epoch = 0;
   bool deleted = false;
   bool of_view = false;
-  std::string payload = {};  ///< of what is parked: the code
+  std::string payload = {};  ///< of what is failing or parked: the code
+  int attempts = 0;          ///< of what is failing
+  Time delay{};              ///< of what is failing: until the next attempt; 0: it does not say
 };
 
 /// Something was paused.
@@ -77,7 +93,7 @@ struct Pausing {
 /// What the policy of a type sets from now on; 0: nothing.
 struct Limit {
   std::string type;
-  std::string setting;  ///< "rate" or "concurrency"
+  std::string setting;  ///< as policies call it, for example "rate"
   double value = 0;
   Time at{};
 };
@@ -86,6 +102,14 @@ struct Limit {
 struct Loss {
   Stored::Where where = Stored::Where::work;
   Time at{};
+  bool whole = false;  ///< another stream took its place
+};
+
+/// Some identities fail or hang, and nothing else goes wrong.
+struct Trial {
+  std::vector<std::string> poisoned;
+  Time from{};
+  Time to{};
 };
 
 struct Journal {
@@ -103,8 +127,11 @@ struct Journal {
   std::deque<Handled> handled;
   std::vector<Pausing> pausings;
   std::vector<Limit> limits;
-  Time calm{};              ///< from here on nothing fails
-  Time late = Time::max();  ///< from here on runs have other causes than notifies
+  std::vector<Trial> trials;
+  std::vector<Time> approvals;    ///< of removals
+  std::size_t removals_free = 0;  ///< rows that may go within a minute without one
+  Time calm{};                    ///< from here on nothing fails
+  Time late = Time::max();        ///< from here on runs have other causes than notifies
 
   bool lost(Stored::Where where) const {
     for (const Loss& loss : losses) {
@@ -141,12 +168,30 @@ void check_parking(const Journal& journal, std::vector<Violation>& found);
 void check_pauses(const Journal& journal, std::vector<Violation>& found);
 /// No worker begins more, or has more under way, than policy lets it.
 void check_pace(const Journal& journal, std::vector<Violation>& found);
+/// Attempts go on where the owner before was, and wait as long as was said. Behind news they begin
+/// anew.
+void check_attempts(const Journal& journal, std::vector<Violation>& found);
+/// News of what is in backoff run at once. In the calm.
+void check_news(const Journal& journal, std::vector<Violation>& found);
+/// While some identities fail and hang, news of all others run at once.
+void check_poison(const Journal& journal, std::vector<Violation>& found);
+/// A view tells that a row is gone only if that was said, and not of too many at a time.
+void check_absence(const Journal& journal, std::vector<Violation>& found);
+/// Rows are what an independent computation says, bit for bit.
+void check_rows(const Journal& journal, std::vector<Violation>& found);
+/// Calls were made in the calm, all were answered, and of so many identities each ran.
+void check_alive(const Journal& journal, std::size_t identities, std::vector<Violation>& found);
 
 /// What the simulation lets valves do before they are parked.
 inline constexpr int kAttemptsMax = 3;
 /// Runs at a time in a worker without a policy.
 inline constexpr int kConcurrency = 4;
+/// The wait behind a failure without a policy: at most the first one, doubled each time.
+inline constexpr std::chrono::milliseconds kBackoffFirst(50);
+inline constexpr std::chrono::milliseconds kBackoffMax(2'000);
 
+/// Of all that was stored and run, and when.
+std::uint64_t digest_of(const Journal& journal);
 std::string describe(const Run& run, const Journal& journal);
 /// True if the worker of a run was stopped for long enough to lose its lease without knowing it, in
 /// a pause that touches the run.

@@ -3,11 +3,14 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <filesystem>
+#include <initializer_list>
+#include <map>
 #include <stdexcept>
 #include <thread>
 
@@ -25,13 +28,23 @@ using namespace std::chrono_literals;
 constexpr auto kShrinking = 20s;      // real time that is spent on a shorter history, each time
 constexpr std::size_t kShownMax = 5;  // violations that are printed in full
 constexpr auto kProgressEvery = 10s;
+constexpr std::uint64_t kTwiceEvery = 50;  // of so many seeds one is simulated twice
+/// From so many seeds on each crash point has to be reached.
+constexpr std::uint64_t kEachPoint = 500;
 
+/// What a plan needs for a bug to do harm.
 Wishes wishes_of(const Options& options) {
+  const auto is_one_of = [&](std::initializer_list<Bug> bugs) {
+    return std::ranges::count(bugs, options.bug) > 0;
+  };
   Wishes wishes;
   wishes.meters = options.bug == Bug::cursor_first;
-  wishes.lamps = options.bug == Bug::view_silent || options.bug == Bug::view_chatty ||
-                 options.bug == Bug::snapshot_gap;
-  wishes.valves = options.bug == Bug::forget_parked || options.bug == Bug::lose_parked;
+  wishes.lamps = is_one_of({Bug::view_silent, Bug::view_chatty, Bug::snapshot_gap, Bug::half_loaded,
+                            Bug::remove_freely, Bug::ignore_losses, Bug::round_numbers});
+  wishes.valves = is_one_of({Bug::forget_parked, Bug::lose_parked, Bug::forget_crashes});
+  wishes.trials = is_one_of({Bug::forget_attempts, Bug::hasty, Bug::backoff_first,
+                             Bug::shared_backoff, Bug::ignore_losses});
+  wishes.holds = options.bug == Bug::remove_freely;
   return wishes;
 }
 
@@ -71,15 +84,22 @@ std::string describe(const Plan& plan, const Options& options, const Verdict& ve
 Told work_on(std::uint64_t seed, const Options& options) {
   const Plan plan = make_plan(seed, wishes_of(options));
   const RunOptions run{.bug = options.bug, .history = options.history, .logs = options.logs};
-  const Verdict verdict = simulate(plan, run);
+  Verdict verdict = simulate(plan, run);
+  const bool twice = options.bug == Bug::unseeded ||
+                     (options.bug == Bug::none && seed % kTwiceEvery == 0 && !options.history);
+  const bool differs = twice && simulate(plan, run).digest != verdict.digest;
+  if (differs) {
+    verdict.violations = {{"deterministic", "the same seed was another history"}};
+  }
   Told told{.seed = seed,
             .violated = first_of(verdict, options) != nullptr,
             .runs = verdict.runs,
             .switches = verdict.switches,
             .simulated_ms = std::chrono::duration_cast<milliseconds>(verdict.simulated).count(),
-            .text = lines(verdict.history)};
+            .text = lines(verdict.history),
+            .points = std::move(verdict.points)};
   if (!told.violated) return told;
-  if (options.history) {
+  if (options.history || differs) {
     for (const Violation& one : verdict.violations) {
       told.text += fmt::format("  {}: {}\n", one.promise, one.text);
     }
@@ -99,6 +119,10 @@ class Report final {
     runs_ += told.runs;
     switches_ += told.switches;
     simulated_ms_ += told.simulated_ms;
+    for (const auto& [name, reached] : told.points) {
+      points_[name].times += reached.times;
+      points_[name].kills += reached.kills;
+    }
     if (options_.history || (told.violated && violations_ < kShownMax)) {
       fmt::print("seed {}:\n{}", told.seed, told.text);
     } else if (told.violated) {
@@ -129,12 +153,39 @@ class Report final {
         "runs succeeded, {} switches\n",
         took, static_cast<double>(seeds_) / took, static_cast<double>(simulated_ms_) / 1000,
         static_cast<double>(simulated_ms_) / 1000 / took, runs_, switches_);
+    const bool missed = say_points();
     fmt::print("{} seeds, {} violations\n", seeds_, violations_);
     if (options_.bug != Bug::none) return violations_ > 0 ? 0 : 1;
-    return violations_ > 0 ? 1 : 0;
+    return violations_ > 0 || missed ? 1 : 0;
   }
 
  private:
+  /// True if a crash point was missed, or is not known here.
+  bool say_points() const {
+    std::uint64_t least = ~std::uint64_t{0};
+    std::size_t deadly = 0;
+    bool missed = false;
+    for (const std::string& name : crash_points()) {
+      const auto found = points_.find(name);
+      const Reached reached = found == points_.end() ? Reached() : found->second;
+      least = std::min(least, reached.times);
+      deadly += reached.kills > 0 ? 1 : 0;
+      const bool never = reached.times == 0 && seeds_ >= kEachPoint;
+      missed = missed || never;
+      if (!options_.verbose && !never) continue;
+      fmt::print("  \"{}\" was reached {} times and killed {} workers\n", name, reached.times,
+                 reached.kills);
+    }
+    for (const auto& [name, reached] : points_) {
+      if (std::ranges::count(crash_points(), name) > 0) continue;
+      missed = true;
+      fmt::print("  \"{}\" is a crash point that no plan names\n", name);
+    }
+    fmt::print("{} crash points, each reached {} times or more; {} of them killed workers\n",
+               crash_points().size(), least, deadly);
+    return missed;
+  }
+
   const Options options_;
   const std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
   std::chrono::steady_clock::time_point said_ = began_;
@@ -143,6 +194,7 @@ class Report final {
   std::uint64_t runs_ = 0;
   std::uint64_t switches_ = 0;
   std::int64_t simulated_ms_ = 0;
+  std::map<std::string, Reached> points_;
 };
 
 /// Snapshots of views are synced, which costs nothing where files are in memory.

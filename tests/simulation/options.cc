@@ -43,6 +43,10 @@ Options parse_options(int argc, char** argv) {
       options.help = true;
       continue;
     }
+    if (option == "--verbose") {
+      options.verbose = true;
+      continue;
+    }
     if (option == "--history" || option == "--logs") {
       (option == "--logs" ? options.logs : options.history) = true;
       continue;
@@ -72,6 +76,7 @@ Options parse_options(int argc, char** argv) {
 std::string usage() {
   return fmt::format(
       R"(Usage: dmm_simulate [--seeds N] [--from SEED] [--bug NAME] [--jobs N] [--history] [--logs]
+       [--verbose]
 
 Runs workers, lanes, observers and views against a server in memory, on a virtual clock, each seed
 with other users, other faults and another order of threads, and checks the promises. The same seed
@@ -80,12 +85,13 @@ is the same history.
   --seeds N     how many (500)
   --from SEED   the first one (1)
   --bug NAME    give the workers a bug and stop at the first seed that finds it; exit code 0 then
-                says that it was found. NAME: {}
-  --jobs N      processes at a time (one for each core)
+                says that it was found. NAME, by the promise that it breaks:
+{}  --jobs N      processes at a time (one for each core)
   --history     print all that happened
   --logs        histories have what the workers logged
+  --verbose     say how often each crash point was reached, and killed a worker
 )",
-      names_of_bugs());
+      bugs_by_promise());
 }
 
 }  // namespace dmm::simulation

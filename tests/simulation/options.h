@@ -14,6 +14,7 @@ struct Options {
   unsigned jobs = 0;     ///< processes; 0: one for each core
   bool history = false;  ///< print what happened, of each seed
   bool logs = false;     ///< with what the workers logged
+  bool verbose = false;  ///< say how often each crash point was reached
   bool help = false;
 };
 

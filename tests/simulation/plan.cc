@@ -36,6 +36,7 @@ constexpr int kCrashesMax = 4;
 
 /// What came later is drawn apart, so that what a seed was before stays.
 constexpr std::uint64_t kLater = 0x9E3779B97F4A7C15;
+constexpr std::uint64_t kLatest = 0xD1B54A32D192ED03;
 
 /// What users do, in bursts as well as one by one.
 void add_users(Plan& plan, Dice& dice) {
@@ -156,6 +157,22 @@ void add_disks(Plan& plan, Dice& dice) {
   }
 }
 
+/// Where a worker rarely is, so that few would be killed there.
+void add_rare_crash(Plan& plan, Dice& dice) {
+  const auto crashes = std::ranges::count_if(plan.steps, [](const Step& step) {
+    return step.deed == Deed::crash || step.deed == Deed::crash_at;
+  });
+  if (crashes >= kCrashesMax || !dice.one_of(3)) return;
+  static constexpr std::array kRare = {"compared the caches", "stores a cursor",
+                                       "rewrote an entry"};
+  plan.steps.push_back({.at = dice.time(1ms, plan.storm),
+                        .deed = Deed::crash_at,
+                        .who = dice.below(plan.workers),
+                        .what = 1,
+                        .time = some_while(dice),
+                        .point = kRare[dice.below(kRare.size())]});
+}
+
 }  // namespace
 
 const std::vector<std::string>& crash_points() {
@@ -185,6 +202,11 @@ Plan make_plan(std::uint64_t seed, const Wishes& wishes) {
   if (plan.valves > 0) add_valves(plan, later);
   add_steering(plan, later);
   if (plan.lamps > 0 && plan.disks) add_disks(plan, later);
+  Dice latest(seed ^ kLatest);
+  plan.trials = latest.one_of(4) || wishes.trials;
+  if (plan.trials) plan.jobs = std::max(plan.jobs, 4u);
+  if (latest.one_of(3) || wishes.holds) plan.removals_free = latest.between(1, 3);
+  add_rare_crash(plan, latest);
   std::ranges::stable_sort(plan.steps, {}, &Step::at);
   return plan;
 }
@@ -199,6 +221,8 @@ std::string_view name_of(Nature nature) noexcept {
       return "fails";
     case Nature::crashes:
       return "crashes its workers";
+    case Nature::hangs:
+      return "hangs";
   }
   return {};
 }
@@ -211,6 +235,8 @@ std::string_view name_of(Setting setting) noexcept {
       return "concurrency";
     case Setting::resync:
       return "resync_s";
+    case Setting::backoff:
+      return "backoff_first_s";
   }
   return {};
 }

@@ -51,16 +51,17 @@ enum class Deed : std::uint8_t {
   recreate_leases
 };
 
-/// How the runs of a valve end.
+/// How the runs of a valve, or of a job on trial, end.
 enum class Nature : std::uint8_t {
-  good,    ///< as those of all others
-  parks,   ///< by an outcome that parks
-  fails,   ///< always, until its attempts are used up
-  crashes  ///< with their worker
+  good,     ///< as those of all others
+  parks,    ///< by an outcome that parks
+  fails,    ///< always, until its attempts are used up
+  crashes,  ///< with their worker
+  hangs     ///< longer than it may, and deaf to its stop token
 };
 
 /// What a policy sets.
-enum class Setting : std::uint8_t { rate, concurrency, resync };
+enum class Setting : std::uint8_t { rate, concurrency, resync, backoff };
 
 std::string_view name_of(Nature nature) noexcept;
 /// As a policy calls it.
@@ -86,6 +87,8 @@ struct Plan {
   std::uint32_t valves = 0;  ///< identities that may be parked
   bool disks = false;        ///< places keep snapshots of views
   bool schedule = false;     ///< every job is run at an interval, at the end
+  bool trials = false;       ///< jobs fail and hang, and what is wanted is lost, at the end
+  std::uint32_t removals_free = 100;  ///< rows that may go without an approval
   milliseconds storm{0};
   std::vector<Step> steps;  ///< in order of time
 };
@@ -95,6 +98,8 @@ struct Wishes {
   bool meters = false;
   bool lamps = false;
   bool valves = false;
+  bool trials = false;
+  bool holds = false;  ///< few rows may go without an approval
   bool losses = true;  ///< the server may lose what it has acknowledged
 };
 

@@ -41,11 +41,12 @@ Scene::Scene(const Plan& plan, const RunOptions& options)
   hand_memory_ = server_.connect(plan.seed);
   hand_ = Bucket::open("sim", {.transport = hand_memory_});
   for (std::uint64_t i = 0; i < 3; ++i) {
-    speakers_.push_back(std::make_unique<Speaker>(server_, plan.seed + i + 1));
+    speakers_.push_back(std::make_unique<Speaker>(server_, plan.seed + i + 1, options.bug));
     speakers_.back()->faults().delay({}, 5ms);
     speakers_.back()->faults().in_doubt({.share = 0.04});
   }
   places_.resize(plan.workers);
+  journal_.removals_free = plan.removals_free;
   valves_.resize(plan.valves);
 }
 
@@ -55,7 +56,10 @@ Scene::~Scene() {
 
 Verdict Scene::play() {
   storm();
-  if (settle(120s, "behind the storm") && calm()) check_bounds();
+  if (settle(120s, "behind the storm") && calm()) {
+    check_bounds();
+    check_losses();
+  }
   for (Place& place : places_) {
     if (place.life == nullptr) continue;
     helpers_.emplace_back([life = std::exchange(place.life, nullptr)] { life->stop(); });
@@ -65,6 +69,7 @@ Verdict Scene::play() {
   check_all();
   verdict_.switches = scheduler_.switches();
   verdict_.simulated = now();
+  verdict_.digest = digest_of(journal_);
   return std::move(verdict_);
 }
 
@@ -99,7 +104,7 @@ bool Scene::calm() {
     if (!settle(20s, "when all was mended")) return false;
   }
   journal_.late = now();
-  return keep_schedule() && restart_owners();
+  return keep_schedule() && keep_trying() && lose_wishes() && restart_owners();
 }
 
 /// Every job is run once in an interval, though nothing is said of it.

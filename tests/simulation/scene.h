@@ -14,6 +14,7 @@
 #include "dmm/testing/temporary_directory.h"
 #include "tests/simulation/disk.h"
 #include "tests/simulation/life.h"
+#include "tests/simulation/look.h"
 #include "tests/simulation/simulation.h"
 #include "tests/simulation/speaker.h"
 
@@ -27,12 +28,6 @@ class Scene final {
   Verdict play();
 
  private:
-  /// What is known of an identity from outside.
-  struct Known {
-    std::uint64_t news = 0;          ///< the newest that was said
-    std::uint64_t acknowledged = 0;  ///< the newest that was acknowledged
-    bool gone = false;               ///< as last said
-  };
   struct Place {
     Life* life = nullptr;  ///< null: nobody is there
     /// It is killed at this crash point, so many from now.
@@ -50,6 +45,10 @@ class Scene final {
   void storm();
   bool calm();
   bool keep_schedule();
+  bool keep_trying();
+  void tell_beside_poison();
+  void end_owner_of(const std::string& key);
+  bool lose_wishes();
   bool restart_owners();
   bool settle(milliseconds deadline, const std::string& when);
   void later(milliseconds delay, std::function<void()> task);
@@ -71,7 +70,7 @@ class Scene final {
   bool ask(const Step& step);
   void notify(const char* type, std::uint32_t number);
   void report(std::uint32_t meter);
-  void want(std::uint32_t lamp, bool wanted);
+  void want(std::uint32_t lamp, bool wanted, bool as_before = true);
   void say_again();
   std::size_t said(const std::string& key, bool deleted);
   void acknowledged(std::size_t place);
@@ -88,6 +87,7 @@ class Scene final {
   void resume_all();
   void limit(const std::string& type, Setting setting, double value);
   void lift_limits();
+  Nature nature_of(const Identity& identity) const;
   void approve_removals();
   void repair();
 
@@ -101,10 +101,9 @@ class Scene final {
   // What is seen.
   void witness(const transport::Message& message);
   std::string unsettled();
-  std::string differs(const std::string& key, const Known& known) const;
-  bool parked(const Identity& identity) const;
   bool doomed(const Identity& identity) const;
   void check_bounds();
+  void check_losses();
   void check_all();
   void violate(std::string promise, std::string text);
   void note(const std::string& text);
@@ -128,6 +127,7 @@ class Scene final {
   std::vector<std::unique_ptr<Life>> lives_;  ///< all that there ever were, by number
   std::vector<Place> places_;
   std::vector<Valve> valves_;
+  std::map<std::string, Nature> spoilt_;  ///< jobs on trial
   std::mutex agenda_mutex_;
   internal::Condition agenda_changed_;
   std::multimap<Time, std::function<void()>> agenda_;

@@ -49,7 +49,9 @@ void Scene::kill(std::uint32_t place, milliseconds back_after) {
   note(fmt::format("worker {} is killed, life {}", place, life->number()));
   const testing::Scheduler::Group nobody = 0;
   const Membership membership(scheduler_, nobody);
-  journal_.lives[life->number()].killed = now();
+  LifeRecord& record = journal_.lives[life->number()];
+  record.killed = now();
+  record.ended = now();
   for (Run& run : journal_.runs) {
     if (run.life == life->number() && !run.end) run.end = now();
   }
@@ -63,12 +65,15 @@ void Scene::kill(std::uint32_t place, milliseconds back_after) {
 
 void Scene::at_crash_point(testing::Scheduler::Group group, std::string_view name) {
   if (group == 0) return;
+  Reached& reached = verdict_.points[std::string(name)];
+  ++reached.times;
   const std::uint32_t number = group - 1;
   const std::uint32_t place = journal_.lives.at(number).place;
   Place& there = places_[place];
   if (there.life == nullptr || there.life->number() != number || there.point != name) return;
   if (--there.points_left > 0) return;
   there.point.clear();
+  ++reached.kills;
   note(fmt::format("worker {} comes to \"{}\"", place, name));
   kill(place, there.back_after);
 }
@@ -111,6 +116,7 @@ void Scene::strike(const Step& step) {
     case Deed::delay:
       return faults.delay(some, step.time);
     case Deed::jump:
+      journal_.lives[life->number()].clock_jumped = true;
       return scheduler_.shift_clock(life->group(), step.what % 2 == 1 ? -step.time : step.time);
     default:
       return;
@@ -124,7 +130,7 @@ void Scene::strike_server(const Step& step) {
     server_.restart({.stream = part, .messages = step.what});
   };
   const auto recreate = [&](Where where, Part part) {
-    journal_.losses.push_back({where, now()});
+    journal_.losses.push_back({where, now(), true});
     server_.recreate(part);
   };
   switch (step.deed) {
@@ -159,6 +165,7 @@ void Scene::strike_server(const Step& step) {
 void Scene::stop(std::uint32_t place, milliseconds back_after) {
   Life* const life = std::exchange(places_.at(place).life, nullptr);
   if (life == nullptr) return;
+  journal_.lives[life->number()].ended = now();
   helpers_.emplace_back([this, life, place, back_after] {
     life->stop();
     if (plan_.disks) places_[place].disk.keep(directory_of(*life));

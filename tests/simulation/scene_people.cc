@@ -101,7 +101,8 @@ void Scene::limit(const std::string& type, Setting setting, double value) {
 
 void Scene::lift_limits() {
   for (const std::string type : {"job", "valve"}) {
-    for (const Setting one : {Setting::rate, Setting::concurrency, Setting::resync}) {
+    for (const Setting one :
+         {Setting::rate, Setting::concurrency, Setting::resync, Setting::backoff}) {
       limit(type, one, 0);
     }
   }
@@ -111,7 +112,10 @@ void Scene::lift_limits() {
 void Scene::approve_removals() {
   try {
     const ViewInfo info = hand_->views().find("lamps");
-    if (info.held > 0) hand_->views().approve("lamps", info.held);
+    if (info.held == 0) return;
+    journal_.approvals.push_back(now());
+    note(fmt::format("{} removals are approved", info.held));
+    hand_->views().approve("lamps", info.held);
   } catch (const Error&) {
     // Its owner has not said anything yet, or they went meanwhile.
   }

@@ -8,6 +8,7 @@
 #include "dmm/json.h"
 #include "dmm/wire.h"
 #include "tests/simulation/scene.h"
+#include "tests/simulation/wish.h"
 
 namespace dmm::simulation {
 
@@ -84,16 +85,18 @@ void Scene::report(std::uint32_t meter) {
   });
 }
 
-void Scene::want(std::uint32_t lamp, bool wanted) {
-  speakers_[2]->say([this, lamp, wanted](Bucket&, transport::Stream& desired) {
+/// as_before   now and then something is said that changes no row.
+void Scene::want(std::uint32_t lamp, bool wanted, bool as_before) {
+  speakers_[2]->say([this, lamp, wanted, as_before](Bucket&, transport::Stream& desired) {
     const std::string key = fmt::format("lamp.{}", lamp);
     const Known before = known_[key];
     transport::Publication wish{.subject = fmt::format("$KV.desired.{}", lamp)};
-    // Now and then something is said that changes no row.
-    const bool same = !before.gone && before.acknowledged == before.news && before.news > 0 &&
-                      wanted && scheduler_.random() % 4 == 0;
+    const bool same = as_before && !before.gone && before.acknowledged == before.news &&
+                      before.news > 0 && wanted && scheduler_.random() % 4 == 0;
     if (same) {
-      wish.payload = dump_json(json{{"news", before.news}, {"other", now().count()}});
+      json as_it_was = wish_of(before.news);
+      as_it_was["other"] = now().count();
+      wish.payload = dump_json(as_it_was);
       note(fmt::format("lamp {} is wanted as before", lamp));
       transport::publish(desired, std::move(wish), 20s);
       return;
@@ -101,7 +104,7 @@ void Scene::want(std::uint32_t lamp, bool wanted) {
     const std::size_t place = said(key, !wanted);
     const std::uint64_t news = journal_.said[place].news;
     if (wanted) {
-      wish.payload = dump_json(json{{"news", news}});
+      wish.payload = dump_json(wish_of(news));
     } else {
       wish.headers.emplace_back(wire::kKvOperation, "DEL");
     }

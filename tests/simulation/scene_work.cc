@@ -18,12 +18,15 @@ using nlohmann::json;
 
 namespace {
 
+constexpr milliseconds kTimeout = 5s;
+constexpr milliseconds kHanging = 6s;
+
 WorkOptions work_options(int attempts_max = 0) {
   WorkOptions options;
   options.concurrency = kConcurrency;
-  options.timeout = 5s;
-  options.backoff_first = 50ms;
-  options.backoff_max = 2s;
+  options.timeout = kTimeout;
+  options.backoff_first = kBackoffFirst;
+  options.backoff_max = kBackoffMax;
   options.grace = 2s;
   options.attempts_max = attempts_max;
   return options;
@@ -49,7 +52,9 @@ void Scene::set_up(Life& life) {
     view.name = "lamps";
     view.type = "lamp";
     view.inputs = {ViewInput::bucket("desired")};
-    view.pipeline = json::parse(R"([{"@project": {"id": "$.key", "news": "$.news"}}])");
+    view.removals_free = plan_.removals_free;
+    view.pipeline = json::parse(
+        R"([{"@project": {"id": "$.key", "news": "$.news", "total": {"@sum": "$.levels"}}}])");
     bucket.view(std::move(view));
   }
 }
@@ -65,10 +70,9 @@ Outcome Scene::run(Life& life, Context& context, json& cache) {
   run.news = news;
   run.deleted = context.deleted();
   run.begin = now();
+  run.attempt = context.attempt();
   run.paused = paused(life, context.identity().type);
-  const Nature nature = context.identity().type == "valve"
-                            ? valves_.at(std::stoul(context.identity().id)).nature
-                            : Nature::good;
+  const Nature nature = nature_of(context.identity());
   run.doomed = nature != Nature::good;
   note(fmt::format("{} runs on {} in epoch {}, attempt {}, life {}", key, news, run.epoch,
                    context.attempt(), life.number()));
@@ -76,7 +80,9 @@ Outcome Scene::run(Life& life, Context& context, json& cache) {
   milliseconds time(drawn / 64 % 60);
   if (drawn % 8 == 0) time += calm_ ? 250ms : 1500ms;
   if (drawn % 64 == 1 && !calm_) time += 30s;  // it hangs
-  const bool whole = life.work_for(time, context.stop_token());
+  const bool hangs = nature == Nature::hangs;
+  const bool whole =
+      life.work_for(hangs ? kHanging : time, hangs ? std::stop_token() : context.stop_token());
   if (whole && nature == Nature::crashes) crash(life);
   if (life.killed()) throw std::runtime_error("the worker was killed");
   run.end = now();
@@ -84,7 +90,7 @@ Outcome Scene::run(Life& life, Context& context, json& cache) {
     note(fmt::format("{} {} on {}", key, whole ? "failed" : "was stopped", news));
     throw std::runtime_error("it failed");
   }
-  if (nature == Nature::fails) throw std::runtime_error("it cannot succeed");
+  if (nature == Nature::fails || hangs) throw std::runtime_error("it cannot succeed");
   if (nature == Nature::parks) return Outcome::park("it cannot succeed");
   run.succeeded = true;
   ++verdict_.runs;

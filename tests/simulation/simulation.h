@@ -5,6 +5,7 @@
 // same history, byte by byte.
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -20,12 +21,20 @@ struct RunOptions {
   bool logs = false;     ///< and what the workers logged
 };
 
+/// How often workers came to a crash point, and were killed there.
+struct Reached {
+  std::uint64_t times = 0;
+  std::uint64_t kills = 0;
+};
+
 struct Verdict {
   std::vector<Violation> violations;
   std::vector<std::string> history;  ///< lines
   std::uint64_t runs = 0;            ///< that succeeded
   std::uint64_t switches = 0;        ///< how often another thread went on
   Time simulated{};
+  std::uint64_t digest = 0;  ///< of all that happened
+  std::map<std::string, Reached> points;
 };
 
 Verdict simulate(const Plan& plan, const RunOptions& options);

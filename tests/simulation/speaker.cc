@@ -13,10 +13,11 @@ transport::StreamConfig desired_config() {
 
 }  // namespace
 
-Speaker::Speaker(const testing::MemoryServer& server, std::uint64_t seed)
+Speaker::Speaker(const testing::MemoryServer& server, std::uint64_t seed, Bug bug)
     : memory_(server.connect(seed)),
-      bucket_(Bucket::open("sim", {.transport = memory_})),
-      desired_(memory_->open(desired_config(), true)),
+      transport_(with_bug_of_users(memory_, bug)),
+      bucket_(Bucket::open("sim", {.transport = transport_})),
+      desired_(transport_->open(desired_config(), true)),
       thread_([this](const std::stop_token& stop) { speak(stop); }) {}
 
 void Speaker::say(Speech speech) {

@@ -11,6 +11,7 @@
 #include "dmm/internal/runtime.h"
 #include "dmm/testing/memory_server.h"
 #include "dmm/testing/memory_transport.h"
+#include "tests/simulation/bugs.h"
 
 namespace dmm::simulation {
 
@@ -21,7 +22,7 @@ class Speaker final {
   /// desired   the bucket of wishes.
   using Speech = std::function<void(Bucket& bucket, transport::Stream& desired)>;
 
-  Speaker(const testing::MemoryServer& server, std::uint64_t seed);
+  Speaker(const testing::MemoryServer& server, std::uint64_t seed, Bug bug);
 
   void say(Speech speech);
   bool silent() const;  ///< it has said all
@@ -31,6 +32,7 @@ class Speaker final {
   void speak(const std::stop_token& stop);
 
   std::shared_ptr<testing::MemoryTransport> memory_;
+  std::shared_ptr<transport::Transport> transport_;
   Bucket bucket_;
   std::shared_ptr<transport::Stream> desired_;
   mutable std::mutex mutex_;
