@@ -372,6 +372,7 @@ void Connection::run(const std::function<void()>& task) noexcept {
 }
 
 void Connection::note(const Error& error) {
+  if (&error.code() == &code::store_full) return complain(error.code(), error.message());
   if (&error.code() != &code::bad_answer) return;
   const std::uint64_t count = ++bad_answers_;
   const std::int64_t now =
@@ -527,19 +528,18 @@ void Connection::forbid(const std::string& violation) {
   for (const std::uint64_t id : forbidden) answer(id, Error(*code, violation));
 }
 
-/// Logs it, at most every ten seconds: whoever lost a right asks again and again.
-void Connection::complain(const Code& code, const std::string& violation) {
+/// Logs it, at most every ten seconds: whoever is refused asks again and again.
+void Connection::complain(const Code& code, const std::string& why) {
   constexpr std::chrono::seconds kSayAgain{10};
-  const std::string text = fmt::format("{}: {}", code.id, violation);
   {
     const auto now = steady_clock::now();
     const std::lock_guard lock(mutex_);
+    violation_ = fmt::format("{}: {}", code.id, why);
     violated_at_ = now;
-    if (std::exchange(violation_, text) == text && now - complained_at_ < kSayAgain) return;
+    if (std::exchange(complained_of_, &code) == &code && now - complained_at_ < kSayAgain) return;
     complained_at_ = now;
   }
-  log_.error("the server does not allow it",
-             {{"code", code.id}, {"error", violation}, {"remedy", code.remedy}});
+  log_.error(code.title, {{"code", code.id}, {"error", why}, {"remedy", code.remedy}});
 }
 
 }  // namespace dmm::nats

@@ -89,15 +89,15 @@ class Connection {
   bool call_later(std::chrono::milliseconds delay, std::function<void()> task);
 
   /// Logs an answer that makes no sense (DMM-0109), at most once a second, with how many there
-  /// were. Other errors are left to who asked.
+  /// were, and that the store is full (DMM-0114). Other errors are left to who asked.
   void note(const Error& error);
 
   /// Calls `listener` after every reconnect, until the returned token is destroyed.
   std::shared_ptr<void> on_reconnect(std::function<void()> listener);
 
   bool connected() const noexcept;
-  /// Why it cannot be made again, or which right the server took away of late; empty if nothing is
-  /// wrong.
+  /// Why it cannot be made again, or what the server refused of late: a right that it took away,
+  /// or room in its store. Empty if nothing is wrong.
   std::string trouble() const;
   std::uint64_t reconnects() const noexcept { return reconnects_; }
   std::size_t payload_bytes_max() const noexcept { return payload_bytes_max_; }
@@ -143,7 +143,7 @@ class Connection {
   void count_end() noexcept;
   void run_timers(const std::stop_token& stop);
   void forbid(const std::string& violation);
-  void complain(const Code& code, const std::string& violation);
+  void complain(const Code& code, const std::string& why);
   void expire_requests(std::chrono::steady_clock::time_point now);
   void fail_requests(Channel channel);
   Link& link(Channel channel) noexcept { return channel == Channel::urgent ? urgent_ : bulk_; }
@@ -173,8 +173,9 @@ class Connection {
   int ends_ = 0;      ///< delivery threads that ended and connections that were closed
   int ends_due_ = 0;  ///< so many were begun
   std::unordered_set<std::size_t> rights_;  ///< hashes of subjects' beginnings that were answered
-  std::string violation_;                   ///< the last that the server complained of, and when
+  std::string violation_;                   ///< the last that the server refused us, and when
   std::chrono::steady_clock::time_point violated_at_{};
+  const Code* complained_of_ = nullptr;  ///< in the log, and when
   std::chrono::steady_clock::time_point complained_at_{};
   std::unordered_map<std::uint64_t, Pending> pending_;
   std::unordered_map<std::uint64_t, std::shared_ptr<Inbox::Slot>> inboxes_;

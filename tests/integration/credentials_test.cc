@@ -76,7 +76,9 @@ class Guarded final {
   std::size_t reloads() const {
     const std::string log = server_->log();
     std::size_t count = 0;
-    for (std::size_t at = 0; (at = log.find("Reloaded", at)) != std::string::npos; ++at) ++count;
+    for (std::size_t at = 0;
+         (at = log.find("Reloaded server configuration", at)) != std::string::npos; ++at)
+      ++count;
     return count;
   }
 

@@ -205,8 +205,11 @@ TEST_CASE("store: a full one refuses news with a code and loses none that it has
   }
   CHECK_FALSE(bucket.inspect().get(thing("refused")));
   // A heartbeat is a write as well: nobody owns anything, nobody begins.
-  wait_for("the worker to be unready", [&] { return !bucket.not_ready().empty(); });
-  INFO(joined(bucket.not_ready()));
+  wait_for("the worker to say why it is not ready", [&] {
+    const std::string reasons = joined(bucket.not_ready());
+    return reasons.find("DMM-0114") != std::string::npos &&
+           reasons.find("type thing") != std::string::npos;
+  });
   CHECK(journal.runs().size() == 16);
   CHECK(read_runs(files / "journal").empty());
 
@@ -224,7 +227,8 @@ TEST_CASE("store: a full one refuses news with a code and loses none that it has
   bucket.notify(thing("refused"), json{{"value", 2}});
   wait_for("the news that were refused",
            [&] { return phase(bucket, thing("refused")) == Phase::settled; });
-  wait_for("the worker to be ready", [&] { return bucket.not_ready().empty(); });
+  wait_for(
+      "the worker to be ready", [&] { return bucket.not_ready().empty(); }, 60s);
 }
 
 TEST_CASE("snapshot: a full disk leaves the one before in force and stops nothing",

@@ -3,7 +3,13 @@
 
 #include <catch2/catch.hpp>
 
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include <atomic>
+#include <cstdint>
 #include <mutex>
 #include <string>
 #include <vector>
@@ -34,6 +40,34 @@ Span span_called(std::string name) {
   span.took = 1'500us;
   return span;
 }
+
+/// Listens; the system makes the connections, and nobody ever reads from them.
+class BlackHole {
+ public:
+  BlackHole() : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    REQUIRE(::bind(socket_, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
+    REQUIRE(::listen(socket_, 16) == 0);
+    socklen_t length = sizeof address;
+    REQUIRE(::getsockname(socket_, reinterpret_cast<sockaddr*>(&address), &length) == 0);
+    port_ = ntohs(address.sin_port);
+  }
+  ~BlackHole() { ::close(socket_); }
+  BlackHole(const BlackHole&) = delete;
+  BlackHole& operator=(const BlackHole&) = delete;
+  std::string url() const { return "http://127.0.0.1:" + std::to_string(port_); }
+  /// Somebody connected.
+  bool reached() const {
+    pollfd waiting{socket_, POLLIN, 0};
+    return ::poll(&waiting, 1, 0) == 1;
+  }
+
+ private:
+  int socket_;
+  std::uint16_t port_ = 0;
+};
 
 class Collector {
  public:
@@ -147,6 +181,24 @@ TEST_CASE("otlp: a collector that is not there costs the spans and one line",
     CHECK(exporter.sent() == 0);
   }
   CHECK(warnings == 1);
+}
+
+TEST_CASE("otlp: a collector that takes connections and never answers holds nobody up",
+          "[service][otlp][fault]") {
+  const BlackHole hole;
+  {
+    OtlpExporter exporter(hole.url(), 1, "players", "music", dmm::Logger());
+    // Nobody has found out yet; what does not fit is dropped at once, and not waited for.
+    for (std::size_t i = 0; i < dmm::limits::spans_waiting_max + 1'000; ++i) {
+      exporter.record(span_called("more"));
+    }
+    CHECK(exporter.dropped() > 0);
+    dmm::testing::wait_for(
+        "it to count as dead", [&] { return !exporter.sample(); }, 60s);
+    CHECK(exporter.sent() == 0);
+    exporter.record(span_called("later"));
+  }
+  CHECK(hole.reached());
 }
 
 TEST_CASE("otlp: a collector that refuses is as good as none", "[service][otlp][unit]") {
