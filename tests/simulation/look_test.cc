@@ -95,6 +95,7 @@ TEST_CASE("look: what is left behind is seen", "[simulation][unit]") {
     } deaf;
     const auto cache = quiet.transport->open(quiet.names.cache(1), false);
     const auto reader = cache->read({.filter = ">", .after = {}}, deaf);
+    testing::wait_for("the reader to be made", [&] { return !quiet.left().empty(); });
     REQUIRE(quiet.left().size() == 1);
     CHECK_THAT(quiet.left()[0].text, Contains("1 readers of the cache"));
   }
