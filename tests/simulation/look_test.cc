@@ -8,6 +8,7 @@
 #include "dmm/bucket.h"
 #include "dmm/limits.h"
 #include "dmm/testing/memory_transport.h"
+#include "dmm/testing/wait_for.h"
 #include "dmm/wire.h"
 
 namespace dmm::simulation {
