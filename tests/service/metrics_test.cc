@@ -24,9 +24,9 @@
 namespace {
 
 using dmm::Durations;
-using dmm::service::Exposition;
 using dmm::Metric;
 using dmm::MetricType;
+using dmm::service::Exposition;
 using namespace std::chrono_literals;
 
 constexpr Metric kTwo[] = {
@@ -152,7 +152,7 @@ class CountedView final : public dmm::ViewStream {
     std::uint64_t next = 3'000;
     for (std::uint64_t* count :
          {&s.changes, &s.unchanged, &s.stale, &s.refused, &s.expired, &s.steps, &s.notified,
-          &s.removed, &s.rebuilds, &s.restored, &s.snapshots}) {
+          &s.removed, &s.rebuilds, &s.restored, &s.snapshots, &s.snapshots_failed}) {
       *count = ++next;
     }
     for (std::size_t* count : {&s.input_rows, &s.rows, &s.held, &s.sending}) {
