@@ -12,6 +12,7 @@
 
 #include "dmm/internal/runtime.h"
 #include "dmm/service/process_use.h"
+#include "dmm/worker/slots.h"
 #include "engine/version.h"
 
 namespace dmm::service {
@@ -438,6 +439,7 @@ std::string metrics_page() {
       "run "
       "`dmm_service_test \"[pages]\"` with DMM_UPDATE_PAGES=1 after a change.\n\n";
   page += metrics_table(all_metrics());
+  page += "\nFor each type that is worked:\n\n" + metrics_table(worker::Slots::kFamilies);
   std::string bounds;
   for (const Durations::Bound bound : Durations::kBounds) {
     bounds += fmt::format("{}{}", bounds.empty() ? "" : ", ",

@@ -25,6 +25,13 @@ class Slots final : public MetricSource {
   /// Whoever heeds a stop token has returned by then.
   static constexpr std::chrono::seconds kDeafAfter{5};
 
+  static constexpr std::array<Metric, 3> kFamilies{
+      {{"dmm_slots", MetricType::gauge, "type", "Runs that may be under way at a time"},
+       {"dmm_slots_lost", MetricType::gauge, "type",
+        "Of them, those held by runs that do not end though they were told to stop"},
+       {"dmm_threads_refused_total", MetricType::counter, "type",
+        "Threads for runs that the system did not make; the others do their work"}}};
+
   explicit Slots(std::string type) : type_(std::move(type)) {}
 
   std::size_t all() const noexcept { return all_; }
@@ -59,13 +66,6 @@ class Slots final : public MetricSource {
   }
 
  private:
-  static constexpr std::array<Metric, 3> kFamilies{
-      {{"dmm_slots", MetricType::gauge, "type", "Runs that may be under way at a time"},
-       {"dmm_slots_lost", MetricType::gauge, "type",
-        "Of them, those held by runs that do not end though they were told to stop"},
-       {"dmm_threads_refused_total", MetricType::counter, "type",
-        "Threads for runs that the system did not make; the others do their work"}}};
-
   const std::string type_;
   std::vector<std::pair<const void*, Clock::time_point>> overdue_;  ///< and since when
   std::atomic<std::size_t> all_ = 0;
