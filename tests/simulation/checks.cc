@@ -97,7 +97,8 @@ void check_stale_writes(const Journal& journal, std::vector<Violation>& found) {
   struct Furthest {
     std::uint64_t news = 0;
     std::uint64_t epoch = 0;
-    std::uint64_t sequence = 0;
+    std::uint64_t owner = 0;       ///< epoch of the last owner of the view that told something
+    std::set<std::uint64_t> late;  ///< told by one before it, when it had told something
   };
   std::map<std::string, Furthest> entries;
   std::optional<Time> reports_lost;
@@ -110,13 +111,21 @@ void check_stale_writes(const Journal& journal, std::vector<Violation>& found) {
       if (!elsewhere) entries.clear();
       if (loss->where == Stored::Where::reports) reports_lost = loss->at;
     }
+    if (stored.where == Stored::Where::work && stored.of_view) {
+      // What was on its way when its owner was cut off arrives when the network heals. Nobody can
+      // hold it back; the present owner tells the row again.
+      Furthest& told = entries[stored.key];
+      if (stored.epoch < told.owner) told.late.insert(stored.news);
+      told.owner = std::max(told.owner, stored.epoch);
+    }
     if (stored.where != Stored::Where::cache) continue;
     Furthest& before = entries[stored.key];
     // A removed row begins anew, with what its view says then.
     // What was being handled when reports were lost may be told behind what came in their place.
     const bool handled_still =
         stored.key.starts_with("sink.") && reports_lost && stored.at < *reports_lost + kHandled;
-    const bool older = !stored.deleted && stored.news < before.news && !handled_still;
+    const bool older = !stored.deleted && stored.news < before.news && !handled_still &&
+                       !before.late.contains(stored.news);
     if (older || stored.epoch < before.epoch) {
       found.push_back({"stale", fmt::format("{}: at {} an entry of news {} and epoch {} was stored "
                                             "over one of news {} and epoch {}",

@@ -84,6 +84,20 @@ TEST_CASE("checks: entries that go back are found", "[simulation][unit]") {
   CHECK(count(journal, check_stale_writes) == 1);  // begun anew
 }
 
+TEST_CASE("checks: what an earlier owner of a view had on its way is no entry that goes back",
+          "[simulation][unit]") {
+  Written journal;
+  const auto tell = [&](std::uint64_t news, std::uint64_t epoch, Time at) {
+    journal.store(Stored::Where::work, news, epoch, at).of_view = true;
+    journal.store(Stored::Where::cache, news, 1, at);
+  };
+  tell(4, 2, 1s);
+  tell(3, 1, 2s);
+  CHECK(count(journal, check_stale_writes) == 0);
+  tell(2, 2, 3s);  // the present owner itself
+  CHECK(count(journal, check_stale_writes) == 1);
+}
+
 TEST_CASE("checks: runs without cause and runs on what is old are found", "[simulation][unit]") {
   Written journal;
   journal.calm = 1s;

@@ -166,8 +166,9 @@ TEST_CASE("promises: no wake-up is lost and no run overlaps while calls fail",
     world.faults().lag(Part::work, std::chrono::milliseconds(random() % 3));
     world.work();
     if (seed % 4 != 0) {  // else much is there when the work begins
-      wait_for("the lease",
-               [&] { return world.bucket().work_streams().at(0)->stats().holds_lease; });
+      wait_for(
+          "the lease", [&] { return world.bucket().work_streams().at(0)->stats().holds_lease; },
+          60s);
     }
     const int cut = static_cast<int>(random() % 30);
     std::map<int, int> newest;
@@ -177,7 +178,7 @@ TEST_CASE("promises: no wake-up is lost and no run overlaps while calls fail",
       if (value == (cut + 15) % 30) world.server().restart();
     });
     world.faults().heal();
-    const bool all_done = world.settle(30s).empty();
+    const bool all_done = world.settle(120s).empty();
     auto wrongs = journal.wrongs();
     if (!all_done) wrongs.push_back("something was parked");
     if (world.faults().struck() == 0) wrongs.push_back("no call was struck");
@@ -210,7 +211,7 @@ TEST_CASE("promises: every report is handled while calls fail", "[promises][faul
       if (value == 10) world.faults().partition();
       if (value == 15) world.faults().heal();
     }
-    world.settle(30s);
+    world.settle(120s);
     auto wrongs = journal.wrongs();
     check_newest(world, journal, newest, wrongs);
     return wrongs;
@@ -248,7 +249,7 @@ TEST_CASE("promises: two workers of which one is cut off never run one identity 
     notify_some(world, random, newest, 20, 30);
     owner.faults().heal();  // what it still had under way arrives now
     notify_some(world, random, newest, 30, 40);
-    world.settle(30s);
+    world.settle(120s);
     auto wrongs = journal.wrongs();
     check_newest(world, journal, newest, wrongs);
     return wrongs;
