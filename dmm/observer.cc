@@ -10,6 +10,7 @@
 #include <random>
 #include <set>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "dmm/internal/active_span.h"
 #include "dmm/internal/history.h"
@@ -282,9 +283,13 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
     reader_->grant(2 * limits::read_batch);
   }
 
-  /// Forgets all that was read; the handlers that run are no longer waited for.
+  /// Forgets all that was read. Only the next report of a device waits for the handler that has one
+  /// before it.
   void forget() {
     ++tenure_;
+    for (const auto& [name, device] : devices_) {
+      if (device->running) still_handled_.insert(name);
+    }
     devices_.clear();
     ready_.clear();
     timers_.clear();
@@ -349,6 +354,8 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
 
   void begin(const DevicePtr& device) {
     if (!device->waiting || device->running) return;
+    // What it is told now would come behind this report.
+    if (still_handled_.contains(device->name)) return;
     const auto message = std::make_shared<transport::Message>(std::move(*device->waiting));
     device->waiting.reset();
     device->handling = message->sequence;
@@ -373,7 +380,10 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
       mailbox_.post([this, device, message, tenure, error] {
         --running_;
         device->running = false;
-        if (tenure == tenure_) called(device, message, *error);
+        if (tenure == tenure_) return called(device, message, *error);
+        still_handled_.erase(device->name);
+        const auto next = devices_.find(device->name);
+        if (next != devices_.end()) ready_.push_back(next->second);
       });
     });
   }
@@ -573,6 +583,7 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
   std::stop_source handlers_stop_;
 
   std::unordered_map<std::string, DevicePtr> devices_;
+  std::unordered_set<std::string> still_handled_;  ///< devices whose handlers began before forget()
   std::deque<DevicePtr> ready_;
   std::multimap<Clock::time_point, DevicePtr> timers_;
   std::set<Sequence> open_;                           ///< read and not yet handled

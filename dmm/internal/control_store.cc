@@ -119,9 +119,9 @@ class StoredControl final : public Control {
     check(scope);
     const std::string key = pause_key(scope);
     const auto present = transport::last(*streams_.status, streams_.names.status_subject(key));
-    if (!present || wire::is_removed(*present)) return false;
+    // Also where there is none: a worker may hold one that the server has lost.
     put(key, "");
-    return true;
+    return present && !wire::is_removed(*present);
   }
 
  private:

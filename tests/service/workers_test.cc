@@ -267,7 +267,11 @@ TEST_CASE("workers: a service answers over NATS until it ends", "[service][worke
   CHECK(std::chrono::steady_clock::now() - begun < 10s);
   dmm::service_test::Subject subject(dmm::service_test::server().url(), "roll", {"--zones"});
   subject.wait_until_ready();
-  const std::vector<WorkerInfo> found = bucket.workers(300ms);
+  std::vector<WorkerInfo> found;
+  dmm::testing::wait_for("the answer", [&] {
+    found = bucket.workers(300ms);
+    return !found.empty();
+  });
   REQUIRE(found.size() == 1);
   CHECK(found[0].name == "players");
   CHECK(found[0].pid == subject.process().pid());

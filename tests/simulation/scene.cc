@@ -88,6 +88,11 @@ void Scene::storm() {
 
 /// Users alone: now all has to be exact. False if it did not come to an end.
 bool Scene::calm() {
+  // What was lost is told again when that is noticed.
+  if (!journal_.losses.empty()) {
+    pass_until(journal_.losses.back().at + 2 * limits::stream_check_interval);
+    if (!settle(30s, "behind what was lost")) return false;
+  }
   if (plan_.valves > 0) {
     mend_all(true);
     retry();

@@ -279,6 +279,21 @@ TEST_CASE("steering: a paused identity waits while others run", "[steering][unit
   CHECK(worker.loop->stats().held == 0);
 }
 
+TEST_CASE("steering: a pause that the server lost unnoticed is lifted by whoever resumes",
+          "[steering][unit]") {
+  Steered worker;
+  worker.control->pause({"player", {}}, "", "me");
+  worker.start();
+  wait_for("the pause", [&] { return worker.loop->stats().paused; });
+  const auto pause =
+      worker.status->look(worker.streams.names.status_subject(internal::pause_key({"player", {}})));
+  REQUIRE(pause);
+  transport::erase(*worker.status, pause->sequence);
+  worker.put("kitchen");
+  CHECK_FALSE(worker.control->resume({"player", {}}));
+  wait_for("the run", [&] { return worker.done("kitchen"); });
+}
+
 TEST_CASE("steering: a pause and a policy survive the loss of their bucket and are set again",
           "[steering][unit]") {
   Steered worker;
