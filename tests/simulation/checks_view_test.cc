@@ -110,7 +110,8 @@ TEST_CASE("rows: one that is another in its last bit is found", "[simulation][un
   }
   // What is summed up in order is another number.
   double sum = 0;
-  for (const auto& level : wish_of(17)["levels"]) sum += level.get<double>();
+  const nlohmann::json wish = wish_of(17);
+  for (const auto& level : wish.at("levels")) sum += level.get<double>();
   CHECK(sum != total_of(17));
 }
 
