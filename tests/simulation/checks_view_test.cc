@@ -108,11 +108,15 @@ TEST_CASE("rows: one that is another in its last bit is found", "[simulation][un
     row.payload = dump_json(value);
     CHECK(journal.count(check_rows) == 1);
   }
-  // What is summed up in order is another number.
-  double sum = 0;
-  const nlohmann::json wish = wish_of(17);
-  for (const auto& level : wish.at("levels")) sum += level.get<double>();
-  CHECK(sum != total_of(17));
+  // What is summed up in order is often another number, else nothing would be shown.
+  int others = 0;
+  for (std::uint64_t news = 1; news <= 100; ++news) {
+    double sum = 0;
+    const nlohmann::json wish = wish_of(news);
+    for (const auto& level : wish.at("levels")) sum += level.get<double>();
+    if (sum != total_of(news)) ++others;
+  }
+  CHECK(others >= 30);
 }
 
 TEST_CASE("alive: calls without answers and identities without runs are found",
