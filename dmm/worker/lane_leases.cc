@@ -399,7 +399,9 @@ void LaneLeases::own(const LaneTable::Offer& offer, Sequence message) {
   if (!continued) unsettled_[offer.lane] = taken_over;
   if (!continued && told_[offer.lane]) tell({offer.lane, std::nullopt});
   told_[offer.lane] = true;
-  tell({offer.lane, Tenure{offer.epoch, continued, taken_over, {}}});
+  LastWords words;
+  if (taken_over && streams_.life_locks) words = streams_.life_locks->last_words(offer.holder);
+  tell({offer.lane, Tenure{offer.epoch, continued, taken_over, {}, std::move(words)}});
   if (offer.message) streams_.leases->erase(offer.message, [](const Result<bool>&) {});
 }
 

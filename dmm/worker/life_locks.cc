@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
@@ -37,10 +38,18 @@ std::string read_boot() {
   return boot;
 }
 
-std::string read_content(int file) {
-  std::array<char, 64> bytes{};
+/// The first line is the boot; behind it lie the last words, if there are any.
+struct Content {
+  std::string boot;
+  std::string words;
+};
+Content read_content(int file) {
+  std::array<char, 4096> bytes{};
   const ssize_t size = ::pread(file, bytes.data(), bytes.size(), 0);
-  return size > 0 ? std::string(bytes.data(), static_cast<std::size_t>(size)) : std::string();
+  const std::string_view text(bytes.data(), size > 0 ? static_cast<std::size_t>(size) : 0);
+  const std::size_t end = std::min(text.find('\n'), text.size());
+  return {std::string(text.substr(0, end)),
+          std::string(text.substr(std::min(end + 1, text.size())))};
 }
 
 class File final {
@@ -91,14 +100,16 @@ LifeLocks::Lock LifeLocks::lock(std::string_view holder) const noexcept try {
   const std::string path = fmt::format("{}/{}", directory_, holder);
   const std::string unlocked = path + std::string(kNew);
   File file(::open(unlocked.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, S_IRUSR | S_IWUSR));
-  const auto size = static_cast<ssize_t>(kernel_.size());
+  const std::string content = kernel_ + '\n';
+  const auto size = static_cast<ssize_t>(content.size());
   // It gets its name only now, so that nobody finds it without its lock.
   if (file.get() < 0 || kernel_.empty() || ::flock(file.get(), LOCK_EX | LOCK_NB) != 0 ||
-      ::write(file.get(), kernel_.data(), kernel_.size()) != size ||
+      ::write(file.get(), content.data(), content.size()) != size ||
       ::rename(unlocked.c_str(), path.c_str()) != 0) {
     if (file.get() >= 0) ::unlink(unlocked.c_str());
     return {};
   }
+  leave_last_words(file.get(), size);
   return Lock(file.release(), path);
 } catch (const std::exception&) {
   return {};
@@ -112,13 +123,22 @@ bool LifeLocks::is_dead(std::string_view holder) const noexcept try {
   if (::access(dead.c_str(), F_OK) == 0) return true;
   const File file(::open(path.c_str(), O_RDWR | O_CLOEXEC));
   if (file.get() < 0 || ::flock(file.get(), LOCK_EX | LOCK_NB) != 0) return false;
-  if (kernel_.empty() || read_content(file.get()) != kernel_) return false;
+  if (kernel_.empty() || read_content(file.get()).boot != kernel_) return false;
   // Kept for the others of this machine, and for a while only.
   ::futimens(file.get(), nullptr);
   ::rename(path.c_str(), dead.c_str());
   return true;
 } catch (const std::exception&) {
   return false;
+}
+
+LastWords LifeLocks::last_words(std::string_view holder) const noexcept try {
+  if (!is_dead(holder)) return {};
+  const std::string path = fmt::format("{}/{}{}", directory_, holder, kDead);
+  const File file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  return file.get() < 0 ? LastWords() : read_last_words(read_content(file.get()).words);
+} catch (const std::exception&) {
+  return {};
 }
 
 /// Marks those that are dead, and removes what was marked long ago or is of another boot.
@@ -154,6 +174,7 @@ LifeLocks::Lock& LifeLocks::Lock::operator=(Lock&& other) noexcept {
 
 LifeLocks::Lock::~Lock() {
   if (file_ < 0) return;
+  leave_no_last_words(file_);
   ::unlink(path_.c_str());
   ::close(file_);
 }

@@ -4,10 +4,13 @@
 // up to a TTL, because silence alone proves nothing. Here the kernel proves it: each holder of
 // leases keeps a file of its name locked (flock) while its process lives, and whoever can lock the
 // file of another knows that its process has ended. A process that is stopped, that hangs or that
-// cannot reach the server keeps its lock.
+// cannot reach the server keeps its lock. A process that a signal ends says in the file which run
+// it was in (last_words.h).
 
 #include <string>
 #include <string_view>
+
+#include "dmm/worker/last_words.h"
 
 namespace dmm::worker {
 
@@ -41,6 +44,9 @@ class LifeLocks final {
 
   /// True once the process of this holder is known to have ended. False says nothing.
   bool is_dead(std::string_view holder) const noexcept;
+
+  /// In which run the process of this holder ended, if it is known to be dead and could say so.
+  LastWords last_words(std::string_view holder) const noexcept;
 
  private:
   void clear() const;

@@ -129,10 +129,12 @@ void RunLoop::restore(const ItemPtr& item) {
   held_.erase(item->key);
   const Token& token = *item->token;
   const auto now = internal::SystemClock::now();
-  if (const internal::Status* status = statuses_.find(item->key);
-      status != nullptr && status->token == token.sequence.value && status->created == created_) {
+  const internal::Status* status = statuses_.find(item->key);
+  const bool tried =
+      status != nullptr && status->token == token.sequence.value && status->created == created_;
+  blame(*item, tried ? status : nullptr);
+  if (tried) {
     item->attempts = status->attempts;
-    item->crashes = status->crashes;
     // Whether the device came online meanwhile nobody has seen: trying tells.
     if (status->phase == "offline") return enqueue(item);
     if (status->phase == "parked") {
@@ -148,6 +150,29 @@ void RunLoop::restore(const ItemPtr& item) {
   enqueue(item);
 }
 
+/// How a run is called in the last words of its process.
+std::string RunLoop::run_name(const std::string& key, Sequence token) const {
+  return fmt::format("{} {} {}", streams_.names.ns(), key, token.value);
+}
+
+/// Counts the crashes of an identity. Its status counts the worker before as one, as of all that
+/// were marked by mark_run(). If that worker said which run was its end, the others did no harm.
+void RunLoop::blame(Item& item, const internal::Status* status) const {
+  const Lane& lane = lanes_[item.lane];
+  item.crashes = status != nullptr ? status->crashes : 0;
+  item.crash_signal.clear();
+  if (!item.token->inherited || lane.last_words.run.empty()) return;
+  if (lane.last_words.run == run_name(item.key, item.token->sequence)) {
+    item.crashes = std::max(item.crashes, 1);
+    item.crash_signal = lane.last_words.signal;
+    streams_.log.warn(
+        "a run ended its worker",
+        {{"key", item.key}, {"signal", item.crash_signal}, {"crashes", item.crashes}});
+  } else if (item.crashes > 0 && status->error_code == code::worker_crashed.id) {
+    --item.crashes;
+  }
+}
+
 void RunLoop::enqueue(const ItemPtr& item) {
   report_waits_.forget(item->key);
   cancel(item->timer);
@@ -158,10 +183,12 @@ void RunLoop::enqueue(const ItemPtr& item) {
   }
   item->state = State::ready;
   ready_bytes_ += item->token->news.size();
-  ready_.push(item, item->crashes > limits::crashes_shared ? Turn::alone
-                    : item->attempts > 0                   ? Turn::retrying
-                    : item->backlog                        ? Turn::backlog
-                                                           : Turn::fresh);
+  // Who is known to be guilty need not be found: the next crash will be put down to it, too.
+  const bool suspected = item->crashes > limits::crashes_shared && item->crash_signal.empty();
+  ready_.push(item, suspected            ? Turn::alone
+                    : item->attempts > 0 ? Turn::retrying
+                    : item->backlog      ? Turn::backlog
+                                         : Turn::fresh);
 }
 
 void RunLoop::wait(const ItemPtr& item, Clock::duration delay) {
@@ -314,8 +341,9 @@ void RunLoop::mark_run(const ItemPtr& item) {
   item->marked = true;
   if (item->crashes >= limits::crashes_max) {
     --busy_;
-    return park(item, code::worker_crashed.id,
-                fmt::format("{} workers ended while they ran it", item->crashes));
+    std::string text = fmt::format("{} workers ended while they ran it", item->crashes);
+    if (!item->crash_signal.empty()) text += fmt::format(", the last by {}", item->crash_signal);
+    return park(item, code::worker_crashed.id, text);
   }
   internal::Status status =
       status_of(*item, "failing", code::worker_crashed.id,
@@ -386,7 +414,7 @@ void RunLoop::dispatch(const ItemPtr& item) {
   if (run->input.attempt > 1) ++stats_.retried;
   run->timeout = options_.timeout;
   watch_deadline(item, run, run->timeout);
-  pool_->submit([this, item, run] {
+  pool_->submit([this, item, run, token = token.sequence] {
     const auto begun = Clock::now();
     run->input.deadline = begun + run->timeout;
     run->started = begun;
@@ -397,6 +425,9 @@ void RunLoop::dispatch(const ItemPtr& item) {
     // It stood in line: meanwhile the lane may have been lost, or the process stopped.
     const bool may_run = leases_.held(run->lane, run->input.epoch) && !run->stop.stop_requested();
     if (may_run) {
+      std::string name;
+      std::optional<Blame> blame;
+      if (streams_.life_locks) blame.emplace(name = run_name(item->key, token));
       run->result = run_once(materializer_, run->input, matters_, run->stop.get_token(),
                              streams_.log, streams_.downlink.get(), streams_.spans.get());
     }

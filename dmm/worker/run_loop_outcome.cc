@@ -235,6 +235,7 @@ void RunLoop::leave(const ItemPtr& item) {
   item->entry = Entry();
   item->result.reset();
   item->state = State::fresh;
+  item->attempts = 0;
   if (item->token) return restore(item);
   items_.erase(item->key);
 }
@@ -247,10 +248,7 @@ void RunLoop::fail(const ItemPtr& item, std::string_view error_code, const std::
                                            {"attempt", item->attempts},
                                            {"code", std::string(error_code)},
                                            {"error", error}});
-  if (item->token) {
-    item->attempts = 0;
-    return leave(item);
-  }
+  if (item->token) return leave(item);
   if (options_.attempts_max > 0 && item->attempts >= options_.attempts_max) {
     return park(item, code::attempts_used_up.id,
                 fmt::format("{} attempt{} failed, the last one with {}: {}", item->attempts,
@@ -266,10 +264,7 @@ void RunLoop::fail(const ItemPtr& item, std::string_view error_code, const std::
 
 void RunLoop::park(const ItemPtr& item, std::string_view error_code, const std::string& error) {
   ++stats_.parked;
-  if (item->token) {
-    item->attempts = 0;
-    return leave(item);
-  }
+  if (item->token) return leave(item);
   streams_.log.warn("parked",
                     {{"key", item->key}, {"code", std::string(error_code)}, {"error", error}});
   put_status(item, "parked", error_code, error, milliseconds(0));

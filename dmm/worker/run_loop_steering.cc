@@ -72,8 +72,7 @@ RunLoop::Clock::time_point RunLoop::begin_ready(Clock::time_point now) {
     if (const auto left = pace_.wait(now); left.count() > 0) return now + left;
     begin_one(ready_.pop(), now);
   }
-  return ready_.size(Turn::alone) > 0 && next_alone_ > now ? next_alone_
-                                                           : Clock::time_point::max();
+  return ready_.size(Turn::alone) > 0 && next_alone_ > now ? next_alone_ : Clock::time_point::max();
 }
 
 /// False if the identity has to wait still.

@@ -117,8 +117,6 @@ Outcome materialize(JournalFile& journal, Context& context, json& cache) {
   }
   if (exists(cache, "crash_while")) ::raise(SIGKILL);
   if (exists(cache, "fault_while")) {
-    // A handler that catches it, as sanitizers have one, would report a defect of the test.
-    ::signal(SIGSEGV, SIG_DFL);
     const volatile int* const nowhere = nullptr;
     [[maybe_unused]] const int read = *nowhere;
   }
@@ -154,6 +152,8 @@ void observe(JournalFile& journal, ObserveContext& context, const json& report) 
 int main(int argc, char** argv) {
   try {
     const Arguments arguments = parse(argc, argv);
+    // A handler that catches it, as sanitizers have one, would report a defect of the test.
+    ::signal(SIGSEGV, SIG_DFL);
     JournalFile journal(arguments.journal);
 
     // SIGTERM asks to stop: all threads are made after it is blocked, one waits for it.

@@ -267,6 +267,35 @@ TEST_CASE("run loop: what failed when its token was lost runs again on its entry
   });
 }
 
+TEST_CASE("run loop: news behind a token that turns out to be done begin with the first attempt",
+          "[run_loop][unit]") {
+  Worker worker;
+  const Sequence token = worker.put_token(R"({"song":"stored"})");
+  worker.cache->put(worker.entry_subject(), R"({"song":"stored"})",
+                    {{std::string(wire::kDone), wire::format_done({testing::kCreated, token})}});
+  internal::Status left;
+  left.phase = "failing";
+  left.attempts = 3;
+  left.created = testing::kCreated;
+  left.token = token.value;
+  worker.status->put(worker.streams.names.status_subject(key_of(kPlayer)),
+                     dump_json(nlohmann::json(left)));
+  std::atomic<int> attempt = 0;
+  worker.then = [&](Context& context, nlohmann::json&) {
+    attempt = context.attempt();
+    return Outcome::done();
+  };
+  worker.cache->hold(Call::last);
+  worker.start();
+  wait_for("the question for the entry", [&] { return worker.cache->held(Call::last) == 1; });
+  worker.put_token(R"({"song":"news"})");
+  wait_for("the news to be seen", [&] { return worker.loop->stats().tokens == 2; });
+  worker.cache->let_go(Call::last);
+  wait_for("the end of it", [&] { return worker.done(); });
+  CHECK(worker.runs() == 1);
+  CHECK(attempt == 1);
+}
+
 TEST_CASE("run loop: entries in memory are read again when the namespace has lost some",
           "[run_loop][unit]") {
   Worker worker;

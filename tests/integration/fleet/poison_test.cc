@@ -20,8 +20,13 @@ constexpr int kGood = 100;
 // Workers that are started again whenever they end, as a supervisor does.
 class Fleet final {
  public:
-  Fleet(const testing::NatsServer& server, std::filesystem::path journal, std::size_t count)
-      : server_(server), journal_(std::move(journal)), workers_(count) {
+  Fleet(const testing::NatsServer& server, std::filesystem::path journal, std::size_t count,
+        std::vector<std::string> options = {})
+      : server_(server),
+        journal_(std::move(journal)),
+        options_({"--timeout-ms", "1000", "--backoff-max-ms", "1000"}),
+        workers_(count) {
+    options_.insert(options_.end(), options.begin(), options.end());
     look_around();
   }
   /// Starts those that have ended. How many workers ended so far.
@@ -29,9 +34,7 @@ class Fleet final {
     for (auto& worker : workers_) {
       if (worker && worker->process().running()) continue;
       if (worker) ++ended_;
-      worker = std::make_unique<WorkerProcess>(
-          server_, journal_,
-          std::vector<std::string>{"--timeout-ms", "1000", "--backoff-max-ms", "1000"});
+      worker = std::make_unique<WorkerProcess>(server_, journal_, options_);
     }
     return ended_;
   }
@@ -39,6 +42,7 @@ class Fleet final {
  private:
   const testing::NatsServer& server_;
   const std::filesystem::path journal_;
+  std::vector<std::string> options_;
   std::vector<std::unique_ptr<WorkerProcess>> workers_;
   int ended_ = 0;
 };
@@ -95,6 +99,53 @@ TEST_CASE("poison: what throws hangs or crashes keeps no other from its turn",
   for (const std::string id : {"throws", "crashes"}) {
     bucket.poke(thing(id));
     wait_for(id + " to settle", [&] { return settled_with(bucket, thing(id), 0); });
+  }
+}
+
+TEST_CASE("poison: who shares a run directory knows who crashed a worker and suspects nobody else",
+          "[poison][fault][integration]") {
+  testing::NatsServer server;
+  testing::TemporaryDirectory files;
+  const testing::TemporaryDirectory run;
+  testing::write_file(files / "sick", "");
+  Bucket bucket = open_bucket(server);
+  constexpr int kHanging = 8;
+  // Runs that hang stand beside every crash, and nothing could run alone for them.
+  for (int i = 0; i < kHanging; ++i) {
+    bucket.notify(thing(fmt::format("hangs-{}", i)),
+                  json{{"value", 0}, {"hold", (files / "never").string()}});
+  }
+  Fleet fleet(server, files / "journal", 1,
+              {"--timeout-ms", "60000", "--run-directory", run.path().string()});
+  const auto hanging = [&] {
+    return std::ranges::count_if(read_runs(files / "journal"), [](const Run& one) {
+      return one.id.starts_with("hangs") && one.end_ns == 0;
+    });
+  };
+  wait_for("the runs that hang", [&] { return hanging() == kHanging; });
+  bucket.notify(thing("crashes"), json{{"value", 0}, {"fault_while", (files / "sick").string()}});
+  int value = 0;
+  wait_for(
+      "the one that crashes to be parked",
+      [&] {
+        ++value;
+        bucket.notify(thing("well"), json{{"value", value}});
+        wait_for(
+            "the one that is well to settle",
+            [&] {
+              fleet.look_around();
+              return settled_with(bucket, thing("well"), value);
+            },
+            60s);
+        return phase(bucket, thing("crashes")) == Phase::parked;
+      },
+      120s);
+  CHECK(fleet.look_around() == limits::crashes_max);
+  const Matter crashes = look(bucket, thing("crashes"));
+  CHECK(crashes.crashes == limits::crashes_max);
+  CHECK(crashes.error == "5 workers ended while they ran it, the last by SIGSEGV");
+  for (int i = 0; i < kHanging; ++i) {
+    CHECK(look(bucket, thing(fmt::format("hangs-{}", i))).crashes <= 1);
   }
 }
 
