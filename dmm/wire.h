@@ -27,6 +27,8 @@ inline constexpr std::string_view kEntry =
 inline constexpr std::string_view kLosses =
     "Dmm-Losses";  ///< of news or caches that the teller knew of; absent means 0
 inline constexpr std::string_view kNotBefore = "Dmm-Not-Before";  ///< Unix ms: run no earlier
+inline constexpr std::string_view kDelay =
+    "Dmm-Delay";  ///< ms: how long kNotBefore is from now, where clocks are right
 inline constexpr std::string_view kFrom = "Dmm-From";          ///< identity that commands or wants
 inline constexpr std::string_view kDeadline = "Dmm-Deadline";  ///< Unix ms: no answer is read later
 inline constexpr std::string_view kRevision =

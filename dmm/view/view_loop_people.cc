@@ -9,6 +9,7 @@
 
 #include "dmm/identity.h"
 #include "dmm/internal/history.h"
+#include "dmm/internal/runtime.h"
 #include "dmm/internal/status.h"
 #include "dmm/json.h"
 #include "dmm/limits.h"
@@ -174,6 +175,7 @@ void ViewLoop::approve(std::uint64_t removals) {
                       {{"view", name()}, {"held", held}, {"approved", removals}});
     return;
   }
+  internal::crash_point("approves removals");
   streams_.log.info("removals were approved", {{"view", name()}, {"count", held}});
   for (const std::string& id : removals_.approve()) {
     computation_->rows().at(id).held = false;

@@ -146,7 +146,9 @@ void RunLoop::restore(const ItemPtr& item) {
     const milliseconds left(status->next_retry_at - unix_ms(now));
     if (left.count() > 0) return wait(item, std::min(left, options_.backoff_max));
   }
-  if (token.not_before > now) return wait(item, token.not_before - now);
+  if (token.not_before > now) {
+    return wait(item, std::min<system_clock::duration>(token.not_before - now, token.delay_max));
+  }
   enqueue(item);
 }
 

@@ -178,10 +178,12 @@ void RunLoop::conclude(const ItemPtr& item) {
 
 /// Replaces the token by one that carries nothing and is dated; a newer one is left alone.
 void RunLoop::requeue(const ItemPtr& item) {
-  const auto due = internal::SystemClock::now() + item->result->outcome.delay();
+  const milliseconds delay = item->result->outcome.delay();
+  const auto due = internal::SystemClock::now() + delay;
   transport::Publication publication{
       .subject = streams_.names.token_subject(item->current.identity),
-      .headers = {{std::string(wire::kNotBefore), std::to_string(unix_ms(due))}},
+      .headers = {{std::string(wire::kNotBefore), std::to_string(unix_ms(due))},
+                  {std::string(wire::kDelay), std::to_string(delay.count())}},
       .expected_last = item->current.sequence};
   // What is being torn down stays so.
   if (item->current.deleted) publication.headers.emplace_back(wire::kDeleted, "1");
@@ -193,6 +195,7 @@ void RunLoop::requeue(const ItemPtr& item) {
                              });
                              return;
                            }
+                           internal::crash_point("put a run off");
                            leave(item);
                          }));
 }
@@ -265,6 +268,7 @@ void RunLoop::fail(const ItemPtr& item, std::string_view error_code, const std::
 void RunLoop::park(const ItemPtr& item, std::string_view error_code, const std::string& error) {
   ++stats_.parked;
   if (item->token) return leave(item);
+  internal::crash_point("parks an identity");
   streams_.log.warn("parked",
                     {{"key", item->key}, {"code", std::string(error_code)}, {"error", error}});
   put_status(item, "parked", error_code, error, milliseconds(0));

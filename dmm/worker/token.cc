@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 
 #include "dmm/internal/active_span.h"
@@ -86,6 +87,11 @@ Result<Token> read_token(transport::Message message) {
                                kNotBeforeMax / std::chrono::hours(24)));
     }
     token.not_before = *date;
+  }
+  if (const auto text = message.header(wire::kDelay)) {
+    milliseconds::rep delay = -1;
+    std::from_chars(text->data(), text->data() + text->size(), delay);
+    if (delay >= 0) token.delay_max = std::min(token.delay_max, milliseconds(delay));
   }
   token.traceparent = internal::trace_of(message);
   token.news = std::move(message.payload);

@@ -231,6 +231,17 @@ TEST_CASE("run loop: a tombstone that asks for another run stays one", "[run_loo
   CHECK(wire::is_removed(*entry));
 }
 
+TEST_CASE("run loop: what was dated by a clock that is hours ahead waits as long as it was to",
+          "[run_loop][unit]") {
+  Worker worker;
+  worker.start();
+  const auto ahead = std::chrono::system_clock::now() + 5h;
+  const auto date = std::chrono::duration_cast<std::chrono::milliseconds>(ahead.time_since_epoch());
+  worker.put_token("", {{std::string(wire::kNotBefore), std::to_string(date.count())},
+                        {std::string(wire::kDelay), "100"}});
+  wait_for("the run", [&] { return worker.runs() == 1 && worker.done(); });
+}
+
 TEST_CASE("run loop: news begin to run before their entry is read", "[run_loop][unit]") {
   Worker worker;
   worker.cache->put(worker.entry_subject(), R"({"song":"stored"})");

@@ -91,6 +91,21 @@ TEST_CASE("token: a subject of another shape is no token", "[worker][unit]") {
   CHECK(token.error().code().id == dmm::code::foreign_subject.id);
 }
 
+TEST_CASE("token: no wait is longer than its delay says, and rubbish says nothing",
+          "[worker][unit]") {
+  const auto delay_of = [](const std::string& text) {
+    auto message = message_on("dmm.ns.work.player." + lane("player.p1") + ".p1");
+    message.headers.emplace_back("Dmm-Delay", text);
+    return read_token(std::move(message)).value().delay_max;
+  };
+  CHECK(delay_of("200") == std::chrono::milliseconds(200));
+  CHECK(delay_of("0") == std::chrono::milliseconds(0));
+  for (const char* const text : {"", "-1", "soon", "9223372036854775807", "99999999999999999999"}) {
+    INFO(text);
+    CHECK(delay_of(text) == dmm::worker::kNotBeforeMax);
+  }
+}
+
 TEST_CASE("token: a date to wait for is near and in milliseconds", "[worker][unit]") {
   constexpr std::int64_t kStored = 1'800'000'000'000;
   const auto read = [&](const std::string& date) {
