@@ -198,7 +198,8 @@ void Bucket::Impl::poke(const Identity& identity) {
     // The date of a requeue goes, everything else of the waiting token stays.
     for (const auto& [name, value] : effective.token->headers) {
       const bool goes_on = name == wire::kTraceparent && internal::current_trace().empty();
-      if ((name.starts_with("Dmm-") && name != wire::kNotBefore) || goes_on) {
+      const bool date = name == wire::kNotBefore || name == wire::kDelay;
+      if ((name.starts_with("Dmm-") && !date) || goes_on) {
         publication.headers.emplace_back(name, value);
       }
     }

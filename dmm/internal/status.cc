@@ -75,7 +75,8 @@ bool is_sound(const nlohmann::json& value, const Status*) {
   const auto phase = value.find("phase");
   return phase != value.end() &&
          (*phase == "failing" || *phase == "parked" || *phase == "offline") &&
-         counters_fit(value, {"attempts", "crashes"}, kInt32Max) &&
+         counters_fit(value, {"attempts", "crashes", "named"}, kInt32Max) &&
+         value.value("charged", nlohmann::json(false)).is_boolean() &&
          counters_fit(value, {"failed_at", "next_retry_at"}, kInt64Max) &&
          counters_fit(value, {"token"}, kUint64Max) && are_failures(value);
 }

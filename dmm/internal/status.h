@@ -38,13 +38,15 @@ struct Status {
   std::string created;             ///< of the work stream
   std::uint64_t token = 0;         ///< the sequence that was tried
   int crashes = 0;                 ///< workers that ended while they ran it
-  std::string waits_for = {};      ///< offline: "<kind>.<device>" whose report is waited for
+  int named = 0;               ///< so many of them said in their last words that it was this run
+  bool charged = false;        ///< `crashes` counts the worker that runs it now as one of them
+  std::string waits_for = {};  ///< offline: "<kind>.<device>" whose report is waited for
   /// Since the last success, oldest first, at most limits::failures_kept.
   std::vector<PastFailure> failures = {};
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Status, phase, attempts, error_code, error,
                                                 failed_at, next_retry_at, created, token, crashes,
-                                                waits_for, failures)
+                                                named, charged, waits_for, failures)
 
 /// Adds what the status says to the failures of the one before, if there is one. A run that is said
 /// to be overdue is told once, also if it is said again when the run has ended.

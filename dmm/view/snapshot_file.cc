@@ -72,7 +72,6 @@ void replace(const std::filesystem::path& path, const std::string& bytes) {
   std::filesystem::remove(next);
   try {
     write_whole(next, bytes);
-    internal::crash_point("wrote a snapshot");
     std::filesystem::rename(next, path);
   } catch (...) {
     discard(next);  // the disk may be full of it

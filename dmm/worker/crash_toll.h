@@ -16,7 +16,8 @@ namespace dmm::worker {
 ///
 /// Who ends with a worker need not have ended it: runs that went on beside the culprit are counted
 /// in their statuses as well. So as long as identities run beside others, the most that one of them
-/// saw stands for all. Behind that each runs alone, and every end is one more.
+/// saw stands for all. Behind that each runs alone, and every end is one more. So is every end that
+/// a worker put down to one run in its last words.
 class CrashToll final {
  public:
   /// Earlier ends than this before the last one say nothing of what works now.
@@ -28,7 +29,7 @@ class CrashToll final {
   }
   void add(const internal::Status& status, const transport::Message& message) {
     if (status.crashes > 0)
-      crashed_.push_back({message.sequence, message.stored_at, status.crashes});
+      crashed_.push_back({message.sequence, message.stored_at, status.crashes, status.named});
   }
   /// Of statuses that were stored behind `after`.
   std::size_t ends(Sequence after) const {
@@ -38,9 +39,11 @@ class CrashToll final {
     int together = 0;
     for (const Crashed& one : crashed_) {
       if (one.sequence <= after || one.stored_at < last - kTogether) continue;
-      const int beside = std::min(one.crashes, kBeside);
+      const int named = std::min(one.named, one.crashes);
+      const int suspected = std::min(one.crashes - named, limits::crashes_max);
+      const int beside = std::min(suspected, kBeside);
       together = std::max(together, beside);
-      alone += static_cast<std::size_t>(std::min(one.crashes, limits::crashes_max) - beside);
+      alone += static_cast<std::size_t>(named + suspected - beside);
     }
     return alone + static_cast<std::size_t>(together);
   }
@@ -52,6 +55,7 @@ class CrashToll final {
     Sequence sequence;
     std::chrono::system_clock::time_point stored_at;
     int crashes;
+    int named;
   };
   std::vector<Crashed> crashed_;
 };

@@ -10,7 +10,6 @@
 #include <cerrno>
 #include <cstddef>
 #include <mutex>
-#include <optional>
 
 namespace dmm::worker {
 
@@ -36,47 +35,60 @@ struct File {
 constinit std::array<File, 256> g_files;
 constinit std::array<struct sigaction, kFatal.size()> g_before{};
 constinit std::atomic<pid_t> g_process{0};
-/// Whom this thread runs, and whether that was written already.
+/// The run of this thread.
 constinit thread_local std::string_view t_run __attribute__((tls_model("initial-exec")));
-constinit thread_local volatile sig_atomic_t t_written __attribute__((tls_model("initial-exec"))) =
-    0;
+/// The t_run of the thread that spoke. Where several crash at once, the first one speaks.
+constinit std::atomic<const std::string_view*> g_speaker{nullptr};
 
-/// Calls only what may be called in a signal handler.
-void put(int file, off_t offset, std::string_view text) noexcept {
-  while (::pwrite(file, text.data(), text.size(), offset) < 0 && errno == EINTR) {
-  }
-}
+// What follows, up to on_fatal(), calls only what may be called in a signal handler.
 
-/// signal   empty: takes back what was said.
-void write_words(std::string_view signal) noexcept {
+void write_all(std::string_view text) noexcept {
   for (const File& one : g_files) {
     const int file = one.file.load(std::memory_order_acquire);
     if (file < 0) continue;
-    off_t at = one.offset.load(std::memory_order_relaxed);
-    if (signal.empty()) {
-      put(file, at, kNothing);
-      continue;
-    }
-    for (const std::string_view part : {signal, std::string_view(" "), t_run, kNothing}) {
-      put(file, at, part);
-      at += static_cast<off_t>(part.size());
+    const off_t at = one.offset.load(std::memory_order_relaxed);
+    while (::pwrite(file, text.data(), text.size(), at) < 0 && errno == EINTR) {
     }
   }
-  t_written = signal.empty() ? 0 : 1;
+}
+
+void speak(std::string_view signal) noexcept {
+  std::array<char, 2048> line;
+  if (signal.size() + t_run.size() + 2 > line.size()) return;
+  const std::string_view* nobody = nullptr;
+  if (!g_speaker.compare_exchange_strong(nobody, &t_run)) return;
+  auto* end = std::ranges::copy(signal, line.data()).out;
+  *end++ = ' ';
+  end = std::ranges::copy(t_run, end).out;
+  *end++ = '\n';
+  write_all({line.data(), static_cast<std::size_t>(end - line.data())});
+}
+
+/// What this thread said, if it did: the process goes on.
+void take_back() noexcept {
+  if (g_speaker.load(std::memory_order_relaxed) != &t_run) return;
+  write_all(kNothing);
+  g_speaker.store(nullptr, std::memory_order_relaxed);
 }
 
 void on_fatal(int signal, siginfo_t* info, void* context);
 
 /// Whether the process still ends by this signal, behind the handler that had it before. Such a
 /// handler either deals with it, and the process goes on; or it gives the signal back to whom it
-/// had it from, and sends it again or lets what happened happen again.
+/// had it from, and sends it again or lets what happened happen again. abort() ends it in any case.
 bool will_end(int signal) noexcept {
   sigset_t pending;
   ::sigemptyset(&pending);
   ::sigpending(&pending);
   struct sigaction now {};
   ::sigaction(signal, nullptr, &now);
-  return ::sigismember(&pending, signal) == 1 || now.sa_sigaction != on_fatal;
+  return signal == SIGABRT || ::sigismember(&pending, signal) == 1 || now.sa_sigaction != on_fatal;
+}
+
+/// Lets the system call who had it before, behind this handler.
+void give_back(int signal, const struct sigaction& before, bool sent) noexcept {
+  ::sigaction(signal, &before, nullptr);
+  if (sent) ::raise(signal);  // otherwise what happened happens again
 }
 
 void on_fatal(int signal, siginfo_t* info, void* context) {
@@ -84,28 +96,29 @@ void on_fatal(int signal, siginfo_t* info, void* context) {
   const auto* const found = std::ranges::find(kFatal, signal, &Fatal::number);
   const struct sigaction& before = g_before[static_cast<std::size_t>(found - kFatal.begin())];
   // A child that was forked in a run has the same files, but is not the process they speak of.
-  const bool speaks = !t_run.empty() && ::getpid() == g_process.load(std::memory_order_relaxed);
-  if (speaks) write_words(found->name);
-  const bool by_hand = info->si_code <= 0;  // somebody sent it: the instruction is not at fault
-  if ((before.sa_flags & SA_SIGINFO) != 0) {
-    before.sa_sigaction(signal, info, context);
-  } else if (before.sa_handler != SIG_DFL && before.sa_handler != SIG_IGN) {
-    before.sa_handler(signal);
-  } else if (before.sa_handler == SIG_DFL || !by_hand) {
-    // What happened happens again behind the handler, and ends the process.
+  const bool own = ::getpid() == g_process.load(std::memory_order_relaxed);
+  if (own && !t_run.empty() && info->si_code != SI_USER) speak(found->name);
+  const bool sent = info->si_code <= 0;  // the instruction is not at fault
+  if (before.sa_handler == SIG_IGN && sent) {
+    if (signal != SIGABRT) take_back();
+  } else if (before.sa_handler == SIG_DFL || before.sa_handler == SIG_IGN) {
     struct sigaction plain {};
     plain.sa_handler = SIG_DFL;
-    ::sigaction(signal, &plain, nullptr);
-    if (by_hand) ::raise(signal);
-    errno = error;
-    return;
+    give_back(signal, plain, sent);
+  } else if ((before.sa_flags & SA_RESETHAND) != 0) {
+    give_back(signal, before, sent);
+  } else {
+    if ((before.sa_flags & SA_SIGINFO) != 0) {
+      before.sa_sigaction(signal, info, context);
+    } else {
+      before.sa_handler(signal);
+    }
+    if (!will_end(signal)) take_back();
   }
-  if (speaks && !will_end(signal)) write_words({});
   errno = error;
 }
 
 void take_signals() noexcept {
-  g_process = ::getpid();
   struct sigaction action {};
   action.sa_sigaction = on_fatal;
   action.sa_flags = SA_SIGINFO | SA_ONSTACK;
@@ -113,6 +126,15 @@ void take_signals() noexcept {
     ::sigaction(kFatal[index].number, nullptr, &g_before[index]);
     ::sigaction(kFatal[index].number, &action, nullptr);
   }
+}
+
+/// A program that waits for its signals on one thread blocks them all on the others: then one that
+/// an instruction raised ends the process without a handler.
+void unblock_signals() noexcept {
+  sigset_t fatal;
+  ::sigemptyset(&fatal);
+  for (const Fatal& one : kFatal) ::sigaddset(&fatal, one.number);
+  ::pthread_sigmask(SIG_UNBLOCK, &fatal, nullptr);
 }
 
 /// A stack for signals, unless the thread has one.
@@ -156,10 +178,16 @@ class SignalStack final {
 }  // namespace
 
 void leave_last_words(int file, off_t offset) noexcept {
-  static std::once_flag taken;
-  std::call_once(taken, take_signals);
   static std::mutex mutex;
   const std::lock_guard lock(mutex);
+  const pid_t process = ::getpid();
+  const pid_t before = g_process.load(std::memory_order_relaxed);
+  if (before == 0) take_signals();
+  if (before != process) {
+    // In a process that was forked: these files are its parent's.
+    for (File& one : g_files) one.file.store(-1, std::memory_order_relaxed);
+    g_process = process;
+  }
   for (File& one : g_files) {
     if (one.file.load(std::memory_order_relaxed) >= 0) continue;
     one.offset.store(offset, std::memory_order_relaxed);
@@ -184,18 +212,21 @@ LastWords read_last_words(std::string_view text) {
   return {std::string(text.substr(space + 1, end - space - 1)), std::string(signal)};
 }
 
-Blame::Blame(std::string_view run) noexcept {
-  static thread_local const SignalStack stack;
-  t_written = 0;
+InRun::InRun(std::string_view run) noexcept {
+  struct Once {
+    Once() noexcept { unblock_signals(); }
+    const SignalStack stack;
+  };
+  static thread_local const Once once;
   t_run = run;
   std::atomic_signal_fence(std::memory_order_release);
 }
 
-Blame::~Blame() {
+InRun::~InRun() {
   std::atomic_signal_fence(std::memory_order_acquire);
-  t_run = {};
   // A signal came, and whoever had it before went on by a way of its own.
-  if (t_written != 0) write_words({});
+  take_back();
+  t_run = {};
 }
 
 }  // namespace dmm::worker

@@ -111,7 +111,8 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
     bool loaded = true;          ///< `token` holds its news; false: read it again first
     int attempts = 0;            ///< failed, on the present news
     int crashes = 0;             ///< workers that ended while they ran the present news
-    std::string crash_signal;    ///< of the last of them, if that said that this run was its end
+    int named = 0;               ///< so many of them said that it was this run
+    std::string crash_signal;    ///< of the last of them, if that said so
     Timer timer;                 ///< while waiting
     std::uint64_t round = 0;     ///< counts beginnings: an answer belongs to one of them
     bool abandoned = false;      ///< its run belongs to a lane or a history that was lost
@@ -135,6 +136,7 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
     bool ours = false;
     bool taken_over = false;         ///< its holder before did not give it: it may still write
     LastWords last_words;            ///< of the holder before
+    bool blamed = false;             ///< they were put down to an identity
     bool caught_up = false;          ///< every token that was there when it came was read
     bool leaving = false;            ///< others should have it
     std::vector<ItemPtr> finishing;  ///< while leaving: what is on its way to or from a run
@@ -204,8 +206,10 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   ItemPtr item_of(const std::string& key);
   void refuse(const std::string& subject, Sequence sequence, const Error& error);
   void restore(const ItemPtr& item);
-  void blame(Item& item, const internal::Status* status) const;
-  std::string run_name(const std::string& key, Sequence token) const;
+  void blame(const ItemPtr& item);
+  bool tried(const Item& item) const;
+  static void begin_anew(Item& item);
+  std::string run_name(const std::string& key) const;
   void enqueue(const ItemPtr& item);
   void begin(const ItemPtr& item);
   void load_token(const ItemPtr& item);

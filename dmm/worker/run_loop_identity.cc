@@ -71,12 +71,10 @@ void RunLoop::take_token(transport::Message message, bool fresh) {
       return restore(item);
     case State::waiting:
     case State::parked:
-      // News beat backoff, and are worth a new beginning.
-      item->attempts = 0;
-      item->crashes = 0;
+      begin_anew(*item);  // news beat backoff
       return restore(item);
     case State::ready:
-      item->attempts = 0;  // those of the news before
+      begin_anew(*item);
       return;
     case State::reading:
     case State::running:
@@ -119,7 +117,7 @@ void RunLoop::refuse(const std::string& subject, Sequence sequence, const Error&
   item->current.key = item->key;
   item->current.sequence = sequence;
   item->token.reset();
-  item->attempts = 0;
+  begin_anew(*item);
   park(item, error.code().id, error.message());
 }
 
@@ -129,11 +127,9 @@ void RunLoop::restore(const ItemPtr& item) {
   held_.erase(item->key);
   const Token& token = *item->token;
   const auto now = internal::SystemClock::now();
-  const internal::Status* status = statuses_.find(item->key);
-  const bool tried =
-      status != nullptr && status->token == token.sequence.value && status->created == created_;
-  blame(*item, tried ? status : nullptr);
-  if (tried) {
+  blame(item);
+  if (tried(*item)) {
+    const internal::Status* status = statuses_.find(item->key);
     item->attempts = status->attempts;
     // Whether the device came online meanwhile nobody has seen: trying tells.
     if (status->phase == "offline") return enqueue(item);
@@ -153,26 +149,63 @@ void RunLoop::restore(const ItemPtr& item) {
 }
 
 /// How a run is called in the last words of its process.
-std::string RunLoop::run_name(const std::string& key, Sequence token) const {
-  return fmt::format("{} {} {}", streams_.names.ns(), key, token.value);
+std::string RunLoop::run_name(const std::string& key) const {
+  return fmt::format("{} {}", streams_.names.ns(), key);
 }
 
-/// Counts the crashes of an identity. Its status counts the worker before as one, as of all that
-/// were marked by mark_run(). If that worker said which run was its end, the others did no harm.
-void RunLoop::blame(Item& item, const internal::Status* status) const {
-  const Lane& lane = lanes_[item.lane];
-  item.crashes = status != nullptr ? status->crashes : 0;
+/// True if the status tells of this token.
+bool RunLoop::tried(const Item& item) const {
+  const internal::Status* status = statuses_.find(item.key);
+  return status != nullptr && status->token == item.token->sequence.value &&
+         status->created == created_;
+}
+
+/// News are worth a new beginning.
+void RunLoop::begin_anew(Item& item) {
+  item.attempts = 0;
+  item.crashes = 0;
+  item.named = 0;
   item.crash_signal.clear();
-  if (!item.token->inherited || lane.last_words.run.empty()) return;
-  if (lane.last_words.run == run_name(item.key, item.token->sequence)) {
-    item.crashes = std::max(item.crashes, 1);
-    item.crash_signal = lane.last_words.signal;
+}
+
+/// Counts the crashes of an identity. Its status was charged with the worker before, as those of
+/// all that this one may have run. If it said in its last words which run was its end, that is one
+/// more for that identity, on whatever news, and all others did no harm.
+void RunLoop::blame(const ItemPtr& item) {
+  Lane& lane = lanes_[item->lane];
+  const internal::Status* found = statuses_.find(item->key);
+  const bool same_news = tried(*item);
+  item->crashes = same_news ? found->crashes : 0;
+  item->named = same_news ? found->named : 0;
+  item->crash_signal.clear();
+  if (!item->token->inherited || lane.last_words.run.empty()) return;
+  const bool guilty = !lane.blamed && lane.last_words.run == run_name(item->key);
+  const bool charged = found != nullptr && found->charged;
+  if (!guilty && !(same_news && charged)) return;
+  internal::Status status = found != nullptr ? *found : internal::Status();
+  if (charged) status.crashes = std::max(status.crashes - 1, 0);
+  status.charged = false;
+  if (guilty) {
+    lane.blamed = true;
+    if (!same_news) status.attempts = 0;
+    status.phase = "failing";
+    status.error_code = code::worker_crashed.id;
+    status.error = fmt::format("the run ended its worker by {}", lane.last_words.signal);
+    status.failed_at = unix_ms(internal::SystemClock::now());
+    status.next_retry_at = 0;
+    status.created = created_;
+    status.token = item->token->sequence.value;
+    ++status.crashes;
+    ++status.named;
+    item->crash_signal = lane.last_words.signal;
     streams_.log.warn(
         "a run ended its worker",
-        {{"key", item.key}, {"signal", item.crash_signal}, {"crashes", item.crashes}});
-  } else if (item.crashes > 0 && status->error_code == code::worker_crashed.id) {
-    --item.crashes;
+        {{"key", item->key}, {"signal", item->crash_signal}, {"crashes", status.crashes}});
   }
+  item->crashes = status.crashes;
+  item->named = status.named;
+  // Whoever has the lane next does not hear those words.
+  statuses_.put(item->key, std::move(status));
 }
 
 void RunLoop::enqueue(const ItemPtr& item) {
@@ -241,7 +274,7 @@ void RunLoop::load_token(const ItemPtr& item) {
           return leave(item);  // a newer one that cannot be read; the reader will refuse it
         }
         const bool inherited = item->current.inherited;
-        if (token.value().sequence > item->current.sequence) item->attempts = 0;
+        if (token.value().sequence > item->current.sequence) begin_anew(*item);
         item->current = std::move(token).value();
         item->current.inherited = inherited;
         item->newest = std::max(item->newest, item->current.sequence);
@@ -357,6 +390,7 @@ void RunLoop::mark_run(const ItemPtr& item) {
     status.failures = before->failures;
   }
   status.crashes = item->crashes + 1;
+  status.charged = true;
   statuses_.put(item->key, std::move(status), [this, item, tenure = tenure_, round = item->round] {
     if (tenure == tenure_ && round == item->round) dispatch(item);
   });
@@ -416,7 +450,7 @@ void RunLoop::dispatch(const ItemPtr& item) {
   if (run->input.attempt > 1) ++stats_.retried;
   run->timeout = options_.timeout;
   watch_deadline(item, run, run->timeout);
-  pool_->submit([this, item, run, token = token.sequence] {
+  pool_->submit([this, item, run] {
     const auto begun = Clock::now();
     run->input.deadline = begun + run->timeout;
     run->started = begun;
@@ -428,8 +462,8 @@ void RunLoop::dispatch(const ItemPtr& item) {
     const bool may_run = leases_.held(run->lane, run->input.epoch) && !run->stop.stop_requested();
     if (may_run) {
       std::string name;
-      std::optional<Blame> blame;
-      if (streams_.life_locks) blame.emplace(name = run_name(item->key, token));
+      std::optional<InRun> in_run;
+      if (streams_.life_locks) in_run.emplace(name = run_name(item->key));
       run->result = run_once(materializer_, run->input, matters_, run->stop.get_token(),
                              streams_.log, streams_.downlink.get(), streams_.spans.get());
     }

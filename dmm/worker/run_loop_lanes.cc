@@ -65,7 +65,10 @@ void RunLoop::take_lane(std::uint32_t number, const Tenure& tenure) {
   Lane& lane = lanes_[number];
   lane.epoch = tenure.epoch;
   lane.taken_over = lane.taken_over || tenure.taken_over;
-  if (tenure.taken_over) lane.last_words = tenure.last_words;
+  if (tenure.taken_over) {
+    lane.last_words = tenure.last_words;
+    lane.blamed = false;
+  }
   if (!lane.ours) {
     if (std::ranges::find(to_begin_, number) == to_begin_.end()) to_begin_.push_back(number);
     return;

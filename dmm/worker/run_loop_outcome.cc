@@ -32,6 +32,7 @@ std::int64_t unix_ms(system_clock::time_point time) {
 void RunLoop::ran(const ItemPtr& item) {
   --busy_;
   item->crashes = 0;
+  item->named = 0;
   const std::shared_ptr<Run> run = std::move(item->run);
   item->run.reset();
   cancel(run->deadline);
@@ -238,7 +239,7 @@ void RunLoop::leave(const ItemPtr& item) {
   item->entry = Entry();
   item->result.reset();
   item->state = State::fresh;
-  item->attempts = 0;
+  begin_anew(*item);
   if (item->token) return restore(item);
   items_.erase(item->key);
 }
@@ -297,18 +298,23 @@ internal::Status RunLoop::status_of(const Item& item, std::string_view phase,
   status.created = created_;
   status.token = item.current.sequence.value;
   status.crashes = item.crashes;
+  status.named = item.named;
+  if (item.marked && item.run) {  // as mark_run() has it: it goes on
+    ++status.crashes;
+    status.charged = true;
+  }
   return status;
 }
 
 /// The run does not count: the token waits a little and is begun again.
 void RunLoop::again_soon(const ItemPtr& item, milliseconds delay) {
-  if (item->token) item->attempts = 0;  // of the news before
+  if (item->token) begin_anew(*item);
   if (!item->token) item->token = std::move(item->current);
   wait(item, delay);
 }
 
 void RunLoop::put_back(const ItemPtr& item) {
-  if (item->token) item->attempts = 0;  // of the news before
+  if (item->token) begin_anew(*item);
   if (!item->token) item->token = std::move(item->current);
   enqueue(item);
 }

@@ -124,7 +124,8 @@ std::optional<RunLoop::Clock::time_point> RunLoop::attend_alone(Clock::time_poin
 /// doing.
 void RunLoop::trust_again(const ItemPtr& item) {
   item->crashes = 0;
-  if (!item->marked) return;
+  item->named = 0;
+  if (!std::exchange(item->marked, false)) return;
   internal::Status status = status_of(*item, "failing", code::worker_crashed.id,
                                       "workers ended while they ran it; it is running now");
   if (const auto* before = statuses_.find(item->key)) status.failures = before->failures;

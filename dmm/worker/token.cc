@@ -90,8 +90,10 @@ Result<Token> read_token(transport::Message message) {
   }
   if (const auto text = message.header(wire::kDelay)) {
     milliseconds::rep delay = -1;
-    std::from_chars(text->data(), text->data() + text->size(), delay);
-    if (delay >= 0) token.delay_max = std::min(token.delay_max, milliseconds(delay));
+    const char* const end = text->data() + text->size();
+    const auto read = std::from_chars(text->data(), end, delay);
+    if (read.ec == std::errc() && read.ptr == end && delay >= 0)
+      token.delay_max = std::min(token.delay_max, milliseconds(delay));
   }
   token.traceparent = internal::trace_of(message);
   token.news = std::move(message.payload);

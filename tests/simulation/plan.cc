@@ -163,9 +163,9 @@ void add_rare_crash(Plan& plan, Dice& dice) {
     return step.deed == Deed::crash || step.deed == Deed::crash_at;
   });
   if (crashes >= kCrashesMax || !dice.one_of(3)) return;
-  static constexpr std::array kRare = {
-      "compared the caches", "stores a cursor",   "rewrote an entry", "parks an identity",
-      "put a run off",       "approves removals", "wrote a snapshot"};
+  static constexpr std::array kRare = {"compared the caches", "stores a cursor",
+                                       "rewrote an entry",    "parks an identity",
+                                       "put a run off",       "approves removals"};
   plan.steps.push_back({.at = dice.time(1ms, plan.storm),
                         .deed = Deed::crash_at,
                         .who = dice.below(plan.workers),
@@ -181,8 +181,7 @@ const std::vector<std::string>& crash_points() {
       "a run returned",      "stored an entry",   "deleted a token", "rewrote an entry",
       "took a lane",         "begins with lanes", "gives a lane",    "took a lease",
       "gives a lease",       "handled a report",  "stores a cursor", "told a row",
-      "compared the caches", "parks an identity", "put a run off",   "approves removals",
-      "wrote a snapshot"};
+      "compared the caches", "parks an identity", "put a run off",   "approves removals"};
   return points;
 }
 

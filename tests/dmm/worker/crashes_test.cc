@@ -22,7 +22,7 @@ struct AfterCrashes : Worker {
   // An identity that this many workers ran when they ended.
   Sequence crashed(const std::string& id, int crashes,
                    std::optional<std::chrono::system_clock::time_point> at = {},
-                   const std::string& phase = {}) {
+                   const std::string& phase = {}, int named = 0) {
     const Sequence token = work->put(streams.names.token_subject({"player", id}), "{}");
     internal::Status left;
     left.phase = !phase.empty() ? phase : crashes < limits::crashes_max ? "failing" : "parked";
@@ -30,6 +30,8 @@ struct AfterCrashes : Worker {
     left.created = testing::kCreated;
     left.token = token.value;
     left.crashes = crashes;
+    left.named = named;
+    left.charged = left.phase == "failing";
     status->put(streams.names.status_subject(key_of({"player", id})),
                 dump_json(nlohmann::json(left)), {}, at);
     return token;
@@ -55,6 +57,12 @@ struct AfterCrashes : Worker {
     for (int i = 0; i < count; ++i) {
       work->put(streams.names.token_subject({"player", std::to_string(i)}), "{}");
     }
+  }
+  // The status of an identity, empty if there is none.
+  internal::Status left(const std::string& id) {
+    const auto found = status->look(streams.names.status_subject(key_of({"player", id})));
+    if (!found) return {};
+    return internal::parse_status<internal::Status>(*found).value_or(internal::Status());
   }
   std::size_t waiting() { return work->subjects(streams.names.token_filter("player")).size(); }
 };
@@ -114,49 +122,82 @@ TEST_CASE("crashes: where a worker said who ended it nobody else is suspected", 
   AfterCrashes worker;
   worker.holding = true;
   for (const char* const id : {"here", "there"}) worker.crashed(id, limits::crashes_shared + 1);
-  const Sequence culprit = worker.crashed("culprit", limits::crashes_max - 1);
-  worker.said(
-      fmt::format("SIGSEGV {} player.culprit {}\n", worker.streams.names.ns(), culprit.value));
+  worker.crashed("culprit", limits::crashes_max - 1);
+  worker.said(fmt::format("SIGSEGV {} player.culprit\n", worker.streams.names.ns()));
   worker.start();
   wait_for("all three beside each other", [&] { return worker.inside == 3; });
-  const auto crashes_of = [&](const std::string& id) {
-    const auto found =
-        transport::last(*worker.status, worker.streams.names.status_subject("player." + id));
-    return found ? parse_json(found->payload).value().at("crashes").get<int>() : 0;
-  };
-  CHECK(crashes_of("here") ==
-        limits::crashes_shared + 1);  // as before: this run was counted on top
-  CHECK(crashes_of("culprit") == limits::crashes_max);
+  // This run was counted on top, and that of the worker before taken off.
+  CHECK(worker.left("here").crashes == limits::crashes_shared + 1);
+  CHECK(worker.left("culprit").crashes == limits::crashes_max);
+  CHECK(worker.left("culprit").named == 1);
 }
 
-TEST_CASE("crashes: the run that a worker named last is parked with its signal at the fifth time",
+TEST_CASE("crashes: the run that a worker named is parked with its signal at the fifth time",
           "[crashes][unit]") {
   AfterCrashes worker;
-  const Sequence token = worker.crashed("culprit", limits::crashes_max, {}, "failing");
-  worker.said(
-      fmt::format("SIGABRT {} player.culprit {}\n", worker.streams.names.ns(), token.value));
+  worker.crashed("culprit", limits::crashes_max, {}, "failing");
+  worker.said(fmt::format("SIGABRT {} player.culprit\n", worker.streams.names.ns()));
   worker.start();
-  const auto text = [&] {
-    const auto found =
-        transport::last(*worker.status, worker.streams.names.status_subject("player.culprit"));
-    return found ? found->payload : std::string();
-  };
-  wait_for("the parking", [&] { return text().find("\"parked\"") != std::string::npos; });
-  CHECK(text().find("5 workers ended while they ran it, the last by SIGABRT") != std::string::npos);
+  wait_for("the parking", [&] { return worker.left("culprit").phase == "parked"; });
+  CHECK(worker.left("culprit").error == "5 workers ended while they ran it, the last by SIGABRT");
   CHECK(worker.runs() == 0);
 }
 
-TEST_CASE("crashes: words about other news or another namespace are put down to nobody",
-          "[crashes][unit]") {
+TEST_CASE("crashes: who was named is counted on whatever news it has by now", "[crashes][unit]") {
   AfterCrashes worker;
   worker.holding = true;
-  const Sequence first = worker.crashed("first", limits::crashes_shared + 1);
-  const Sequence second = worker.crashed("second", limits::crashes_shared + 1);
-  REQUIRE(second.value != first.value);
-  worker.said(fmt::format("SIGSEGV elsewhere player.first {}\n", first.value));
+  worker.crashed("culprit", 3);
+  worker.work->put(worker.streams.names.token_subject({"player", "culprit"}), R"({"n":2})");
+  worker.said(fmt::format("SIGSEGV {} player.culprit\n", worker.streams.names.ns()));
   worker.start();
-  // As nobody else's: either of them did no harm.
+  wait_for("the run", [&] { return worker.inside == 1; });
+  CHECK(worker.left("culprit").crashes == 4);
+}
+
+TEST_CASE("crashes: words about another namespace are put down to nobody", "[crashes][unit]") {
+  AfterCrashes worker;
+  worker.holding = true;
+  for (const char* const id : {"first", "second"}) worker.crashed(id, limits::crashes_shared + 1);
+  worker.said("SIGSEGV elsewhere player.first\n");
+  worker.start();
+  // Somebody else's run ended that process: either of them did no harm.
   wait_for("both beside each other", [&] { return worker.inside == 2; });
+  CHECK(worker.left("first").crashes == limits::crashes_shared + 1);
+}
+
+TEST_CASE("crashes: a run that is overdue stays charged with its worker's end", "[crashes][unit]") {
+  AfterCrashes worker;
+  worker.holding = true;
+  worker.crashed("late", 1);
+  worker.said("");
+  worker.start({.timeout = 20ms});
+  wait_for("it to be overdue",
+           [&] { return worker.left("late").error_code == code::materialize_timed_out.id; });
+  CHECK(worker.left("late").crashes == 2);
+  CHECK(worker.left("late").charged);
+}
+
+TEST_CASE("crashes: good news run although those before them crashed five times",
+          "[crashes][unit]") {
+  AfterCrashes worker;
+  worker.control->pause({"player", {}}, "", "");
+  worker.crashed("mended", limits::crashes_max, {}, "failing");
+  worker.said("");
+  worker.start();
+  wait_for("the pause", [&] { return worker.loop->stats().paused; });
+  wait_for("the token", [&] { return worker.loop->stats().tokens == 1; });
+  worker.work->put(worker.streams.names.token_subject({"player", "mended"}), R"({"n":2})");
+  wait_for("the news", [&] { return worker.loop->stats().tokens == 2; });
+  worker.control->resume({"player", {}});
+  wait_for("the run", [&] { return worker.runs() == 1 && worker.waiting() == 0; });
+}
+
+TEST_CASE("crashes: each end that workers put down to a run counts", "[crashes][unit]") {
+  AfterCrashes worker;
+  for (int i = 0; i < 20; ++i) worker.crashed("named" + std::to_string(i), 1, {}, {}, 1);
+  worker.put_good(30);
+  worker.start({.pause_at_failing = 30});
+  wait_for("the pause", [&] { return worker.loop->stats().paused; });
 }
 
 TEST_CASE("crashes: without last words all that ran are suspected", "[crashes][unit]") {

@@ -38,9 +38,13 @@ std::array<int, 100> to_the_ground(int depth) {
 
 // How the child ends.
 void end_by(std::string_view way) {
-  if (way == "abort") std::abort();
+  if (way == "abort" || way == "printed") std::abort();
   if (way == "raise") ::raise(SIGSEGV);
-  if (way == "fault") {
+  if (way == "sent") {
+    ::kill(::getpid(), SIGSEGV);
+    std::this_thread::sleep_for(std::chrono::minutes(1));
+  }
+  if (way == "fault" || way == "once" || way == "blocked") {
     const volatile int* const nowhere = nullptr;
     [[maybe_unused]] const int read = *nowhere;
   }
@@ -92,15 +96,26 @@ TEST_CASE("last words: the child", "[.]") {
       ::signal(number, SIG_DFL);
       ::raise(number);
     });
+  } else if (way == std::string_view("printed")) {
+    ::signal(SIGABRT, [](int) {});
+  } else if (way == std::string_view("once")) {
+    struct sigaction once {};
+    once.sa_handler = [](int) {};
+    once.sa_flags = SA_RESETHAND;
+    ::sigaction(SIGSEGV, &once, nullptr);
+  } else if (way == std::string_view("blocked") || way == std::string_view("sent")) {
+    sigset_t all;
+    ::sigfillset(&all);
+    ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
   }
   const int words = ::open(file, O_CREAT | O_RDWR, 0600);
   REQUIRE(::write(words, kBefore.data(), kBefore.size()) == ssize_t(kBefore.size()));
   leave_last_words(words, kBefore.size());
   std::thread([&] {
-    { const Blame done("ns player.before 1"); }
+    { const InRun done("ns player.before"); }
     if (way == std::string_view("outside")) ::raise(SIGSEGV);
-    const std::string run = "ns player.kitchen 7";
-    const Blame blame(run);
+    const std::string run = "ns player.kitchen";
+    const InRun in_run(run);
     if (way == std::string_view("forked")) {
       const pid_t child = ::fork();
       if (child == 0) std::abort();
@@ -119,25 +134,36 @@ TEST_CASE("last words: the child", "[.]") {
 }
 
 TEST_CASE("last words: a process says in which run a signal ended it", "[leases][unit]") {
-  CHECK(last_words("abort", SIGABRT) == "SIGABRT ns player.kitchen 7\n");
-  CHECK(last_words("raise", SIGSEGV) == "SIGSEGV ns player.kitchen 7\n");
-  CHECK(last_words("fault", SIGSEGV) == "SIGSEGV ns player.kitchen 7\n");
-  CHECK(last_words("uncaught", SIGABRT) == "SIGABRT ns player.kitchen 7\n");
-  CHECK(last_words("illegal", SIGILL) == "SIGILL ns player.kitchen 7\n");
-  CHECK(last_words("handed-on", SIGSEGV) == "SIGSEGV ns player.kitchen 7\n");
+  CHECK(last_words("abort", SIGABRT) == "SIGABRT ns player.kitchen\n");
+  CHECK(last_words("raise", SIGSEGV) == "SIGSEGV ns player.kitchen\n");
+  CHECK(last_words("fault", SIGSEGV) == "SIGSEGV ns player.kitchen\n");
+  CHECK(last_words("uncaught", SIGABRT) == "SIGABRT ns player.kitchen\n");
+  CHECK(last_words("illegal", SIGILL) == "SIGILL ns player.kitchen\n");
+}
+
+TEST_CASE("last words: whoever had the signal before has it still, and the process speaks",
+          "[leases][unit]") {
+  CHECK(last_words("handed-on", SIGSEGV) == "SIGSEGV ns player.kitchen\n");
+  CHECK(last_words("printed", SIGABRT) == "SIGABRT ns player.kitchen\n");
+  CHECK(last_words("once", SIGSEGV) == "SIGSEGV ns player.kitchen\n");
+}
+
+TEST_CASE("last words: they are heard where the program blocks all signals", "[leases][unit]") {
+  CHECK(last_words("blocked", SIGSEGV) == "SIGSEGV ns player.kitchen\n");
 }
 
 TEST_CASE("last words: also a run that exhausts its stack is named", "[leases][unit]") {
-  CHECK(last_words("stack", SIGSEGV) == "SIGSEGV ns player.kitchen 7\n");
+  CHECK(last_words("stack", SIGSEGV) == "SIGSEGV ns player.kitchen\n");
 }
 
 TEST_CASE("last words: what ends outside of a run is put down to none", "[leases][unit]") {
   CHECK(last_words("outside", SIGSEGV).empty());
+  CHECK(last_words("sent", SIGSEGV).empty());  // by another process, to whichever thread
 }
 
 TEST_CASE("last words: a signal that was dealt with is taken back", "[leases][unit]") {
-  CHECK(last_words("mended", SIGKILL) == "\nIGSEGV ns player.kitchen 7\n");
-  CHECK(read_last_words("\nIGSEGV ns player.kitchen 7\n").run.empty());
+  CHECK(last_words("mended", SIGKILL) == "\nIGSEGV ns player.kitchen\n");
+  CHECK(read_last_words("\nIGSEGV ns player.kitchen\n").run.empty());
 }
 
 TEST_CASE("last words: a child that a run forks does not speak for its parent", "[leases][unit]") {
@@ -145,10 +171,10 @@ TEST_CASE("last words: a child that a run forks does not speak for its parent", 
 }
 
 TEST_CASE("last words: anything else in their place says nothing", "[leases][unit]") {
-  CHECK(read_last_words("SIGSEGV ns player.kitchen 7\nrubbish").run == "ns player.kitchen 7");
-  CHECK(read_last_words("SIGSEGV ns player.kitchen 7\n").signal == "SIGSEGV");
-  for (const char* const other : {"", "\n", "SIGSEGV", "SIGSEGV ns player.kitchen 7", "SIGHUP a\n",
-                                  " a\n", "SIGSEGV\nns player.kitchen 7\n"}) {
+  CHECK(read_last_words("SIGSEGV ns player.kitchen\nrubbish").run == "ns player.kitchen");
+  CHECK(read_last_words("SIGSEGV ns player.kitchen\n").signal == "SIGSEGV");
+  for (const char* const other : {"", "\n", "SIGSEGV", "SIGSEGV ns player.kitchen", "SIGHUP a\n",
+                                  " a\n", "SIGSEGV\nns player.kitchen\n"}) {
     INFO(other);
     CHECK(read_last_words(other).run.empty());
   }

@@ -100,7 +100,8 @@ TEST_CASE("token: no wait is longer than its delay says, and rubbish says nothin
   };
   CHECK(delay_of("200") == std::chrono::milliseconds(200));
   CHECK(delay_of("0") == std::chrono::milliseconds(0));
-  for (const char* const text : {"", "-1", "soon", "9223372036854775807", "99999999999999999999"}) {
+  for (const char* const text :
+       {"", "-1", "soon", "200s", "9223372036854775807", "99999999999999999999"}) {
     INFO(text);
     CHECK(delay_of(text) == dmm::worker::kNotBeforeMax);
   }
