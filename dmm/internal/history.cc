@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "dmm/internal/runtime.h"
 #include "dmm/internal/status.h"
@@ -147,6 +148,29 @@ void History::adopt(const Streams& streams, const HistoryRecord& kept) {
   }
 }
 
+void History::leases_were_lost(Epoch used, std::string reason) {
+  const std::lock_guard lock(told_mutex_);
+  told_ = {"leases", std::move(reason), unix_ms()};
+  told_used_ = std::max(told_used_, used);
+  told_changed_.notify_all();
+}
+
+void History::wait(const std::stop_token& stop, milliseconds time) {
+  std::unique_lock lock(told_mutex_);
+  told_changed_.wait_for(lock, stop, time, [&] { return told_.has_value(); });
+}
+
+/// Notes what holders noticed. Returns how many losses that are.
+std::size_t History::note_told() {
+  const std::lock_guard lock(told_mutex_);
+  known_->epoch_floor = std::max(known_->epoch_floor, told_used_.value);
+  if (!told_) return 0;
+  ++known_->found;
+  known_->last.push_back(*std::exchange(told_, std::nullopt));
+  if (known_->last.size() > kLossesKept) known_->last.erase(known_->last.begin());
+  return 1;
+}
+
 void History::look(const Streams& streams) {
   const std::lock_guard lock(mutex_);
   std::map<std::string, StreamState> states = states_of(streams);
@@ -166,7 +190,7 @@ void History::look(const Streams& streams) {
     }
     return suspected_.insert_or_assign(name, state.last.value).second;
   });
-  const std::size_t found = note_losses(*known_, states, unix_ms());
+  const std::size_t found = note_losses(*known_, states, unix_ms()) + note_told();
   for (std::size_t i = known_->last.size() - std::min(found, known_->last.size());
        i < known_->last.size(); ++i) {
     streams.log.error("a stream lost its history",
@@ -215,11 +239,9 @@ void add_losses(const Streams& streams, transport::Headers& headers) {
 }
 
 void watch_history(const Streams& streams, const std::stop_token& stop) {
-  std::mutex mutex;
-  internal::StopCondition never;
-  std::unique_lock lock(mutex);
-  while (!never.wait_for(lock, stop, limits::stream_check_interval,
-                         [&] { return stop.stop_requested(); })) {
+  for (;;) {
+    streams.history->wait(stop, limits::stream_check_interval);
+    if (stop.stop_requested()) break;
     try {
       streams.history->look(streams);
     } catch (const Error& error) {

@@ -9,6 +9,7 @@
 // newest messages that happens while nobody works is noticed unless all of them are of that minute.
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <map>
 #include <mutex>
@@ -20,6 +21,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/transport/stream.h"
 #include "dmm/types.h"
 
@@ -29,8 +31,8 @@ struct Streams;
 
 inline constexpr std::string_view kHistoryKey = "history";  ///< of the status bucket
 
-/// Epochs grow by less than one a second. What is beyond this is nobody's, and passed over: an epoch
-/// that nothing can follow would leave what it leases without an owner for ever.
+/// Epochs grow by less than one a second. What is beyond this is nobody's, and passed over: an
+/// epoch that nothing can follow would leave what it leases without an owner for ever.
 inline constexpr std::uint64_t kEpochMax = 1'000'000'000'000'000;
 
 /// Where a stream stood when it was looked at.
@@ -79,6 +81,12 @@ class History final {
   /// Epochs that begin anew have to begin above this one.
   Epoch epoch_floor() const noexcept { return Epoch{epoch_floor_.load()}; }
 
+  /// The lease stream does not have what it had, as a holder noticed: it may have grown past that
+  /// since. Epochs up to `used` may have been given. Does not block; watch_history() looks at once.
+  void leases_were_lost(Epoch used, std::string reason);
+  /// Waits until there is something to look at, the time has passed or `stop`.
+  void wait(const std::stop_token& stop, std::chrono::milliseconds time);
+
   /// Asks all streams, says and stores what they lost. Blocks. Throws Error{retry}.
   void look(const Streams& streams);
   /// Stores where the streams stand if that is not known: for the end of the work.
@@ -91,6 +99,7 @@ class History final {
   };
   static Kept read(const Streams& streams);
   void adopt(const Streams& streams, const HistoryRecord& kept);
+  std::size_t note_told();
   void write(const Streams& streams, Sequence expected);
 
   static constexpr std::uint64_t kUnknown = ~std::uint64_t{0};
@@ -101,6 +110,11 @@ class History final {
   std::optional<HistoryRecord> known_;
   std::map<std::string, std::uint64_t> suspected_;  ///< replicated streams that seem to have less
   std::chrono::steady_clock::time_point written_;
+
+  std::mutex told_mutex_;  ///< guards what follows
+  StopCondition told_changed_;
+  std::optional<FoundLoss> told_;  ///< of the leases
+  Epoch told_used_;
 };
 
 /// Adds to a token how many losses are known here, if any: a worker that has not noticed the last

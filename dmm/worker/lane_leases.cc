@@ -140,6 +140,8 @@ void LaneLeases::on_history_lost(std::string reason) noexcept {
     for (std::uint32_t lane = 0; lane < limits::lanes; ++lane) {
       used_ = std::max({used_, table_.floor(), table_.epoch_of(lane)});
     }
+    // Who comes new knows only what the stream has.
+    if (streams_.history) streams_.history->leases_were_lost(used_, reason);
     lose_all();
     table_.clear();
     table_.set_floor(used_);

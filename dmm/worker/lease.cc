@@ -321,6 +321,13 @@ bool Lease::newest_is_ours() {
     return found && found->holder == holder_ && !found->released;
   }
   const auto ours = transport::last(*streams_.leases, streams_.names.lease_subject(name_, epoch()));
+  if (!ours && streams_.history) {
+    const std::optional<Record> found = newest();
+    if (!found || found->epoch < epoch()) {
+      streams_.history->leases_were_lost(
+          epoch(), fmt::format("epoch {} of {} is gone", epoch().value, name_));
+    }
+  }
   if (!ours || ours->payload != to_text({holder_})) return false;
   const Epoch next{epoch().value + 1};
   return !transport::last(*streams_.leases, streams_.names.lease_subject(name_, next));
