@@ -299,6 +299,7 @@ void LaneLeases::look_for_dead(Clock::time_point now) {
   for (const std::string& holder : table_.living()) {
     if (!streams_.life_locks->is_dead(holder)) continue;
     table_.note_dead(holder);
+    if (!table_.holds(holder)) continue;
     streams_.log.info("a worker of this machine has died; its lanes are free",
                       {{"type", type_}, {"holder", holder}});
   }

@@ -162,14 +162,17 @@ std::vector<LaneTable::Offer> LaneTable::offers() const {
   return free;
 }
 
+bool LaneTable::holds(const std::string& holder) const {
+  return std::ranges::any_of(records_, [&](const Record& record) {
+    return !record.said.released && record.said.holder == holder;
+  });
+}
+
 std::vector<Sequence> LaneTable::clear_seats(Clock::time_point now) {
   std::vector<Sequence> messages;
   std::erase_if(seats_, [&](const auto& pair) {
     const auto& [holder, seat] = pair;
-    const bool holds = std::ranges::any_of(records_, [&name = holder](const Record& record) {
-      return !record.said.released && record.said.holder == name;
-    });
-    if (holder == holder_ || holds || now - seat.heard < kSeatKept) return false;
+    if (holder == holder_ || holds(holder) || now - seat.heard < kSeatKept) return false;
     if (seat.beat) messages.push_back(seat.beat);
     return true;
   });

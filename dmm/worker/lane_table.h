@@ -70,6 +70,8 @@ class LaneTable final {
   std::vector<std::pair<std::string, Sequence>> suspects(Clock::time_point now) const;
   /// Other holders that are not known to have left or to be dead.
   std::vector<std::string> living() const;
+  /// True if a lane's newest record is this holder's, and was not released.
+  bool holds(const std::string& holder) const;
   /// The process of a holder has ended.
   void note_dead(const std::string& holder);
   /// What the server says of a holder's last beat; nothing: it has none.

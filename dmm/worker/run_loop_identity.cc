@@ -218,8 +218,8 @@ void RunLoop::enqueue(const ItemPtr& item) {
   }
   item->state = State::ready;
   ready_bytes_ += item->token->news.size();
-  // Who is known to be guilty need not be found: the next crash will be put down to it, too.
-  const bool suspected = item->crashes > limits::crashes_shared && item->crash_signal.empty();
+  // Who is known to be guilty need not be found: its next crash will be put down to it, too.
+  const bool suspected = item->crashes - item->named > limits::crashes_shared;
   ready_.push(item, suspected            ? Turn::alone
                     : item->attempts > 0 ? Turn::retrying
                     : item->backlog      ? Turn::backlog
