@@ -128,7 +128,9 @@ void Verdict::measure(const Outcome& outcome) {
   figures_.push_back({"volleys on workers", number(workers.size()), "", 1});
   figures_.push_back({"back to work after workers p50", share_of(workers, 0.5), "s"});
   figures_.push_back({"back to work after workers p99", share_of(workers, 0.99), "s"});
-  figures_.push_back({"back to work after workers max", back_to_work_, "s", {}, kWorkerGoal});
+  // Of three nodes one may fall just while a lane is taken over.
+  const double goal = options_.cluster ? kServerGoal : kWorkerGoal;
+  figures_.push_back({"back to work after workers max", back_to_work_, "s", {}, goal});
   figures_.push_back({"back to work after server max", share_of(servers, 1), "s", {}, kServerGoal});
   figures_.push_back({"settled after healing", outcome.settled_seconds, "s"});
 }
