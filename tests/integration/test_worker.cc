@@ -5,7 +5,7 @@
 //   fail_while   path: the run throws as long as this file exists
 //   command      JSON: the run commands the speaker of the same name
 //   crash_while  path: the process dies by SIGKILL as long as this file exists
-//   fault_while  path: the run reads where nothing is (a segmentation fault) as long as this exists
+//   fault_while  path: the run ends its process by SIGSEGV as long as this exists
 //
 // Each run appends one line to the journal when it begins and one when it ends, each by a single
 // write, so that what was written before a kill -9 is whole.
@@ -116,10 +116,7 @@ Outcome materialize(JournalFile& journal, Context& context, json& cache) {
         .get();
   }
   if (exists(cache, "crash_while")) ::raise(SIGKILL);
-  if (exists(cache, "fault_while")) {
-    const volatile int* const nowhere = nullptr;
-    [[maybe_unused]] const int read = *nowhere;
-  }
+  if (exists(cache, "fault_while")) ::raise(SIGSEGV);
   journal.write({{"event", "run"},
                  {"run", run},
                  {"ended", true},

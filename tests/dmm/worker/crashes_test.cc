@@ -122,14 +122,14 @@ TEST_CASE("crashes: where a worker said who ended it nobody else is suspected", 
   AfterCrashes worker;
   worker.holding = true;
   for (const char* const id : {"here", "there"}) worker.crashed(id, limits::crashes_shared + 1);
-  worker.crashed("culprit", limits::crashes_max - 1);
+  worker.crashed("culprit", limits::crashes_max - 1, {}, {}, limits::crashes_max - 2);
   worker.said(fmt::format("SIGSEGV {} player.culprit\n", worker.streams.names.ns()));
   worker.start();
   wait_for("all three beside each other", [&] { return worker.inside == 3; });
   // This run was counted on top, and that of the worker before taken off.
   CHECK(worker.left("here").crashes == limits::crashes_shared + 1);
   CHECK(worker.left("culprit").crashes == limits::crashes_max);
-  CHECK(worker.left("culprit").named == 1);
+  CHECK(worker.left("culprit").named == limits::crashes_max - 1);
 }
 
 TEST_CASE("crashes: the run that a worker named is parked with its signal at the fifth time",

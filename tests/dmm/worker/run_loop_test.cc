@@ -196,7 +196,8 @@ TEST_CASE("run loop: a lane that others should have goes when its run has ended"
   for (std::size_t i = 0; i < limits::lanes + 1; ++i) many.push_back("0-" + std::to_string(i));
   const Others others(worker, many);
   const auto left = [&](std::size_t lanes) { return worker.loop->stats().lanes == lanes; };
-  wait_for("the others to go", [&] { return left(1); });
+  wait_for("the others to go", [&] { return left(1) && worker.loop->stats().lanes_wanted == 0; });
+  worker.wait_past(100ms);  // so that the owner has seen it
   const Sequence newer = worker.put_token(R"({"song":"newer"})");
   worker.release();
   wait_for("the last one to go", [&] { return left(0); });
