@@ -337,6 +337,7 @@ void LaneLeases::take_offers() {
 
 void LaneLeases::take(const LaneTable::Offer& offer) {
   taking_[offer.lane] = true;
+  taking_from_[offer.lane] = table_.holder_of(offer.lane);
   ++asked_;
   streams_.leases->publish(
       {.subject = streams_.names.lane_subject(type_, offer.lane, offer.epoch),
@@ -403,7 +404,8 @@ void LaneLeases::own(const LaneTable::Offer& offer, Sequence message) {
   if (!continued && told_[offer.lane]) tell({offer.lane, std::nullopt});
   told_[offer.lane] = true;
   LastWords words;
-  if (taken_over && streams_.life_locks) words = streams_.life_locks->last_words(offer.holder);
+  if (taken_over && streams_.life_locks)
+    words = streams_.life_locks->last_words(taking_from_[offer.lane]);
   tell({offer.lane, Tenure{offer.epoch, continued, taken_over, {}, std::move(words)}});
   if (offer.message) streams_.leases->erase(offer.message, [](const Result<bool>&) {});
 }

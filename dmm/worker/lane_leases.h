@@ -143,9 +143,10 @@ class LaneLeases final : private transport::ReaderSink {
   Clock::time_point next_cleaning_;
   std::uint64_t term_ = 0;  ///< counts lapses: what was asked for before one is void
   bool alive_ = false;
-  std::array<Epoch, limits::lanes> owned_before_{};  ///< the epoch that a lapse ended
-  std::array<bool, limits::lanes> taking_{};         ///< asked for, or won and not looked at yet
-  std::size_t asked_ = 0;                            ///< takes that were not answered yet
+  std::array<Epoch, limits::lanes> owned_before_{};     ///< the epoch that a lapse ended
+  std::array<bool, limits::lanes> taking_{};            ///< asked for, or won and not looked at yet
+  std::array<std::string, limits::lanes> taking_from_;  ///< who held it before, while asked for
+  std::size_t asked_ = 0;                               ///< takes that were not answered yet
   std::vector<std::pair<LaneTable::Offer, Sequence>> won_;  ///< written first; to be looked at
   std::array<bool, limits::lanes> told_{};  ///< the owner of the work believes it has it
 

@@ -157,7 +157,7 @@ std::vector<LaneTable::Offer> LaneTable::offers() const {
     // Who leased the type as a whole may have come in between, and ended without a word.
     const bool settled = !held && !record.said.unsettled && record.epoch >= floor_;
     free.push_back({lane, Epoch{std::max(record.epoch, floor_).value + 1}, record.epoch,
-                    record.message, own, settled, record.said.holder});
+                    record.message, own, settled});
   }
   return free;
 }

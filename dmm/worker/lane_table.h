@@ -41,7 +41,6 @@ class LaneTable final {
     Sequence message;      ///< its message, 0: none
     bool own = false;      ///< its holder is this worker
     bool settled = false;  ///< nobody can have left a run unfinished
-    std::string holder;    ///< of `before`
   };
 
   /// holder   of this worker; its own seat counts as live.
