@@ -152,12 +152,14 @@ void History::leases_were_lost(Epoch used, std::string reason) {
   const std::lock_guard lock(told_mutex_);
   told_ = {"leases", std::move(reason), unix_ms()};
   told_used_ = std::max(told_used_, used);
+  look_now_ = true;
   told_changed_.notify_all();
 }
 
 void History::wait(const std::stop_token& stop, milliseconds time) {
   std::unique_lock lock(told_mutex_);
-  told_changed_.wait_for(lock, stop, time, [&] { return told_.has_value(); });
+  told_changed_.wait_for(lock, stop, time, [&] { return look_now_; });
+  look_now_ = false;  // if that look fails, the next one comes in its time
 }
 
 /// Notes what holders noticed. Returns how many losses that are.

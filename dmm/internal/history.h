@@ -113,7 +113,8 @@ class History final {
 
   std::mutex told_mutex_;  ///< guards what follows
   StopCondition told_changed_;
-  std::optional<FoundLoss> told_;  ///< of the leases
+  std::optional<FoundLoss> told_;  ///< of the leases; until a look has noted it
+  bool look_now_ = false;
   Epoch told_used_;
 };
 

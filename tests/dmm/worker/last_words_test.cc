@@ -42,7 +42,7 @@ void end_by(std::string_view way) {
   if (way == "raise") ::raise(SIGSEGV);
   if (way == "sent") {
     ::kill(::getpid(), SIGSEGV);
-    std::this_thread::sleep_for(std::chrono::minutes(1));
+    ::pause();
   }
   if (way == "fault" || way == "once" || way == "blocked") {
     // Not a null pointer, which a sanitizer would report first.
