@@ -43,7 +43,7 @@ struct InformRun {
   Time started_at;
   std::optional<Time> newest;
   std::optional<Time> cursor;
-  int tries = 0;
+  int tries = 0;  ///< since it got ahead, this one included
 
   /// It lists what the schedule would: so the cursor may follow.
   bool whole() const {
@@ -82,6 +82,8 @@ class RunSink final : public AnySink {
   }
 
   void checkpoint(nlohmann::json position) override {
+    // What failed before it got here says nothing of what comes.
+    if (position != run_.checkpoint) run_.tries = 1;
     run_.checkpoint = std::move(position);
     flush();
   }
@@ -101,10 +103,10 @@ class RunSink final : public AnySink {
       if (run_.request.full) note_spaces(counts);
       transaction.exec_params(
           "UPDATE dmm.resource_inform SET checkpoint = nullif($2, 'null')::jsonb,"
-          " counts = $3::jsonb, newest = to_timestamp(nullif($4, 'null')::bigint / 1000000.0)"
-          " WHERE id = $1",
+          " counts = $3::jsonb, newest = to_timestamp(nullif($4, 'null')::bigint / 1000000.0),"
+          " tries = $5 WHERE id = $1",
           run_.id, dump_json(run_.checkpoint), dump_json(counts),
-          dump_json(microseconds_of(run_.newest)));
+          dump_json(microseconds_of(run_.newest)), run_.tries);
       counts_ = std::move(counts);
     });
     run_.counts = std::move(counts_);

@@ -299,6 +299,7 @@ void LaneLeases::look_for_dead(Clock::time_point now) {
   for (const std::string& holder : table_.living()) {
     if (!streams_.life_locks->is_dead(holder)) continue;
     table_.note_dead(holder);
+    clear_seat_of_dead(holder);
     if (!table_.holds(holder)) continue;
     streams_.log.info("a worker of this machine has died; its lanes are free",
                       {{"type", type_}, {"holder", holder}});
@@ -307,20 +308,32 @@ void LaneLeases::look_for_dead(Clock::time_point now) {
 
 /// Silence may be the reader's: only what the server knows makes a holder dead.
 void LaneLeases::ask_for_suspects(Clock::time_point now) {
-  for (const auto& [holder, beat] : table_.suspects(now)) {
+  for (const std::string& holder : table_.suspects(now)) {
     if (holder.empty()) {
-      table_.confirm(holder, std::nullopt, now);
+      table_.confirm(holder, now);
       continue;
     }
     streams_.leases->last(
         streams_.names.seat_subject(type_, holder),
         [this, now, name = holder](const Result<std::optional<transport::Message>>& found) {
           if (!found.ok()) return;
-          std::optional<Sequence> newest;
-          if (found.value()) newest = found.value()->sequence;
-          mailbox_.post([this, now, name, newest] { table_.confirm(name, newest, now); });
+          mailbox_.post([this, now, name, beat = found.value()] {
+            if (beat) table_.take(fmt::format("seat.{}.{}", type_, name), *beat, Clock::now());
+            if (table_.confirm(name, now)) clear_seat_of_dead(name);
+          });
         });
   }
+}
+
+/// Tells all at once what one of them found out: who came a moment ago would count the silence of
+/// the dead from then on. Holds only behind the beat that was the last one: had the holder beaten
+/// since, the condition fails; and a beat that comes later fails, so it never counted for anything.
+void LaneLeases::clear_seat_of_dead(const std::string& holder) {
+  streams_.leases->publish({.subject = streams_.names.seat_subject(type_, holder),
+                            .payload = to_text({holder, true}),
+                            .expected_last = table_.beat_of(holder),
+                            .urgent = true},
+                           timing_.ttl, [](const Result<Sequence>&) {});
 }
 
 void LaneLeases::take_offers() {

@@ -88,11 +88,11 @@ void LaneTable::note_released(std::uint32_t lane, Epoch epoch, bool released) {
   if (records_[lane].epoch == epoch) records_[lane].said.released = released;
 }
 
-std::vector<std::pair<std::string, Sequence>> LaneTable::suspects(Clock::time_point now) const {
-  std::vector<std::pair<std::string, Sequence>> silent;
+std::vector<std::string> LaneTable::suspects(Clock::time_point now) const {
+  std::vector<std::string> silent;
   for (const auto& [holder, seat] : seats_) {
     if (holder == holder_ || seat.left || seat.dead || now - seat.heard < ttl_) continue;
-    silent.emplace_back(holder, seat.beat);
+    silent.push_back(holder);
   }
   return silent;
 }
@@ -110,17 +110,18 @@ void LaneTable::note_dead(const std::string& holder) {
   if (found != seats_.end()) found->second.dead = true;
 }
 
-void LaneTable::confirm(const std::string& holder, std::optional<Sequence> beat,
-                        Clock::time_point now) {
+bool LaneTable::confirm(const std::string& holder, Clock::time_point asked) {
   const auto found = seats_.find(holder);
-  if (found == seats_.end()) return;
+  if (found == seats_.end()) return false;
   Seat& seat = found->second;
-  if (beat && *beat > seat.beat) {
-    seat.beat = *beat;
-    seat.heard = now;
-  } else if (now - seat.heard >= ttl_) {
-    seat.dead = true;
-  }
+  if (seat.left || seat.dead || asked - seat.heard < ttl_) return false;
+  seat.dead = true;
+  return true;
+}
+
+Sequence LaneTable::beat_of(const std::string& holder) const {
+  const auto found = seats_.find(holder);
+  return found == seats_.end() ? Sequence() : found->second.beat;
 }
 
 void LaneTable::count_anew(Clock::time_point now) {

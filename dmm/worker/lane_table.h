@@ -65,16 +65,19 @@ class LaneTable final {
   void note_taken(std::uint32_t lane, Epoch epoch, Sequence message);
   void note_released(std::uint32_t lane, Epoch epoch, bool released);
 
-  /// Holders of lanes that were silent for a TTL, and their last known beats.
-  std::vector<std::pair<std::string, Sequence>> suspects(Clock::time_point now) const;
+  /// Holders that were silent for a TTL.
+  std::vector<std::string> suspects(Clock::time_point now) const;
   /// Other holders that are not known to have left or to be dead.
   std::vector<std::string> living() const;
   /// True if a lane's newest record is this holder's, and was not released.
   bool holds(const std::string& holder) const;
   /// The process of a holder has ended.
   void note_dead(const std::string& holder);
-  /// What the server says of a holder's last beat; nothing: it has none.
-  void confirm(const std::string& holder, std::optional<Sequence> beat, Clock::time_point now);
+  /// The server was asked for a holder's last beat at `asked`, and what it has was taken in.
+  /// Returns true if that makes the holder dead.
+  bool confirm(const std::string& holder, Clock::time_point asked);
+  /// The last message of its seat that is known; 0: none.
+  Sequence beat_of(const std::string& holder) const;
 
   /// This worker heard nobody for a while: silence counts from now.
   void count_anew(Clock::time_point now);

@@ -64,12 +64,19 @@ struct Label::Impl {
   std::map<std::string, Album> albums;
   double failing = 0;
   std::uint64_t failed = 0;
+  std::map<std::string, int> in_a_row;  ///< failures of a path
   std::mt19937 random{std::random_device{}()};
 
-  /// True if this request fails, and has been answered so.
-  bool fails(httplib::Response& response) {
+  /// True if this request fails, and has been answered so. Never three times in a row, so that
+  /// nobody has to wait for luck.
+  bool fails(const httplib::Request& request, httplib::Response& response) {
     std::uniform_real_distribution<double> share(0, 1);
-    if (share(random) >= failing) return false;
+    int& row = in_a_row[request.target];
+    if (row == 2 || share(random) >= failing) {
+      row = 0;
+      return false;
+    }
+    ++row;
     ++failed;
     if (share(random) < 0.5) {
       response.status = 500;
@@ -83,7 +90,7 @@ struct Label::Impl {
 
   void list(const httplib::Request& request, httplib::Response& response) {
     const std::lock_guard lock(mutex);
-    if (fails(response)) return;
+    if (fails(request, response)) return;
     const std::size_t page = std::max(1, std::atoi(request.get_param_value("page").c_str()));
     nlohmann::json answer{{"albums", nlohmann::json::array()},
                           {"pages", (albums.size() + kPageSize - 1) / kPageSize}};
@@ -97,7 +104,7 @@ struct Label::Impl {
 
   void show(const httplib::Request& request, httplib::Response& response) {
     const std::lock_guard lock(mutex);
-    if (fails(response)) return;
+    if (fails(request, response)) return;
     const auto found = albums.find(request.matches[1]);
     if (found == albums.end()) {
       response.status = 404;

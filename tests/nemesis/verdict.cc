@@ -150,7 +150,14 @@ bool Verdict::good() const {
 }
 
 std::string Verdict::text() const {
-  std::string text = fmt::format("{:<34} {:>10} {:<3} {:<12}\n", "figure", "value", "", "promised");
+  std::string text;
+  // First, for those who see only the beginning of what a failed test printed.
+  for (const Figure& figure : figures_) {
+    if (figure.kept()) continue;
+    text += fmt::format("BROKEN: {} {} {}, promised {}\n", figure.name, value_of(figure),
+                        figure.unit, limit_of(figure));
+  }
+  text += fmt::format("{:<34} {:>10} {:<3} {:<12}\n", "figure", "value", "", "promised");
   for (const Figure& figure : figures_) {
     std::string line = fmt::format("{:<34} {:>10} {:<3} {:<12} {}", figure.name, value_of(figure),
                                    figure.unit, limit_of(figure), figure.kept() ? "" : "BROKEN");

@@ -257,6 +257,31 @@ TEST_CASE("informer: a list that is cut goes on behind its checkpoint",
   CHECK(scene.db.number("SELECT count(*) FROM dmm.resource") == 5);
 }
 
+TEST_CASE("informer: a list that gets ahead waits no longer for its failures so far",
+          "[resource][informer][integration]") {
+  Scene scene;
+  Running running(scene, [&](Host& host) {
+    host.add<Note>(Informing<Note>{{},
+                                   [&](InformContext& context, Sink<Note>& sink) {
+                                     const int page = context.checkpoint().is_null()
+                                                          ? 0
+                                                          : context.checkpoint().get<int>();
+                                     if (page == 3) return Listed::complete();
+                                     sink.put({"n" + std::to_string(page), "text"});
+                                     sink.checkpoint(page + 1);
+                                     throw std::runtime_error("cut behind each page");
+                                   }},
+                   on_demand());
+  });
+  wait_hosted(scene.client);
+  scene.client.schedule_inform("note");
+  wait_for(
+      "the end", [&] { return scene.client.informs().empty(); }, 15s);
+  // Each page was the first failure anew; the fourth try had none.
+  CHECK(last_run(scene.client).at("tries") == 2);
+  CHECK(scene.db.number("SELECT count(*) FROM dmm.resource") == 3);
+}
+
 TEST_CASE("informer: a failing one does not hold up its schedule nor a request",
           "[resource][informer][integration]") {
   Scene scene;

@@ -222,6 +222,49 @@ TEST_CASE("lane leases: those of a process of this machine that has ended are ta
   }
 }
 
+TEST_CASE("lane leases: who comes while a dead worker is silent need not count its silence anew",
+          "[lanes][unit]") {
+  testing::MemoryNamespace space;
+  const std::string text = to_text({.holder = "ended"});
+  for (std::uint32_t lane = 0; lane < limits::lanes; ++lane) {
+    space.leases->put(space.streams.names.lane_subject("player", lane, Epoch{1}), text);
+  }
+  const std::string seat = space.streams.names.seat_subject("player", "ended");
+  space.leases->put(seat, text);
+  Member first(space.streams);
+  wait_for("it to have come", [&] { return first.leases.joined(); });
+  // By its own clock it would wait for an hour.
+  Member second(space.streams, nullptr, LeaseTiming{1h, 200ms, 200ms, 30ms});
+  wait_for("fair shares",
+           [&] { return first.count == limits::lanes / 2 && second.count == limits::lanes / 2; });
+  const auto left = transport::last(*space.leases, seat);
+  REQUIRE(left);
+  CHECK(read_lease_record(left->payload).released);
+}
+
+TEST_CASE("lane leases: a worker that the others held to be dead comes back", "[lanes][unit]") {
+  testing::MemoryNamespace space;
+  Member member(space.streams);
+  wait_for("all lanes", [&] { return member.count == limits::lanes; });
+  std::string seat;
+  for (const std::string& subject :
+       space.leases->subjects(space.streams.names.lease_filter("seat.player"))) {
+    seat = subject;
+  }
+  REQUIRE_FALSE(seat.empty());
+  const auto beat = transport::last(*space.leases, seat);
+  REQUIRE(beat);
+  space.leases->put(seat, to_text({read_lease_record(beat->payload).holder, true}));
+  wait_for("another beat", [&] {
+    const auto newest = transport::last(*space.leases, seat);
+    return newest && newest->sequence > beat->sequence &&
+           !read_lease_record(newest->payload).released;
+  });
+  Member other(space.streams);
+  wait_for("fair shares",
+           [&] { return member.count == limits::lanes / 2 && other.count == limits::lanes / 2; });
+}
+
 TEST_CASE("lane leases: what someone else wrote on a lane is noticed at once", "[lanes][unit]") {
   testing::MemoryNamespace space;
   Member member(space.streams);

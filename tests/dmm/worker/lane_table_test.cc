@@ -79,25 +79,31 @@ TEST_CASE("lane table: a silent holder keeps its lanes until the server was aske
   scene.now += 200ms;
   const auto suspects = scene.table.suspects(scene.now);
   REQUIRE(suspects.size() == 1);
-  CHECK(suspects[0].first == "other");
+  CHECK(suspects[0] == "other");
   CHECK(scene.table.offers().empty());
 
   SECTION("it beat, and only the reader lagged") {
-    scene.table.confirm("other", Sequence{scene.sequence + 1}, scene.now);
+    scene.beat("other");
+    CHECK_FALSE(scene.table.confirm("other", scene.now));
     CHECK(scene.table.suspects(scene.now).empty());
     CHECK(scene.table.offers().empty());
     CHECK(scene.table.members(scene.now) == 2);
   }
   SECTION("it did not") {
-    scene.table.confirm("other", suspects[0].second, scene.now);
+    CHECK(scene.table.confirm("other", scene.now));
     REQUIRE(scene.table.offers().size() == limits::lanes);
     CHECK(scene.offer(5)->epoch == Epoch{2});
     CHECK_FALSE(scene.offer(5)->settled);
     CHECK(scene.table.share(scene.now) == limits::lanes);
   }
   SECTION("an answer from before the end of the TTL proves nothing") {
-    scene.table.confirm("other", suspects[0].second, scene.now - 1s);
+    CHECK_FALSE(scene.table.confirm("other", scene.now - 1s));
     CHECK(scene.table.offers().empty());
+  }
+  SECTION("another worker was there first and said that it is gone") {
+    scene.leave("other");
+    CHECK_FALSE(scene.table.confirm("other", scene.now));
+    CHECK(scene.table.offers().size() == limits::lanes);
   }
 }
 
@@ -106,7 +112,7 @@ TEST_CASE("lane table: a holder that was dead and takes an epoch lives again", "
   scene.beat("other");
   scene.all_lanes_to("other");
   scene.now += 4s;
-  scene.table.confirm("other", scene.table.suspects(scene.now).at(0).second, scene.now);
+  scene.table.confirm(scene.table.suspects(scene.now).at(0), scene.now);
   REQUIRE(scene.offer(5));
   // Its beat came first, but another beat took the place of that one and is read later.
   scene.lane(5, 2, {"other"});
@@ -170,8 +176,8 @@ TEST_CASE("lane table: rubbish in the lease stream is held by nobody who lives",
   CHECK_FALSE(scene.offer(1));
   scene.now += 4s;
   REQUIRE(scene.table.suspects(scene.now).size() == 1);
-  CHECK(scene.table.suspects(scene.now)[0].first.empty());
-  scene.table.confirm("", std::nullopt, scene.now);
+  CHECK(scene.table.suspects(scene.now)[0].empty());
+  scene.table.confirm("", scene.now);
   CHECK(scene.offer(1)->epoch == Epoch{6});
 }
 

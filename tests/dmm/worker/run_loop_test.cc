@@ -232,6 +232,43 @@ TEST_CASE("run loop: a tombstone that asks for another run stays one", "[run_loo
   CHECK(wire::is_removed(*entry));
 }
 
+TEST_CASE("run loop: news that ask for another run are done only once that is on record",
+          "[run_loop][unit]") {
+  Worker worker;
+  worker.then = [&](Context&, nlohmann::json&) {
+    return worker.runs() == 1 ? Outcome::requeue_after(1ms) : Outcome::done();
+  };
+  worker.start();
+  testing::Faults& faults = worker.transport->faults();
+  faults.refuse({.stream = testing::Part::work, .call = Call::publish});
+  const Sequence token = worker.put_token(R"({"song":"news"})");
+  wait_for("the request", [&] { return faults.struck() > 0; });
+  // As the next owner finds it, should this worker end now.
+  const auto entry = worker.cache->look(worker.entry_subject());
+  REQUIRE(entry);
+  CHECK_FALSE(entry->header(wire::kDone));
+  CHECK(worker.work->look(worker.token_subject())->sequence == token);
+  faults.clear();
+  wait_for("the end of it", [&] { return worker.done() && worker.runs() == 2; });
+}
+
+TEST_CASE("run loop: news that ask for another run leave an entry even if nobody noticed its loss",
+          "[run_loop][unit]") {
+  Worker worker;
+  worker.then = [&](Context&, nlohmann::json&) {
+    return worker.runs() == 2 ? Outcome::requeue_after(1ms) : Outcome::done();
+  };
+  worker.start();
+  worker.put_token(R"({"song":"news"})");
+  wait_for("the first run", [&] { return worker.done() && worker.runs() == 1; });
+  worker.cache->lose_history("2025-01-01T00:00:00Z");
+  worker.put_token(R"({"song":"news"})");
+  wait_for("the end of it", [&] { return worker.done() && worker.runs() >= 3; });
+  for (std::size_t i = 0; i < worker.runs(); ++i)
+    CHECK(worker.run(i).cache == R"({"song":"news"})");
+  CHECK(worker.entry() == R"({"song":"news"})");
+}
+
 TEST_CASE("run loop: what was dated by a clock that is hours ahead waits as long as it was to",
           "[run_loop][unit]") {
   Worker worker;

@@ -51,7 +51,7 @@ void read_lanes(std::string_view text) {
     static_cast<void>(worker::epoch_in(name));
   }
   const auto later = now + std::chrono::minutes(5);
-  for (const auto& [holder, beat] : table.suspects(later)) table.confirm(holder, {}, later);
+  for (const std::string& holder : table.suspects(later)) table.confirm(holder, later);
   must(table.members(later) >= 1 && table.share(later) <= limits::lanes);
   for (const auto& offer : table.offers()) {
     must(offer.lane < limits::lanes && offer.epoch.value > offer.before.value);
