@@ -265,8 +265,8 @@ class LeaseSurvey final {
     const std::size_t dot = name.rfind('.');
     LeaseInfo seat = read_lease(message, "work." + std::string(name.substr(5, dot - 5)), Epoch());
     seat.holder = name.substr(dot + 1);
+    if (seat.released) return;  // perhaps said by others, who found it dead
     beats_[seat.name + '.' + seat.holder] = message.stored_at;
-    if (seat.released) return;
     seat.lanes = 0;
     lanes_.emplace(seat.name + '.' + seat.holder, std::move(seat));
   }

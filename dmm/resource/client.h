@@ -118,7 +118,7 @@ struct InformInfo {
   std::string origin;  ///< "schedule", "full" or "request"
   Time requested_at;
   Time next_try_at;
-  int tries = 0;      ///< since its checkpoint was another one
+  int tries = 0;      ///< since one of them got ahead
   std::string error;  ///< of the last try
   bool running = false;
   nlohmann::json checkpoint;

@@ -39,11 +39,13 @@ struct InformRun {
   std::string runner;  ///< names this try: another one that takes the run has another name
   InformRequest request;
   nlohmann::json checkpoint;
+  nlohmann::json began_at;  ///< the checkpoint at which this try began
+  bool got_ahead = false;   ///< another one was stored since
   nlohmann::json counts;
   Time started_at;
   std::optional<Time> newest;
   std::optional<Time> cursor;
-  int tries = 0;  ///< since it got ahead, this one included
+  int tries = 0;  ///< since one of them got ahead, this one included
 
   /// It lists what the schedule would: so the cursor may follow.
   bool whole() const {
@@ -82,8 +84,6 @@ class RunSink final : public AnySink {
   }
 
   void checkpoint(nlohmann::json position) override {
-    // What failed before it got here says nothing of what comes.
-    if (position != run_.checkpoint) run_.tries = 1;
     run_.checkpoint = std::move(position);
     flush();
   }
@@ -103,13 +103,14 @@ class RunSink final : public AnySink {
       if (run_.request.full) note_spaces(counts);
       transaction.exec_params(
           "UPDATE dmm.resource_inform SET checkpoint = nullif($2, 'null')::jsonb,"
-          " counts = $3::jsonb, newest = to_timestamp(nullif($4, 'null')::bigint / 1000000.0),"
-          " tries = $5 WHERE id = $1",
+          " counts = $3::jsonb, newest = to_timestamp(nullif($4, 'null')::bigint / 1000000.0)"
+          " WHERE id = $1",
           run_.id, dump_json(run_.checkpoint), dump_json(counts),
-          dump_json(microseconds_of(run_.newest)), run_.tries);
+          dump_json(microseconds_of(run_.newest)));
       counts_ = std::move(counts);
     });
     run_.counts = std::move(counts_);
+    run_.got_ahead = run_.checkpoint != run_.began_at;
     skipped_left_ = static_cast<int>(limits::skipped_events_max) - count("unchanged");
     parts_.counters->informed.fetch_add(objects_.size(), std::memory_order_relaxed);
     objects_.clear();
@@ -270,6 +271,7 @@ std::optional<InformRun> Informs::take(milliseconds& wait) {
     run.runner = runner;
     run.request = request_of(nlohmann::json::parse(row[2].c_str()));
     if (!row[3].is_null()) run.checkpoint = nlohmann::json::parse(row[3].c_str());
+    run.began_at = run.checkpoint;
     run.counts = nlohmann::json::parse(row[4].c_str());
     run.started_at = time_of(row[5].as<std::int64_t>());
     run.newest = time_of(row[6]);
@@ -365,21 +367,23 @@ void Informs::complete(InformRun& run, int missing) {
 }
 
 void Informs::fail(const InformRun& run, const std::string& error, bool interrupted) {
-  const bool given_up =
-      !interrupted && run.origin == "request" && run.tries >= limits::inform_attempts;
+  // What failed before this try says nothing of where it came to.
+  const int tries = run.got_ahead ? 1 : run.tries;
+  const bool given_up = !interrupted && run.origin == "request" && tries >= limits::inform_attempts;
   parts_.log.warn(given_up ? "an inform that was asked for is given up" : "an inform failed",
-                  {{"kind", kind()}, {"try", run.tries}, {"error", error}});
+                  {{"kind", kind()}, {"try", tries}, {"error", error}});
   milliseconds delay = limits::inform_backoff_first;
-  for (int i = 1; i < run.tries && delay < limits::inform_backoff_max; ++i) delay *= 2;
+  for (int i = 1; i < tries && delay < limits::inform_backoff_max; ++i) delay *= 2;
   delay = std::min<milliseconds>(delay, limits::inform_backoff_max);
   if (interrupted) delay = 0ms;
   if (given_up) forget_seen(run);
   parts_.sessions.transact("noting a failed inform", [&](pqxx::work& transaction) {
     hold(transaction, run);
     transaction.exec_params(
-        "UPDATE dmm.resource_inform SET runner = NULL, error = $2, tries = tries - $3,"
+        "UPDATE dmm.resource_inform SET runner = NULL, error = $2, tries = $3,"
         " next_try_at = clock_timestamp() + $4 * interval '1 ms' WHERE id = $1",
-        run.id, printable(error, limits::error_text_bytes_max), interrupted ? 1 : 0, delay.count());
+        run.id, printable(error, limits::error_text_bytes_max), interrupted ? tries - 1 : tries,
+        delay.count());
     if (!given_up) return;
     transaction.exec_params("DELETE FROM dmm.resource_inform WHERE id = $1", run.id);
     transaction.exec_params(

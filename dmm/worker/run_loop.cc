@@ -67,14 +67,7 @@ void RunLoop::on_caught_up() noexcept {
       Lane& lane = lanes_[number];
       read[number] = lane.ours && !lane.leaving && !std::exchange(lane.caught_up, true);
     }
-    // A status whose token is gone was left behind by a crash between two writes, or its token was
-    // lost; then what is known of the identity is the entry, with which it runs again.
-    const bool lost = std::exchange(tokens_lost_, false);
-    statuses_.clear_unless([&](const std::string& key) {
-      if (!read[lane_of_key(key)] || items_.contains(key)) return true;
-      if (lost || statuses_.find(key)->created != created_) resync_.tell(key);
-      return false;
-    });
+    clear_stale_statuses(read, std::exchange(tokens_lost_, false));
   });
 }
 
@@ -148,6 +141,7 @@ void RunLoop::turn(bool may_begin) {
   if (history_lost_) recover_history();
   if (may_begin) follow_connection();
   follow_backlog();
+  follow_statuses();
   follow_losses();
   if (may_begin) follow_lanes();
   begins_ = may_begin && !history_lost_ && leases_.held();
@@ -201,14 +195,47 @@ void RunLoop::recover_history() {
 /// A server that was away may have come back with an older end of the stream: tokens that were
 /// deleted are there again, and sequences that were read before are given a second time. Neither
 /// shows behind the cursor of the reader, so all that is outstanding is read once more. It may have
-/// lost the newest entries, too, and a run that changes nothing would not write them again.
+/// lost the newest entries, too, and a run that changes nothing would not write them again; and
+/// statuses that were cleared are there again, or are no longer.
 void RunLoop::follow_connection() {
   const std::uint64_t reconnects = streams_.transport->reconnects();
   if (reconnects == reconnects_ || !reader_ || history_lost_) return;
   reconnects_ = reconnects;
   entries_.clear();
-  for (Lane& lane : lanes_) lane.caught_up = false;
+  std::array<bool, limits::lanes> mine{};
+  for (std::uint32_t number = 0; number < limits::lanes; ++number) {
+    lanes_[number].caught_up = false;
+    mine[number] = lanes_[number].ours && !lanes_[number].leaving;
+  }
   read_from_start();
+  status_reading_.reset();
+  status_reading_ = std::make_unique<StatusReading>(streams_, mailbox_, type_, mine);
+}
+
+void RunLoop::follow_statuses() {
+  if (!status_reading_ || !status_reading_->complete()) return;
+  statuses_.compare(status_reading_->take(), [this](const std::string& key) {
+    const std::uint32_t number = lane_of_key(key);
+    return status_reading_->covers(number) && lanes_[number].ours && !lanes_[number].leaving;
+  });
+  status_reading_.reset();
+  std::array<bool, limits::lanes> read{};
+  for (std::uint32_t number = 0; number < limits::lanes; ++number) {
+    read[number] = lanes_[number].ours && lanes_[number].caught_up;
+  }
+  clear_stale_statuses(read, false);
+}
+
+/// A status whose token is gone was left behind by a crash between two writes, or its token was
+/// lost; then what is known of the identity is the entry, with which it runs again.
+///
+/// read   lanes whose tokens are all known.
+void RunLoop::clear_stale_statuses(const std::array<bool, limits::lanes>& read, bool lost) {
+  statuses_.clear_unless([&](const std::string& key) {
+    if (!read[lane_of_key(key)] || items_.contains(key)) return true;
+    if (lost || statuses_.find(key)->created != created_) resync_.tell(key);
+    return false;
+  });
 }
 
 /// True if the stream lost its end and went on from there: a sequence that was passed is that of a
@@ -344,6 +371,7 @@ void RunLoop::finish_work() {
   while (busy_ > 0 || (!quiet() && Clock::now() < writes_end)) turn(false);
   reader_.reset();
   fresh_.reset();
+  status_reading_.reset();
   steering_.stop();
   resync_.stop();
   pool_.reset();

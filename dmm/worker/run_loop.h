@@ -154,6 +154,8 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   void recover_history();
   void follow_connection();
   bool went_back(const transport::Message& message);
+  void follow_statuses();
+  void clear_stale_statuses(const std::array<bool, limits::lanes>& read, bool lost);
   void follow_losses();
   std::optional<std::uint64_t> losses_known() const;
   void forget_history(const std::string& reason, std::size_t dropped);
@@ -216,6 +218,7 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   void begin_loaded(const ItemPtr& item);
   void load_entry(const ItemPtr& item);
   void prepare(const ItemPtr& item);
+  wire::Done done_before(const Token& token) const;
   void rewrite_entry(const ItemPtr& item);
   void mark_run(const ItemPtr& item);
   bool may_begin(const Item& item) const;
@@ -279,7 +282,8 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   bool lanes_leave_ = false;      ///< some do
   bool counted_on_ = false;       ///< the lanes could be counted on at the last turn
   std::unique_ptr<transport::Reader> reader_;
-  std::unique_ptr<FreshNews> fresh_;  ///< while `reader_` works through a backlog
+  std::unique_ptr<FreshNews> fresh_;               ///< while `reader_` works through a backlog
+  std::unique_ptr<StatusReading> status_reading_;  ///< behind a reconnect
   std::uint64_t tenure_ = 0;
   bool begins_ = false;              ///< new runs may begin
   bool stopping_ = false;            ///< what has not begun to run is given back

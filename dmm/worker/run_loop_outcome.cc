@@ -117,20 +117,20 @@ void RunLoop::finish(const ItemPtr& item) {
 
 /// value   none: the entry is removed.
 void RunLoop::store(const ItemPtr& item, std::optional<std::string> value) {
-  // What is to run again is not done: until its token is replaced, the next owner has to do it.
+  // Until its token is replaced, what is to run again is the next owner's to do.
   const bool again = item->result->outcome.action() == Outcome::Action::requeue;
   // News without a view leave an entry to the view that it belongs to.
   Entry next{Sequence{}, std::move(value),
-             again ? item->entry.done : wire::Done{created_, item->current.sequence},
+             again ? done_before(item->current) : wire::Done{created_, item->current.sequence},
              item->current.view.empty() ? item->entry.view : item->current.view,
              item->current.stored_at};
   transport::Publication publication{
       .subject = streams_.names.entry_subject(item->key),
-      .headers = {{std::string(wire::kEpoch), std::to_string(lanes_[item->lane].epoch.value)}},
+      .headers = {{std::string(wire::kDone), wire::format_done(*next.done)},
+                  {std::string(wire::kEpoch), std::to_string(lanes_[item->lane].epoch.value)}},
       .payload = next.value.value_or(""),
       .expected_last = item->entry.revision,
       .urgent = storing_ < kUrgentWrites};
-  if (next.done) publication.headers.emplace_back(wire::kDone, wire::format_done(*next.done));
   if (!next.value) {
     next.view.clear();
     publication.headers.emplace_back(wire::kKvOperation, "DEL");

@@ -32,13 +32,32 @@ CrashToll StatusStore::load(std::string_view type,
                     auto status = internal::parse_status<internal::Status>(message);
                     if (!status || !parse_key(key)) return;
                     toll.add(*status, message);
-                    if (!is_wanted) return;
-                    auto slot = std::make_shared<Slot>();
-                    slot->wanted = std::make_shared<internal::Status>(std::move(*status));
-                    slot->stored = message.sequence;
-                    slots_[key] = slot;
+                    if (is_wanted) take_in(key, std::move(*status), message.sequence);
                   });
   return toll;
+}
+
+void StatusStore::take_in(const std::string& key, internal::Status status, Sequence stored) {
+  auto slot = std::make_shared<Slot>();
+  slot->wanted = std::make_shared<internal::Status>(std::move(status));
+  slot->stored = stored;
+  slots_[key] = std::move(slot);
+}
+
+void StatusStore::compare(const StatusReading::Messages& stored,
+                          const std::function<bool(const std::string& key)>& mine) {
+  for (const auto& [key, slot] : slots_) {
+    if (slot->writing || !mine(key)) continue;
+    const auto found = stored.find(key);
+    if ((found == stored.end() ? Sequence{} : found->second.sequence) == slot->stored) continue;
+    slot->doubt = true;
+    unanswered_.insert(key);
+  }
+  for (const auto& [key, message] : stored) {
+    if (!mine(key) || slots_.contains(key) || !parse_key(key)) continue;
+    auto status = internal::parse_status<internal::Status>(message);
+    if (status) take_in(key, std::move(*status), message.sequence);
+  }
 }
 
 void StatusStore::forget(const std::function<bool(const std::string& key)>& gone) {

@@ -14,6 +14,7 @@
 #include "dmm/internal/streams.h"
 #include "dmm/worker/crash_toll.h"
 #include "dmm/worker/mailbox.h"
+#include "dmm/worker/status_reading.h"
 
 namespace dmm::worker {
 
@@ -30,6 +31,10 @@ class StatusStore {
   /// Reads what is stored for a type, as far as `wanted(key)`. Returns what all statuses of the
   /// type say of workers that ended. Blocks. Throws Error{retry}.
   CrashToll load(std::string_view type, const std::function<bool(const std::string& key)>& wanted);
+  /// A server that was away may have come back without the newest: what is known here is written
+  /// again where it differs from what is stored, what is not known here is taken in.
+  void compare(const StatusReading::Messages& stored,
+               const std::function<bool(const std::string& key)>& mine);
   /// Forgets keys without touching what is stored: they are another worker's now.
   void forget(const std::function<bool(const std::string& key)>& gone);
   /// True if a write of such a key was not answered yet.
@@ -73,6 +78,7 @@ class StatusStore {
     bool doubt = false;  ///< a write was not answered: what lies there is not known
     std::vector<std::function<void()>> waiting;
   };
+  void take_in(const std::string& key, internal::Status status, Sequence stored);
   void write(const std::string& key, const std::shared_ptr<Slot>& slot);
   void replace(const std::string& key, const std::shared_ptr<Slot>& slot, Sequence present);
   /// result   the message that lies there now; 0: none.

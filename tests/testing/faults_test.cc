@@ -273,6 +273,25 @@ TEST_CASE("faults: a restart that loses the newest messages is told as lost hist
   CHECK(told.count("lost") == 1);
 }
 
+TEST_CASE("faults: a restart brings back what the lost messages had replaced or outlived",
+          "[faults][unit]") {
+  Scene scene;
+  scene.publish(1);                             // 1
+  scene.publish(2);                             // 2
+  put(*scene.work, Scene::token(1), "newer");   // 3
+  put(*scene.work, Scene::token(1), "newest");  // 4
+  transport::erase(*scene.work, Sequence{2});
+  REQUIRE(scene.work->state().messages == 1);
+  scene.memory->server().restart({.stream = Part::work, .messages = 1});
+  CHECK(scene.work->state().last == Sequence{3});
+  CHECK(transport::last(*scene.work, Scene::token(1))->payload == "newer");
+  CHECK(scene.stored(2));
+  scene.memory->server().restart({.stream = Part::work, .messages = 1});
+  CHECK(scene.work->state().last == Sequence{2});
+  CHECK(transport::last(*scene.work, Scene::token(1))->sequence == Sequence{1});
+  CHECK(scene.stored(2));
+}
+
 TEST_CASE("faults: streams that are created anew are others", "[faults][unit]") {
   Scene scene;
   scene.publish(1);

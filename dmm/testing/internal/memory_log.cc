@@ -12,6 +12,8 @@ namespace dmm::testing {
 namespace {
 
 constexpr std::string_view kMessageId = "Nats-Msg-Id";
+/// How many messages that went could come back. A power cut costs few.
+constexpr std::size_t kGoneMax = 256;
 
 /// What a message takes in a file of nats-server.
 std::uint64_t bytes_of(const transport::Message& message) {
@@ -54,11 +56,7 @@ Result<Sequence> MemoryLog::store(std::string subject, transport::Headers header
     seen_.push_back({std::string(*id), now});
   }
   if (there != 0) take_out(messages_.find(there));
-  transport::Message message{std::move(subject), std::move(headers), std::move(payload),
-                             Sequence{last_}, at};
-  bytes_ += bytes_of(message);
-  newest_[message.subject] = last_;
-  messages_.emplace(last_, std::move(message));
+  put_in({std::move(subject), std::move(headers), std::move(payload), Sequence{last_}, at});
   return Sequence{last_};
 }
 
@@ -79,9 +77,18 @@ bool MemoryLog::erase(std::uint64_t sequence) {
   return true;
 }
 
+void MemoryLog::put_in(transport::Message message) {
+  const std::uint64_t sequence = message.sequence.value;
+  bytes_ += bytes_of(message);
+  newest_[message.subject] = sequence;
+  messages_.emplace(sequence, std::move(message));
+}
+
 void MemoryLog::take_out(std::map<std::uint64_t, transport::Message>::iterator found) {
   bytes_ -= bytes_of(found->second);
   newest_.erase(found->second.subject);
+  gone_.push_back({std::move(found->second), last_});
+  if (gone_.size() > kGoneMax) gone_.pop_front();
   messages_.erase(found);
 }
 
@@ -118,8 +125,18 @@ transport::StreamState MemoryLog::state() const {
 
 void MemoryLog::lose_last(std::uint64_t count) {
   last_ -= std::min(last_, count);
+  std::deque<Gone> gone;
+  gone.swap(gone_);
   while (!messages_.empty() && messages_.rbegin()->first > last_) {
     take_out(std::prev(messages_.end()));
+  }
+  gone_.clear();
+  for (Gone& one : gone) {
+    if (one.last <= last_) {
+      gone_.push_back(std::move(one));
+    } else if (one.message.sequence.value <= last_) {
+      put_in(std::move(one.message));
+    }
   }
   std::erase_if(ids_, [this](const auto& known) { return known.second > last_; });
 }

@@ -43,7 +43,9 @@ class MemoryLog final {
   std::vector<std::string> subjects(std::string_view filter) const;
   transport::StreamState state() const;
 
-  /// Forgets the newest `count` sequences, as a server does that lost power before it wrote them.
+  /// Goes back to what was there before the newest `count` sequences, as a server does that lost
+  /// power before it wrote them: what they took the place of is there again, and so is what was
+  /// erased since.
   void lose_last(std::uint64_t count);
 
  private:
@@ -52,7 +54,12 @@ class MemoryLog final {
     std::string message_id;
     Clock::time_point at;
   };
+  struct Gone {
+    transport::Message message;
+    std::uint64_t last;  ///< sequence at which it went
+  };
   void forget_old_ids(Clock::time_point now);
+  void put_in(transport::Message message);
   void take_out(std::map<std::uint64_t, transport::Message>::iterator found);
 
   const transport::StreamConfig config_;
@@ -63,6 +70,7 @@ class MemoryLog final {
   std::uint64_t bytes_ = 0;
   std::unordered_map<std::string, std::uint64_t> ids_;  ///< sequence by message id
   std::deque<Seen> seen_;                               ///< the oldest first
+  std::deque<Gone> gone_;                               ///< the last ones, the oldest first
 };
 
 }  // namespace dmm::testing

@@ -246,7 +246,9 @@ TEST_CASE("run loop: news that ask for another run are done only once that is on
   // As the next owner finds it, should this worker end now.
   const auto entry = worker.cache->look(worker.entry_subject());
   REQUIRE(entry);
-  CHECK_FALSE(entry->header(wire::kDone));
+  const auto done = wire::parse_done(entry->header(wire::kDone).value_or(""));
+  REQUIRE(done);
+  CHECK(done->sequence.value == token.value - 1);
   CHECK(worker.work->look(worker.token_subject())->sequence == token);
   faults.clear();
   wait_for("the end of it", [&] { return worker.done() && worker.runs() == 2; });
@@ -267,6 +269,41 @@ TEST_CASE("run loop: news that ask for another run leave an entry even if nobody
   for (std::size_t i = 0; i < worker.runs(); ++i)
     CHECK(worker.run(i).cache == R"({"song":"news"})");
   CHECK(worker.entry() == R"({"song":"news"})");
+}
+
+TEST_CASE("run loop: a status that a crash of the server brought back or took away is put right",
+          "[run_loop][unit]") {
+  Worker worker;
+  std::atomic<bool> fails = true;
+  worker.then = [&](Context&, nlohmann::json&) {
+    if (fails) throw std::runtime_error("not yet");
+    return Outcome::done();
+  };
+  worker.start({.backoff_first = 1ms, .backoff_max = 1ms, .attempts_max = 2});
+  const std::string subject = worker.streams.names.status_subject(key_of(kPlayer));
+  worker.put_token(R"({"song":"no"})");
+  const auto is_parked = [&] {
+    const auto status = worker.status->look(subject);
+    return status && status->payload.find("parked") != std::string::npos;
+  };
+  wait_for("it to be parked", is_parked);
+  testing::MemoryServer server = worker.transport->server();
+  server.restart({.stream = testing::Part::status, .messages = 10});
+  REQUIRE_FALSE(worker.status->look(subject));
+  wait_for("the status again", is_parked);
+
+  const std::string other = worker.streams.names.status_subject("other.a");
+  worker.status->put(other, "{}");
+  fails = false;
+  worker.put_token(R"({"song":"yes"})");
+  wait_for("it to be done", [&] { return worker.done() && !worker.status->look(subject); });
+  worker.status->put(other, "{}");
+  testing::Faults& faults = worker.transport->faults();
+  faults.refuse({.stream = testing::Part::status, .call = Call::erase});
+  server.restart({.stream = testing::Part::status, .messages = 2});
+  CHECK(is_parked());  // as it was when that was stored
+  faults.clear();
+  wait_for("it to go again", [&] { return !worker.status->look(subject); });
 }
 
 TEST_CASE("run loop: what was dated by a clock that is hours ahead waits as long as it was to",
