@@ -103,10 +103,11 @@ class RunSink final : public AnySink {
       if (run_.request.full) note_spaces(counts);
       transaction.exec_params(
           "UPDATE dmm.resource_inform SET checkpoint = nullif($2, 'null')::jsonb,"
-          " counts = $3::jsonb, newest = to_timestamp(nullif($4, 'null')::bigint / 1000000.0)"
-          " WHERE id = $1",
+          " counts = $3::jsonb, newest = to_timestamp(nullif($4, 'null')::bigint / 1000000.0),"
+          " tries = $5 WHERE id = $1",
           run_.id, dump_json(run_.checkpoint), dump_json(counts),
-          dump_json(microseconds_of(run_.newest)));
+          dump_json(microseconds_of(run_.newest)),
+          run_.checkpoint == run_.began_at ? run_.tries : 1);
       counts_ = std::move(counts);
     });
     run_.counts = std::move(counts_);

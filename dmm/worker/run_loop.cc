@@ -61,13 +61,22 @@ void RunLoop::on_message(transport::Message message) noexcept {
 void RunLoop::on_caught_up() noexcept {
   mailbox_.post([this, reading = reading_.load()] {
     if (reading != reading_) return;
+    const std::uint64_t losses = stats_.history_losses;
     take_arrived();
+    if (stats_.history_losses != losses) return;  // what was read is void, and is read again
     std::array<bool, limits::lanes> read{};
     for (std::uint32_t number = 0; number < limits::lanes; ++number) {
       Lane& lane = lanes_[number];
       read[number] = lane.ours && !lane.leaving && !std::exchange(lane.caught_up, true);
     }
-    clear_stale_statuses(read, std::exchange(tokens_lost_, false));
+    // A status whose token is gone was left behind by a crash between two writes, or its token was
+    // lost; then what is known of the identity is the entry, with which it runs again.
+    const bool lost = std::exchange(tokens_lost_, false);
+    statuses_.clear_unless([&](const std::string& key) {
+      if (!read[lane_of_key(key)] || items_.contains(key)) return true;
+      if (lost || statuses_.find(key)->created != created_) resync_.tell(key);
+      return false;
+    });
   });
 }
 
@@ -159,10 +168,7 @@ RunLoop::Clock::time_point RunLoop::advance() {
   if (!to_begin_.empty()) until = std::min(until, std::max(now, next_begin_));
   if (lanes_leave_) until = std::min(until, now + milliseconds(20));
   if (begins_ && all_caught_up()) until = std::min(until, resync_.turn(now));
-  const auto mine = [this](const std::string& key) {
-    const std::uint32_t number = lane_of_key(key);
-    return lanes_[number].ours && leases_.held(number, lanes_[number].epoch);
-  };
+  const auto mine = [this](const std::string& key) { return counts_on(lane_of_key(key)); };
   until = std::min(until, statuses_.turn(now, mine));
   pump_erases();
   if (consumed_ > 0 && ready_.size() < limits::identities_ready_max &&
@@ -205,7 +211,7 @@ void RunLoop::follow_connection() {
   std::array<bool, limits::lanes> mine{};
   for (std::uint32_t number = 0; number < limits::lanes; ++number) {
     lanes_[number].caught_up = false;
-    mine[number] = lanes_[number].ours && !lanes_[number].leaving;
+    mine[number] = lanes_[number].ours;
   }
   read_from_start();
   status_reading_.reset();
@@ -216,26 +222,9 @@ void RunLoop::follow_statuses() {
   if (!status_reading_ || !status_reading_->complete()) return;
   statuses_.compare(status_reading_->take(), [this](const std::string& key) {
     const std::uint32_t number = lane_of_key(key);
-    return status_reading_->covers(number) && lanes_[number].ours && !lanes_[number].leaving;
+    return status_reading_->covers(number) && counts_on(number);
   });
   status_reading_.reset();
-  std::array<bool, limits::lanes> read{};
-  for (std::uint32_t number = 0; number < limits::lanes; ++number) {
-    read[number] = lanes_[number].ours && lanes_[number].caught_up;
-  }
-  clear_stale_statuses(read, false);
-}
-
-/// A status whose token is gone was left behind by a crash between two writes, or its token was
-/// lost; then what is known of the identity is the entry, with which it runs again.
-///
-/// read   lanes whose tokens are all known.
-void RunLoop::clear_stale_statuses(const std::array<bool, limits::lanes>& read, bool lost) {
-  statuses_.clear_unless([&](const std::string& key) {
-    if (!read[lane_of_key(key)] || items_.contains(key)) return true;
-    if (lost || statuses_.find(key)->created != created_) resync_.tell(key);
-    return false;
-  });
 }
 
 /// True if the stream lost its end and went on from there: a sequence that was passed is that of a

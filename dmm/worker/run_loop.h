@@ -155,7 +155,10 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   void follow_connection();
   bool went_back(const transport::Message& message);
   void follow_statuses();
-  void clear_stale_statuses(const std::array<bool, limits::lanes>& read, bool lost);
+  /// True if the lane is this worker's, and cannot be another's.
+  bool counts_on(std::uint32_t lane) const {
+    return lanes_[lane].ours && leases_.held(lane, lanes_[lane].epoch);
+  }
   void follow_losses();
   std::optional<std::uint64_t> losses_known() const;
   void forget_history(const std::string& reason, std::size_t dropped);

@@ -396,20 +396,23 @@ void RunLoop::mark_run(const ItemPtr& item) {
   });
 }
 
-/// All that came before a token is done, and it is not. Says so anew with each write: an older
-/// statement may be of sequences that a crash of the server gave a second time.
+/// All that came before a token is done, and it is not.
 wire::Done RunLoop::done_before(const Token& token) const {
   return {created_, Sequence{token.sequence.value - 1}};
 }
 
 /// Stores the entry as it is, so that a late write of the owner before is refused.
 void RunLoop::rewrite_entry(const ItemPtr& item) {
+  // Not more is done than before; and not the token, if what was said is of sequences that a crash
+  // of the server gave a second time.
+  std::optional<wire::Done> done = item->entry.done;
+  if (done && done->covers(created_, item->current.sequence)) done = done_before(item->current);
   transport::Publication publication{
       .subject = streams_.names.entry_subject(item->key),
-      .headers = {{std::string(wire::kDone), wire::format_done(done_before(item->current))},
-                  {std::string(wire::kEpoch), std::to_string(lanes_[item->lane].epoch.value)}},
+      .headers = {{std::string(wire::kEpoch), std::to_string(lanes_[item->lane].epoch.value)}},
       .payload = item->entry.value.value_or(""),
       .expected_last = item->entry.revision};
+  if (done) publication.headers.emplace_back(wire::kDone, wire::format_done(*done));
   if (!item->entry.view.empty()) publication.headers.emplace_back(wire::kView, item->entry.view);
   if (!item->entry.value) publication.headers.emplace_back(wire::kKvOperation, "DEL");
   streams_.cache->publish(std::move(publication), limits::lease_ttl,

@@ -86,6 +86,7 @@ void RunLoop::begin_lanes() {
   if (to_begin_.empty() || history_lost_ || Clock::now() < next_begin_) return;
   next_begin_ = Clock::now() + kBetweenReadings;
   bool many = false;  // more wait than are held in memory
+  const std::uint64_t reconnects = streams_.transport->reconnects();
   try {
     const transport::StreamState work = streams_.work->state();
     if (!created_.empty() && created_ != work.created) {
@@ -111,7 +112,8 @@ void RunLoop::begin_lanes() {
   }
   for (const std::uint32_t number : to_begin_) lanes_[number].ours = true;
   to_begin_.clear();
-  reconnects_ = streams_.transport->reconnects();
+  if (!reader_)
+    reconnects_ = reconnects;  // of lanes that were here before, more has to be looked at
   count_crashes();
   internal::crash_point("begins with lanes");
   read_from_start();

@@ -61,6 +61,7 @@ class StatusReading final : private transport::ReaderSink {
   void on_history_lost(std::string) noexcept override {
     const std::lock_guard lock(mutex_);
     messages_.clear();
+    complete_ = false;
   }
 
   const wire::Names& names_;

@@ -41,6 +41,7 @@ void StatusStore::take_in(const std::string& key, internal::Status status, Seque
   auto slot = std::make_shared<Slot>();
   slot->wanted = std::make_shared<internal::Status>(std::move(status));
   slot->stored = stored;
+  slot->told = true;
   slots_[key] = std::move(slot);
 }
 
@@ -56,7 +57,10 @@ void StatusStore::compare(const StatusReading::Messages& stored,
   for (const auto& [key, message] : stored) {
     if (!mine(key) || slots_.contains(key) || !parse_key(key)) continue;
     auto status = internal::parse_status<internal::Status>(message);
-    if (status) take_in(key, std::move(*status), message.sequence);
+    if (!status) continue;
+    // It was known here, as all are, and cleared.
+    take_in(key, std::move(*status), message.sequence);
+    clear(key);
   }
 }
 
@@ -79,6 +83,7 @@ void StatusStore::put(const std::string& key, internal::Status status,
   std::shared_ptr<Slot>& slot = slots_[key];
   if (!slot) slot = std::make_shared<Slot>();
   slot->wanted = std::make_shared<internal::Status>(std::move(status));
+  slot->told = false;
   if (stored) slot->waiting.push_back(std::move(stored));
   write(key, slot);
 }
@@ -151,7 +156,7 @@ void StatusStore::written(const std::string& key, const std::shared_ptr<Slot>& s
     unanswered_.insert(key);
     return;
   }
-  if (slot->wanted && slot->wanted->phase == "parked") {
+  if (slot->wanted && slot->wanted->phase == "parked" && !std::exchange(slot->told, true)) {
     internal::tell_parked(streams_, key, *slot->wanted, result.value());
   }
   if (!slot->wanted) slots_.erase(key);
@@ -166,7 +171,7 @@ StatusStore::Clock::time_point StatusStore::turn(
   std::erase_if(unanswered_, [&](const std::string& key) {
     const auto found = slots_.find(key);
     if (found == slots_.end() || !found->second->doubt) return true;
-    if (!mine(key)) return false;
+    if (!mine(key) || keys.size() >= limits::publishes_in_flight_max) return false;
     keys.push_back(key);
     return true;
   });

@@ -32,7 +32,7 @@ class StatusStore {
   /// type say of workers that ended. Blocks. Throws Error{retry}.
   CrashToll load(std::string_view type, const std::function<bool(const std::string& key)>& wanted);
   /// A server that was away may have come back without the newest: what is known here is written
-  /// again where it differs from what is stored, what is not known here is taken in.
+  /// again where it differs from what is stored, what is not known here is removed.
   void compare(const StatusReading::Messages& stored,
                const std::function<bool(const std::string& key)>& mine);
   /// Forgets keys without touching what is stored: they are another worker's now.
@@ -76,6 +76,7 @@ class StatusStore {
     bool writing = false;
     bool dirty = false;
     bool doubt = false;  ///< a write was not answered: what lies there is not known
+    bool told = false;   ///< that it is parked
     std::vector<std::function<void()>> waiting;
   };
   void take_in(const std::string& key, internal::Status status, Sequence stored);

@@ -13,7 +13,7 @@ namespace {
 
 constexpr std::string_view kMessageId = "Nats-Msg-Id";
 /// How many messages that went could come back. A power cut costs few.
-constexpr std::size_t kGoneMax = 256;
+constexpr std::size_t kGoneMax = 4096;
 
 /// What a message takes in a file of nats-server.
 std::uint64_t bytes_of(const transport::Message& message) {
