@@ -374,6 +374,9 @@ void RunLoop::prepare(const ItemPtr& item) {
 /// status says that it is under way: should this worker end too, the next one knows and counts.
 void RunLoop::mark_run(const ItemPtr& item) {
   item->marked = true;
+  // Whoever resumed the type knew of those before: a good release begins anew.
+  const Sequence stored = statuses_.stored(item->key);
+  if (stored && stored < steering_.resumed()) item->crashes = item->named = 0;
   if (item->crashes >= limits::crashes_max) {
     --busy_;
     std::string text = fmt::format("{} workers ended while they ran it", item->crashes);

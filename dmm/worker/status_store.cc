@@ -78,6 +78,11 @@ const internal::Status* StatusStore::find(const std::string& key) const {
   return found == slots_.end() ? nullptr : found->second->wanted.get();
 }
 
+Sequence StatusStore::stored(const std::string& key) const {
+  const auto found = slots_.find(key);
+  return found == slots_.end() ? Sequence() : found->second->stored;
+}
+
 void StatusStore::put(const std::string& key, internal::Status status,
                       std::function<void()> stored) {
   std::shared_ptr<Slot>& slot = slots_[key];

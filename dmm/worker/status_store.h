@@ -42,6 +42,8 @@ class StatusStore {
 
   /// The status of a key, or nullptr.
   const internal::Status* find(const std::string& key) const;
+  /// The message of a key's status in the bucket, as far as is known; 0: none.
+  Sequence stored(const std::string& key) const;
   /// stored   called on the owner thread when this status, or a later one of the key, is stored or
   ///          could not be.
   void put(const std::string& key, internal::Status status, std::function<void()> stored = {});
