@@ -192,6 +192,22 @@ TEST_CASE("crashes: good news run although those before them crashed five times"
   wait_for("the run", [&] { return worker.runs() == 1 && worker.waiting() == 0; });
 }
 
+TEST_CASE(
+    "crashes: what happened before somebody resumed the type does not count for who runs then",
+    "[crashes][unit]") {
+  AfterCrashes worker;
+  worker.said("");
+  worker.crashed("a", 4);
+  worker.control->pause({"player", {}}, "a bad release", "test");
+  worker.control->resume({"player", {}});
+  worker.holding = true;
+  worker.start();
+  wait_for("its run", [&] { return worker.runs() == 1; });
+  CHECK(worker.left("a").crashes == 1);  // the end that brought the lane here, and no other
+  worker.release();
+  wait_for("its end", [&] { return worker.waiting() == 0; });
+}
+
 TEST_CASE("crashes: each end that workers put down to a run counts", "[crashes][unit]") {
   AfterCrashes worker;
   for (int i = 0; i < 20; ++i) worker.crashed("named" + std::to_string(i), 1, {}, {}, 1);
