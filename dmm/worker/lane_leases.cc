@@ -299,7 +299,7 @@ void LaneLeases::look_for_dead(Clock::time_point now) {
   for (const std::string& holder : table_.living()) {
     if (!streams_.life_locks->is_dead(holder)) continue;
     table_.note_dead(holder);
-    clear_seat_of_dead(holder);
+    say_dead(holder);
     if (!table_.holds(holder)) continue;
     streams_.log.info("a worker of this machine has died; its lanes are free",
                       {{"type", type_}, {"holder", holder}});
@@ -319,7 +319,7 @@ void LaneLeases::ask_for_suspects(Clock::time_point now) {
           if (!found.ok()) return;
           mailbox_.post([this, now, name, beat = found.value()] {
             if (beat) table_.take(fmt::format("seat.{}.{}", type_, name), *beat, Clock::now());
-            if (table_.confirm(name, now)) clear_seat_of_dead(name);
+            if (table_.confirm(name, now)) say_dead(name);
           });
         });
   }
@@ -328,7 +328,7 @@ void LaneLeases::ask_for_suspects(Clock::time_point now) {
 /// Tells all at once what one of them found out: who came a moment ago would count the silence of
 /// the dead from then on. Holds only behind the beat that was the last one: had the holder beaten
 /// since, the condition fails; and a beat that comes later fails, so it never counted for anything.
-void LaneLeases::clear_seat_of_dead(const std::string& holder) {
+void LaneLeases::say_dead(const std::string& holder) {
   streams_.leases->publish({.subject = streams_.names.seat_subject(type_, holder),
                             .payload = to_text({holder, true}),
                             .expected_last = table_.beat_of(holder),

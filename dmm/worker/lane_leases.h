@@ -103,7 +103,7 @@ class LaneLeases final : private transport::ReaderSink {
   void follow(const transport::Message& message);
   void look_for_dead(Clock::time_point now);
   void ask_for_suspects(Clock::time_point now);
-  void clear_seat_of_dead(const std::string& holder);
+  void say_dead(const std::string& holder);
   void take_offers();
   void take(const LaneTable::Offer& offer);
   void taken(const LaneTable::Offer& offer, std::uint64_t term, const Result<Sequence>& result);

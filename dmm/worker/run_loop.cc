@@ -218,6 +218,7 @@ void RunLoop::follow_connection() {
   status_reading_ = std::make_unique<StatusReading>(streams_, mailbox_, type_, mine);
 }
 
+/// What was stored while the server came back is known: puts right what differs.
 void RunLoop::follow_statuses() {
   if (!status_reading_ || !status_reading_->complete()) return;
   statuses_.compare(status_reading_->take(), [this](const std::string& key) {

@@ -112,8 +112,8 @@ void RunLoop::begin_lanes() {
   }
   for (const std::uint32_t number : to_begin_) lanes_[number].ours = true;
   to_begin_.clear();
-  if (!reader_)
-    reconnects_ = reconnects;  // of lanes that were here before, more has to be looked at
+  // Lanes that were here before wait for follow_connection() to see it.
+  if (!reader_) reconnects_ = reconnects;
   count_crashes();
   internal::crash_point("begins with lanes");
   read_from_start();
