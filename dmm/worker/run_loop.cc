@@ -119,29 +119,38 @@ void RunLoop::reset() {
   to_erase_.clear();
   for (const auto& [sequence, lane] : erase_again_) --unerased_[lane];
   erase_again_.clear();
-  storing_ = 0;
   std::erase_if(items_, [&](const auto& pair) { return abandon(pair.second); });
   for (Lane& lane : lanes_) lane.caught_up = false;
   timers_.clear();
 }
 
-/// Forgets what is known of an identity. False if its run is still under way.
+/// Forgets what is known of an identity. False if its run, or a write for it, is still under way:
+/// nothing else begins before that has ended.
 bool RunLoop::abandon(const ItemPtr& item) {
   ++item->round;
   cancel(item->timer);
   item->token.reset();
   item->newest = Sequence{};
   if (alone_ == item) alone_.reset();
+  if (item->state == State::reading) --busy_;
+  item->abandoned = item->run || item->writing;
   if (!item->run) {
-    if (item->state == State::reading) --busy_;
-    return true;
+    item->state = item->writing ? State::storing : State::fresh;
+    return !item->writing;
   }
-  item->abandoned = true;
   cancel(item->run->deadline);
   item->run->cancelled = true;
   item->run->stop.request_stop();
   run_slots_->told_to_stop(item->run.get());
   return false;
+}
+
+/// What an abandoned identity waited for has ended: it begins anew, if there is a token for it.
+void RunLoop::ended_abandoned(const ItemPtr& item) {
+  item->abandoned = false;
+  item->state = State::fresh;
+  if (item->token) return restore(item);
+  items_.erase(item->key);
 }
 
 void RunLoop::turn(bool may_begin) {
@@ -250,7 +259,7 @@ void RunLoop::follow_losses() {
 }
 
 bool RunLoop::may_begin(const Item& next) const {
-  return held(next) && busy_ < slots() && storing_ < limits::publishes_in_flight_max &&
+  return held(next) && busy_ < slots() && writing_ < limits::publishes_in_flight_max &&
          to_erase_.size() < limits::publishes_in_flight_max;
 }
 
@@ -346,7 +355,7 @@ void RunLoop::cancel_doubted_runs() {
 }
 
 bool RunLoop::quiet() const {
-  return busy_ == 0 && storing_ == 0 && to_erase_.empty() && erasing_ == 0 &&
+  return busy_ == 0 && writing_ == 0 && to_erase_.empty() && erasing_ == 0 &&
          statuses_.in_flight() == 0;
 }
 

@@ -115,7 +115,8 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
     std::string crash_signal;    ///< of the last of them, if that said so
     Timer timer;                 ///< while waiting
     std::uint64_t round = 0;     ///< counts beginnings: an answer belongs to one of them
-    bool abandoned = false;      ///< its run belongs to a lane or a history that was lost
+    bool writing = false;        ///< a write of its entry or token is not answered yet
+    bool abandoned = false;      ///< its run or write is of a lane or a history that was lost
     bool backlog = false;        ///< `token` waited when the lane came, with many others
 
     // Of the token that is being worked on.
@@ -189,6 +190,7 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   void settle_lanes(const std::vector<std::uint32_t>& numbers);
   static bool is_active(const Item& item);
   bool abandon(const ItemPtr& item);
+  void ended_abandoned(const ItemPtr& item);
   bool held(const Item& item) const;
   std::size_t lanes_owned() const;
   bool all_caught_up() const;
@@ -252,12 +254,12 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   void send_erase(Sequence sequence, std::uint32_t lane);
   Timers::iterator later(Clock::duration delay, std::function<void()> task);
   void cancel(Timer& timer);
-  /// Wraps `task` so that the owner runs it if the tenure has not ended meanwhile.
-  template <class Task>
-  auto in_tenure(Task task);
-  /// The same, and if the item is still in the round in which it asked.
+  /// Wraps `task` so that the owner runs it if the tenure has not ended meanwhile, and the item is
+  /// still in the round in which it asked.
   template <class Task>
   auto in_round(const ItemPtr& item, Task task);
+  void write(const ItemPtr& item, transport::Stream& stream, transport::Publication publication,
+             std::chrono::milliseconds deadline, std::function<void(const Result<Sequence>&)> task);
   bool give_back(const ItemPtr& item);
 
   const internal::Streams& streams_;
@@ -310,8 +312,8 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   Clock::time_point alone_since_;
   Clock::time_point next_alone_;       ///< no earlier: others have their time, too
   Clock::time_point wait_alone_till_;  ///< zero: nobody waits for the others to end
-  std::size_t storing_ = 0;
-  std::size_t consumed_ = 0;  ///< read since the last grant
+  std::size_t writing_ = 0;            ///< items
+  std::size_t consumed_ = 0;           ///< read since the last grant
   EntryStore entries_;
   StatusStore statuses_;
   ReportWaits report_waits_;
@@ -345,21 +347,15 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
 };
 
 template <class Task>
-auto RunLoop::in_tenure(Task task) {
-  return [this, tenure = tenure_, task = std::move(task)](auto&& result) {
-    using Value = std::decay_t<decltype(result)>;
-    auto shared = std::make_shared<Value>(std::forward<decltype(result)>(result));
-    mailbox_.post([this, tenure, task, shared] {
-      if (tenure == tenure_) task(std::move(*shared));
-    });
-  };
-}
-
-template <class Task>
 auto RunLoop::in_round(const ItemPtr& item, Task task) {
-  return in_tenure([item, round = item->round, task = std::move(task)](auto&& result) {
-    if (round == item->round) task(std::forward<decltype(result)>(result));
-  });
+  return
+      [this, item, tenure = tenure_, round = item->round, task = std::move(task)](auto&& result) {
+        using Value = std::decay_t<decltype(result)>;
+        auto shared = std::make_shared<Value>(std::forward<decltype(result)>(result));
+        mailbox_.post([item, this, tenure, round, task, shared] {
+          if (tenure == tenure_ && round == item->round) task(std::move(*shared));
+        });
+      };
 }
 
 }  // namespace dmm::worker

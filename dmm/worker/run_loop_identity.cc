@@ -418,18 +418,18 @@ void RunLoop::rewrite_entry(const ItemPtr& item) {
   if (done) publication.headers.emplace_back(wire::kDone, wire::format_done(*done));
   if (!item->entry.view.empty()) publication.headers.emplace_back(wire::kView, item->entry.view);
   if (!item->entry.value) publication.headers.emplace_back(wire::kKvOperation, "DEL");
-  streams_.cache->publish(std::move(publication), limits::lease_ttl,
-                          in_round(item, [this, item](Result<Sequence> result) {
-                            entries_.drop(item->key);
-                            if (!result.ok()) {
-                              item->entry_known = false;
-                              return load_entry(item);
-                            }
-                            internal::crash_point("rewrote an entry");
-                            item->rewritten = true;
-                            item->entry.revision = result.value();
-                            prepare(item);
-                          }));
+  write(item, *streams_.cache, std::move(publication), limits::lease_ttl,
+        [this, item](const Result<Sequence>& result) {
+          entries_.drop(item->key);
+          if (!result.ok()) {
+            item->entry_known = false;
+            return load_entry(item);
+          }
+          internal::crash_point("rewrote an entry");
+          item->rewritten = true;
+          item->entry.revision = result.value();
+          prepare(item);
+        });
 }
 
 void RunLoop::dispatch(const ItemPtr& item) {

@@ -39,13 +39,7 @@ void RunLoop::ran(const ItemPtr& item) {
   if (run->stop.stop_requested()) run_slots_->ended(run.get());
   usual_run_ = (usual_run_ * 7 + run->took) / 8;
   run->cancelled ? void(++stats_.cancelled) : stats_.run_times.add(run->took);
-  if (item->abandoned) {
-    item->abandoned = false;
-    item->state = State::fresh;
-    if (item->token) return restore(item);
-    items_.erase(item->key);
-    return;
-  }
+  if (item->abandoned) return ended_abandoned(item);
   item->state = State::storing;
   RunResult& result = run->result;
   // Another owner may be at work, and say other things of this identity by now.
@@ -130,19 +124,34 @@ void RunLoop::store(const ItemPtr& item, std::optional<std::string> value) {
                   {std::string(wire::kEpoch), std::to_string(lanes_[item->lane].epoch.value)}},
       .payload = next.value.value_or(""),
       .expected_last = item->entry.revision,
-      .urgent = storing_ < kUrgentWrites};
+      .urgent = writing_ < kUrgentWrites};
   if (!next.value) {
     next.view.clear();
     publication.headers.emplace_back(wire::kKvOperation, "DEL");
   }
   if (!next.view.empty()) publication.headers.emplace_back(wire::kView, next.view);
-  ++storing_;
-  streams_.cache->publish(std::move(publication), limits::publish_deadline,
-                          in_tenure([this, item, round = item->round,
-                                     next = std::move(next)](const Result<Sequence>& result) {
-                            --storing_;
-                            if (round == item->round) stored(item, next, result);
-                          }));
+  write(item, *streams_.cache, std::move(publication), limits::publish_deadline,
+        [this, item, next = std::move(next)](const Result<Sequence>& result) {
+          stored(item, next, result);
+        });
+}
+
+/// Publishes for an identity. The task has the answer, unless the identity was abandoned; but even
+/// then nothing else is done for it before the answer is there, as the write may be done late.
+void RunLoop::write(const ItemPtr& item, transport::Stream& stream,
+                    transport::Publication publication, milliseconds deadline,
+                    std::function<void(const Result<Sequence>&)> task) {
+  item->writing = true;
+  ++writing_;
+  stream.publish(std::move(publication), deadline,
+                 [this, item, task = std::move(task)](const Result<Sequence>& result) mutable {
+                   mailbox_.post([this, item, task = std::move(task), result] {
+                     --writing_;
+                     item->writing = false;
+                     if (item->abandoned) return ended_abandoned(item);
+                     task(result);
+                   });
+                 });
 }
 
 void RunLoop::stored(const ItemPtr& item, Entry entry, const Result<Sequence>& result) {
@@ -194,17 +203,17 @@ void RunLoop::requeue(const ItemPtr& item) {
       .expected_last = item->current.sequence};
   // What is being torn down stays so.
   if (item->current.deleted) publication.headers.emplace_back(wire::kDeleted, "1");
-  streams_.work->publish(std::move(publication), limits::publish_deadline,
-                         in_round(item, [this, item](const Result<Sequence>& result) {
-                           if (!result.ok() && result.error().kind() != Kind::conflict) {
-                             later(kTroubleDelay, [this, item, round = item->round] {
-                               if (round == item->round) requeue(item);
-                             });
-                             return;
-                           }
-                           internal::crash_point("put a run off");
-                           leave(item);
-                         }));
+  write(item, *streams_.work, std::move(publication), limits::publish_deadline,
+        [this, item](const Result<Sequence>& result) {
+          if (!result.ok() && result.error().kind() != Kind::conflict) {
+            later(kTroubleDelay, [this, item, round = item->round] {
+              if (round == item->round) requeue(item);
+            });
+            return;
+          }
+          internal::crash_point("put a run off");
+          leave(item);
+        });
 }
 
 /// The device is waited for: its next report makes the identity ready, or else time does.

@@ -215,6 +215,45 @@ TEST_CASE("run loop: a lane that others should have goes when its run has ended"
   });
 }
 
+TEST_CASE("run loop: a lane that leaves waits for a write of a lost history and then goes",
+          "[run_loop][lanes][unit]") {
+  Worker worker;
+  worker.start();
+  wait_for("all lanes", [&] { return worker.loop->stats().lanes == limits::lanes; });
+  worker.cache->hold(Call::publish);
+  worker.put_token(R"({"song":"on its way"})");
+  wait_for("the write", [&] { return worker.cache->held(Call::publish) == 1; });
+  std::vector<std::string> many;
+  for (std::size_t i = 0; i < limits::lanes + 1; ++i) many.push_back("0-" + std::to_string(i));
+  const Others others(worker, many);
+  const auto left = [&](std::size_t lanes) { return worker.loop->stats().lanes == lanes; };
+  wait_for("the others to go", [&] { return left(1) && worker.loop->stats().lanes_wanted == 0; });
+  worker.work->lose_history();
+  wait_for("the loss to be seen", [&] { return worker.loop->stats().history_losses == 1; });
+  worker.wait_past(100ms);
+  CHECK(left(1));  // whoever comes next would not expect that write
+  worker.cache->let_go(Call::publish);
+  wait_for("the last one to go", [&] { return left(0); });
+}
+
+TEST_CASE("run loop: behind a loss of history nothing begins before the last write is answered",
+          "[run_loop][unit]") {
+  Worker worker;
+  worker.cache->put(worker.entry_subject(), R"({"song":"a"})");
+  worker.start();
+  worker.cache->hold(Call::publish);
+  worker.put_token(R"({"song":"b"})");
+  wait_for("the write", [&] { return worker.cache->held(Call::publish) == 1; });
+  worker.work->lose_history();
+  worker.put_token(R"({"song":"a"})");  // as the entry may be still, and would not be written then
+  wait_for("the loss to be seen", [&] { return worker.loop->stats().history_losses == 1; });
+  worker.wait_past(100ms);
+  CHECK(worker.runs() == 1);
+  worker.cache->let_go(Call::publish);
+  wait_for("the news of the new stream", [&] { return worker.done(); });
+  CHECK(worker.entry() == R"({"song":"a"})");
+}
+
 TEST_CASE("run loop: a tombstone that asks for another run stays one", "[run_loop][unit]") {
   Worker worker;
   worker.cache->put(worker.entry_subject(), R"({"song":"last"})");
