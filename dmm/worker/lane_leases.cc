@@ -77,7 +77,7 @@ void LaneLeases::release(std::uint32_t lane, Epoch epoch) {
     table_.note_released(lane, epoch, true);
     streams_.leases->publish(
         {.subject = streams_.names.lane_subject(type_, lane, epoch),
-         .payload = to_text({holder_, true, unsettled_[lane]}),
+         .payload = text_of_release(lane),
          .urgent = true},
         timing_.ttl, [this, lane, epoch](const Result<Sequence>& result) {
           if (result.ok()) return;
@@ -350,7 +350,7 @@ void LaneLeases::take_offers() {
 
 void LaneLeases::take(const LaneTable::Offer& offer) {
   taking_[offer.lane] = true;
-  taking_from_[offer.lane] = table_.holder_of(offer.lane);
+  taking_from_[offer.lane] = table_.words_of(offer.lane);
   ++asked_;
   streams_.leases->publish(
       {.subject = streams_.names.lane_subject(type_, offer.lane, offer.epoch),
@@ -413,12 +413,17 @@ void LaneLeases::own(const LaneTable::Offer& offer, Sequence message) {
   epochs_[offer.lane].store(offer.epoch.value, std::memory_order_release);
   const bool continued = offer.own && owned_before_[offer.lane] == offer.before;
   const bool taken_over = !continued && !offer.settled && offer.epoch.value > 1;
-  if (!continued) unsettled_[offer.lane] = taken_over;
   if (!continued && told_[offer.lane]) tell({offer.lane, std::nullopt});
   told_[offer.lane] = true;
   LastWords words;
-  if (taken_over && streams_.life_locks)
-    words = streams_.life_locks->last_words(taking_from_[offer.lane]);
+  if (!continued) {
+    if (taken_over && streams_.life_locks) {
+      words = streams_.life_locks->last_words(taking_from_[offer.lane]);
+    }
+    words_of_[offer.lane] = taking_from_[offer.lane];
+    unsettled_[offer.lane] = taken_over;
+    heard_[offer.lane] = words.run.empty();
+  }
   tell({offer.lane, Tenure{offer.epoch, continued, taken_over, {}, std::move(words)}});
   if (offer.message) streams_.leases->erase(offer.message, [](const Result<bool>&) {});
 }
@@ -458,6 +463,11 @@ void LaneLeases::publish_changes() {
   changed_();
 }
 
+/// What the next owner of a lane has to know.
+std::string LaneLeases::text_of_release(std::uint32_t lane) const {
+  return to_text({holder_, true, unsettled_[lane], heard_[lane] ? "" : words_of_[lane]});
+}
+
 void LaneLeases::leave() noexcept {
   reader_.reset();
   const bool counted_on = held();
@@ -466,7 +476,7 @@ void LaneLeases::leave() noexcept {
   for (std::uint32_t lane = 0; counted_on && lane < limits::lanes; ++lane) {
     if (!owns(lane)) continue;
     words.push_back({.subject = streams_.names.lane_subject(type_, lane, Epoch{epochs_[lane]}),
-                     .payload = to_text({holder_, true, unsettled_[lane]}),
+                     .payload = text_of_release(lane),
                      .urgent = true});
   }
   // The seat is left last, when the lanes are free.

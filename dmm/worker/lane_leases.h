@@ -74,6 +74,8 @@ class LaneLeases final : private transport::ReaderSink {
   void check() const;
   /// What somebody before may have left unfinished in a lane is done: who comes next need not mind.
   void settle(std::uint32_t lane) { unsettled_[lane] = false; }
+  /// The last words that came with the lane have been put down to whom they concern.
+  void note_heard(std::uint32_t lane) { heard_[lane] = true; }
   /// Gives one lane to those who have too few. After its work has ended.
   void release(std::uint32_t lane, Epoch epoch);
 
@@ -116,6 +118,7 @@ class LaneLeases final : private transport::ReaderSink {
   void publish_changes();
   void lose(std::uint32_t lane);
   void lose_all();
+  std::string text_of_release(std::uint32_t lane) const;
   void leave() noexcept;
   bool owns(std::uint32_t lane) const noexcept {
     return epochs_[lane].load(std::memory_order_relaxed) != 0;
@@ -146,7 +149,8 @@ class LaneLeases final : private transport::ReaderSink {
   bool alive_ = false;
   std::array<Epoch, limits::lanes> owned_before_{};     ///< the epoch that a lapse ended
   std::array<bool, limits::lanes> taking_{};            ///< asked for, or won and not looked at yet
-  std::array<std::string, limits::lanes> taking_from_;  ///< who held it before, while asked for
+  std::array<std::string, limits::lanes> taking_from_;  ///< whose last words are asked for with it
+  std::array<std::string, limits::lanes> words_of_;     ///< whose came with it
   std::size_t asked_ = 0;                               ///< takes that were not answered yet
   std::vector<std::pair<LaneTable::Offer, Sequence>> won_;  ///< written first; to be looked at
   std::array<bool, limits::lanes> told_{};  ///< the owner of the work believes it has it
@@ -157,7 +161,8 @@ class LaneLeases final : private transport::ReaderSink {
   std::atomic<std::size_t> share_{0};
   std::atomic<bool> joined_{false};
   std::array<std::atomic<bool>, limits::lanes> unsettled_{};
-  std::atomic<std::uint64_t> losses_{0};  ///< of lanes, each or all
+  std::array<std::atomic<bool>, limits::lanes> heard_{};  ///< those of words_of_
+  std::atomic<std::uint64_t> losses_{0};                  ///< of lanes, each or all
   std::mutex guard_mutex_;
   internal::StopCondition guard_alerted_;
   std::vector<LaneChange> untold_;

@@ -60,6 +60,11 @@ class LaneTable final {
   Epoch floor() const noexcept { return floor_; }
 
   const std::string& holder_of(std::uint32_t lane) const { return records_[lane].said.holder; }
+  /// Whose last words tell which run of the lane was its end, if any does.
+  const std::string& words_of(std::uint32_t lane) const {
+    const LeaseRecord& said = records_[lane].said;
+    return said.released ? said.words_of : said.holder;
+  }
   Epoch epoch_of(std::uint32_t lane) const { return records_[lane].epoch; }
   // What this worker wrote itself, before it is read back.
   void note_taken(std::uint32_t lane, Epoch epoch, Sequence message);

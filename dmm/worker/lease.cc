@@ -50,11 +50,14 @@ LeaseRecord read_lease_record(std::string_view text) {
   };
   record.released = says("released");
   record.unsettled = says("unsettled");
-  const auto holder = fields.find("holder");
-  if (holder != fields.end() && holder->is_string() &&
-      is_holder(holder->get_ref<const std::string&>())) {
-    record.holder = holder->get<std::string>();
-  }
+  const auto names = [&](const char* name) {
+    const auto found = fields.find(name);
+    const bool good = found != fields.end() && found->is_string() &&
+                      is_holder(found->get_ref<const std::string&>());
+    return good ? found->get<std::string>() : "";
+  };
+  record.holder = names("holder");
+  record.words_of = names("words_of");
   return record;
 }
 
@@ -62,6 +65,7 @@ std::string to_text(const LeaseRecord& record) {
   nlohmann::json value{{"holder", record.holder}};
   if (record.released) value["released"] = true;
   if (record.unsettled) value["unsettled"] = true;
+  if (!record.words_of.empty()) value["words_of"] = record.words_of;
   return dump_json(value);
 }
 

@@ -57,6 +57,7 @@ struct LeaseRecord {
   std::string holder;
   bool released = false;   ///< the holder gave it up
   bool unsettled = false;  ///< but what one before it left without a word was not all done
+  std::string words_of{};  ///< that one, if its last words are still to be heard
 };
 /// Anything may lie there: what names nobody is held by "", who never beats.
 LeaseRecord read_lease_record(std::string_view text);

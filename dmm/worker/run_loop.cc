@@ -68,6 +68,7 @@ void RunLoop::on_caught_up() noexcept {
     for (std::uint32_t number = 0; number < limits::lanes; ++number) {
       Lane& lane = lanes_[number];
       read[number] = lane.ours && !lane.leaving && !std::exchange(lane.caught_up, true);
+      if (read[number]) leases_.note_heard(number);
     }
     // A status whose token is gone was left behind by a crash between two writes, or its token was
     // lost; then what is known of the identity is the entry, with which it runs again.

@@ -313,6 +313,7 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   Clock::time_point next_alone_;       ///< no earlier: others have their time, too
   Clock::time_point wait_alone_till_;  ///< zero: nobody waits for the others to end
   std::size_t writing_ = 0;            ///< items
+  std::size_t overdue_ = 0;            ///< of busy_: runs that did not return in their time
   std::size_t consumed_ = 0;           ///< read since the last grant
   EntryStore entries_;
   StatusStore statuses_;

@@ -9,6 +9,7 @@
 #include "dmm/internal/runtime.h"
 #include "dmm/json.h"
 #include "dmm/limits.h"
+#include "dmm/worker/backoff.h"
 #include "dmm/worker/run_loop.h"
 
 namespace dmm::worker {
@@ -187,16 +188,23 @@ void RunLoop::blame(const ItemPtr& item) {
   status.charged = false;
   if (guilty) {
     lane.blamed = true;
+    leases_.note_heard(item->lane);
     if (!same_news) status.attempts = 0;
     status.phase = "failing";
     status.error_code = code::worker_crashed.id;
     status.error = fmt::format("the run ended its worker by {}", lane.last_words.signal);
     status.failed_at = unix_ms(internal::SystemClock::now());
-    status.next_retry_at = 0;
     status.created = created_;
     status.token = item->token->sequence.value;
     ++status.crashes;
     ++status.named;
+    // The others have their time between two ends, and whoever starts workers does not give up.
+    status.next_retry_at = 0;
+    if (status.crashes < limits::crashes_max) {
+      status.next_retry_at =
+          status.failed_at +
+          backoff(status.crashes, options_.backoff_first, options_.backoff_max, random_).count();
+    }
     item->crash_signal = lane.last_words.signal;
     streams_.log.warn(
         "a run ended its worker",
@@ -505,6 +513,7 @@ void RunLoop::watch_deadline(const ItemPtr& item, const std::shared_ptr<Run>& ru
 
 void RunLoop::overdue(const ItemPtr& item, const std::shared_ptr<Run>& run) {
   run->timed_out = true;
+  ++overdue_;
   run->stop.request_stop();
   const std::string text = fmt::format("did not return within {} ms", run->timeout.count());
   run_slots_->told_to_stop(run.get());

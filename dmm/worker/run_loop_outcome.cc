@@ -37,6 +37,7 @@ void RunLoop::ran(const ItemPtr& item) {
   item->run.reset();
   cancel(run->deadline);
   if (run->stop.stop_requested()) run_slots_->ended(run.get());
+  if (run->timed_out) --overdue_;
   usual_run_ = (usual_run_ * 7 + run->took) / 8;
   run->cancelled ? void(++stats_.cancelled) : stats_.run_times.add(run->took);
   if (item->abandoned) return ended_abandoned(item);

@@ -93,13 +93,14 @@ bool RunLoop::begin_one(const ItemPtr& item, Clock::time_point now) {
 
 /// What may take the worker down with it takes no other run along: it begins when the others have
 /// ended, and none begins beside it. But a run that does not end, or a long one, must not keep
-/// everything else from its turn, so all of that has its limits. Returns until when nothing else
-/// may begin; nothing: it may.
+/// everything else from its turn, so all of that has its limits; and what is overdue hangs, so
+/// nothing waits for it. Returns until when nothing else may begin; nothing: it may.
 std::optional<RunLoop::Clock::time_point> RunLoop::attend_alone(Clock::time_point now) {
   if (alone_) {
     const bool runs = alone_->state == State::reading || alone_->state == State::running;
     const auto until = alone_since_ + limits::alone_max;
-    if (runs && now < until) return until;
+    const bool hangs = alone_->run && alone_->run->timed_out;
+    if (runs && !hangs && now < until) return until;
     if (runs) trust_again(alone_);
     next_alone_ = now + (now - alone_since_);
     alone_.reset();
@@ -110,7 +111,7 @@ std::optional<RunLoop::Clock::time_point> RunLoop::attend_alone(Clock::time_poin
   }
   if (now < next_alone_ || !held(*ready_.front_alone())) return std::nullopt;
   if (wait_alone_till_ == Clock::time_point()) wait_alone_till_ = now + limits::alone_wait;
-  if (busy_ > 0 && now < wait_alone_till_) return wait_alone_till_;
+  if (busy_ > overdue_ && now < wait_alone_till_) return wait_alone_till_;
   if (const auto left = pace_.wait(now); left.count() > 0) return now + left;
   wait_alone_till_ = {};
   const ItemPtr item = ready_.pop_alone();

@@ -46,6 +46,7 @@ class Winners final {
 struct Member {
   std::mutex mutex;
   std::map<std::uint32_t, Epoch> owned;
+  std::map<std::uint32_t, std::string> words;  // in which run the one before ended, by lane
   std::atomic<std::size_t> count = 0;
   std::atomic<int> takes = 0;
   std::atomic<int> doubts = 0;
@@ -64,6 +65,7 @@ struct Member {
     for (const LaneChange& change : leases.changes()) {
       if (change.taken) {
         owned[change.lane] = change.taken->epoch;
+        words[change.lane] = change.taken->last_words.run;
         if (winners != nullptr) winners->add(change.lane, change.taken->epoch);
         ++takes;
       } else {
@@ -219,6 +221,34 @@ TEST_CASE("lane leases: those of a process of this machine that has ended are ta
   wait_for("the lanes of the dead", [&] { return member.count == limits::lanes / 2; });
   for (std::uint32_t lane = 0; lane < limits::lanes; ++lane) {
     CHECK(member.leases.held(lane, Epoch{2}) == (lane % 2 == 0));
+  }
+}
+
+TEST_CASE("lane leases: last words that nobody heard yet are passed on with their lane",
+          "[lanes][unit]") {
+  testing::MemoryNamespace space;
+  const testing::TemporaryDirectory directory;
+  std::string boot = testing::read_file("/proc/sys/kernel/random/boot_id");
+  boot.resize(boot.find('\n'));
+  testing::write_file(directory / "gone", boot + "\nSIGSEGV music player.kitchen\n");
+  for (std::uint32_t lane = 0; lane < limits::lanes; ++lane) {
+    space.leases->put(space.streams.names.lane_subject("player", lane, Epoch{1}),
+                      to_text({"gone"}));
+  }
+  space.streams.life_locks = std::make_shared<LifeLocks>(directory.path().string());
+  Members members;
+  members.push_back(std::make_unique<Member>(space.streams));
+  wait_for("all lanes", [&] { return members[0]->count == limits::lanes; });
+  for (const auto& [lane, run] : members[0]->words) CHECK(run == "music player.kitchen");
+  for (std::uint32_t lane = 0; lane < limits::lanes; lane += 2) {
+    members[0]->leases.note_heard(lane);
+  }
+  members.push_back(std::make_unique<Member>(space.streams));
+  wait_for("fair shares", [&] { return shared_fairly(members); });
+  const std::lock_guard lock(members[1]->mutex);
+  REQUIRE(members[1]->words.size() == limits::lanes / 2);
+  for (const auto& [lane, run] : members[1]->words) {
+    CHECK(run == (lane % 2 == 0 ? "" : "music player.kitchen"));
   }
 }
 

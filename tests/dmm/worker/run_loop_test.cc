@@ -533,4 +533,27 @@ TEST_CASE("run loop: one that has to run alone and hangs keeps the others for a 
   wait_for("both", [&] { return worker.done() && worker.inside == 0; });
 }
 
+TEST_CASE("run loop: nobody waits for a run that is overdue", "[run_loop][unit]") {
+  Worker worker;
+  for (const char* const id : {"one", "another"}) {
+    const Identity suspect{"player", id};
+    const Sequence token = worker.work->put(worker.streams.names.token_subject(suspect), "{}");
+    worker.status->put(worker.streams.names.status_subject(key_of(suspect)),
+                       nlohmann::json{{"phase", "failing"},
+                                      {"crashes", limits::crashes_shared + 1},
+                                      {"created", testing::kCreated},
+                                      {"token", token.value}}
+                           .dump());
+  }
+  worker.put_token("{}");
+  worker.holding = true;
+  const auto begun = std::chrono::steady_clock::now();
+  worker.start({.timeout = 300ms});
+  wait_for(
+      "all of them", [&] { return worker.inside == 3; }, limits::alone_max + 5s);
+  CHECK(std::chrono::steady_clock::now() - begun < limits::alone_wait);
+  CHECK(worker.run(0).id != "kitchen");
+  worker.release();
+}
+
 }  // namespace dmm::worker
