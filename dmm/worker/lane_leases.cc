@@ -42,12 +42,17 @@ LaneLeases::~LaneLeases() {
 }
 
 void LaneLeases::start() {
+  if (streams_.life_locks) {
+    watch_ = streams_.life_locks->listen(
+        [this] { mailbox_.post([this] { next_look_for_dead_ = {}; }); });
+  }
   guard_ = internal::Thread([this](const std::stop_token& stop) { guard(stop); });
   thread_ = internal::Thread([this](const std::stop_token& stop) { run(stop); });
 }
 
 void LaneLeases::stop() noexcept {
   if (!thread_.joinable()) return;
+  watch_ = {};
   thread_.request_stop();
   thread_.join();
   guard_ = internal::Thread();

@@ -144,6 +144,7 @@ class LaneLeases final : private transport::ReaderSink {
   bool beating_ = false;
   Clock::time_point next_beat_;
   Clock::time_point next_look_for_dead_;
+  DeathWatch::Listener watch_;
   Clock::time_point next_cleaning_;
   std::uint64_t term_ = 0;  ///< counts lapses: what was asked for before one is void
   bool alive_ = false;

@@ -78,7 +78,9 @@ class File final {
 }  // namespace
 
 LifeLocks::LifeLocks(std::string directory)
-    : directory_(std::move(directory)), kernel_(read_boot()) {
+    : directory_(std::move(directory)),
+      kernel_(read_boot()),
+      watch_(std::make_unique<DeathWatch>(directory_)) {
   std::error_code failed;
   const std::filesystem::path path(directory_);
   if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path(), failed);
@@ -121,7 +123,8 @@ bool LifeLocks::is_dead(std::string_view holder) const noexcept try {
   const std::string path = fmt::format("{}/{}", directory_, holder);
   const std::string dead = path + std::string(kDead);
   if (::access(dead.c_str(), F_OK) == 0) return true;
-  const File file(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+  // Only read: the watch reports what was open for writing.
+  const File file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (file.get() < 0 || ::flock(file.get(), LOCK_EX | LOCK_NB) != 0) return false;
   if (kernel_.empty() || read_content(file.get()).boot != kernel_) return false;
   // Kept for the others of this machine, and for a while only.
@@ -155,7 +158,7 @@ void LifeLocks::clear() const {
     if (holder && is_dead(name)) continue;
     const auto written = entry.last_write_time(failed);
     if (failed || written > old) continue;
-    const File file(::open(entry.path().c_str(), O_RDWR | O_CLOEXEC));
+    const File file(::open(entry.path().c_str(), O_RDONLY | O_CLOEXEC));
     const bool locked = file.get() < 0 || ::flock(file.get(), LOCK_EX | LOCK_NB) != 0;
     if (!locked) ::unlink(entry.path().c_str());
   }

@@ -7,9 +7,13 @@
 // cannot reach the server keeps its lock. A process that a signal ends says in the file which run
 // it was in (last_words.h).
 
+#include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 
+#include "dmm/worker/death_watch.h"
 #include "dmm/worker/last_words.h"
 
 namespace dmm::worker {
@@ -45,6 +49,11 @@ class LifeLocks final {
   /// True once the process of this holder is known to have ended. False says nothing.
   bool is_dead(std::string_view holder) const noexcept;
 
+  /// As DeathWatch::listen, for those whose files lie here.
+  [[nodiscard]] DeathWatch::Listener listen(std::function<void()> may_have_died) const {
+    return watch_->listen(std::move(may_have_died));
+  }
+
   /// In which run the process of this holder ended, if it is known to be dead and could say so.
   LastWords last_words(std::string_view holder) const noexcept;
 
@@ -53,6 +62,7 @@ class LifeLocks final {
 
   const std::string directory_;
   const std::string kernel_;  ///< the boot of this machine; a lock says nothing about another's
+  const std::unique_ptr<DeathWatch> watch_;
 };
 
 }  // namespace dmm::worker

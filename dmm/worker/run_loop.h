@@ -214,6 +214,7 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   void refuse(const std::string& subject, Sequence sequence, const Error& error);
   void restore(const ItemPtr& item);
   void blame(const ItemPtr& item);
+  std::chrono::milliseconds crash_backoff(int crashes);
   bool tried(const Item& item) const;
   static void begin_anew(Item& item);
   std::string run_name(const std::string& key) const;

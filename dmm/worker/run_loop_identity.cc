@@ -198,12 +198,9 @@ void RunLoop::blame(const ItemPtr& item) {
     status.token = item->token->sequence.value;
     ++status.crashes;
     ++status.named;
-    // The others have their time between two ends, and whoever starts workers does not give up.
     status.next_retry_at = 0;
     if (status.crashes < limits::crashes_max) {
-      status.next_retry_at =
-          status.failed_at +
-          backoff(status.crashes, options_.backoff_first, options_.backoff_max, random_).count();
+      status.next_retry_at = status.failed_at + crash_backoff(status.crashes).count();
     }
     item->crash_signal = lane.last_words.signal;
     streams_.log.warn(
@@ -214,6 +211,15 @@ void RunLoop::blame(const ItemPtr& item) {
   item->named = status.named;
   // Whoever has the lane next does not hear those words.
   statuses_.put(item->key, std::move(status));
+}
+
+/// An end of a worker costs others than its identity, so that waits longer than behind a failure,
+/// and never just a moment: there is time for the others, and whoever starts workers again sees no
+/// storm of ends.
+milliseconds RunLoop::crash_backoff(int crashes) {
+  const milliseconds first = options_.backoff_first;
+  return longest_backoff(crashes, first, options_.backoff_max) +
+         backoff(crashes, first, options_.backoff_max, random_);
 }
 
 void RunLoop::enqueue(const ItemPtr& item) {

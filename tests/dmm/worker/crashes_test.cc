@@ -124,7 +124,7 @@ TEST_CASE("crashes: where a worker said who ended it nobody else is suspected", 
   for (const char* const id : {"here", "there"}) worker.crashed(id, limits::crashes_shared + 1);
   worker.crashed("culprit", limits::crashes_max - 1, {}, {}, limits::crashes_max - 2);
   worker.said(fmt::format("SIGSEGV {} player.culprit\n", worker.streams.names.ns()));
-  worker.start();
+  worker.start({.backoff_first = 1ms, .backoff_max = 1ms});
   wait_for("all three beside each other", [&] { return worker.inside == 3; });
   // This run was counted on top, and that of the worker before taken off.
   CHECK(worker.left("here").crashes == limits::crashes_shared + 1);
@@ -141,6 +141,17 @@ TEST_CASE("crashes: the run that a worker named is parked with its signal at the
   wait_for("the parking", [&] { return worker.left("culprit").phase == "parked"; });
   CHECK(worker.left("culprit").error == "5 workers ended while they ran it, the last by SIGABRT");
   CHECK(worker.runs() == 0);
+}
+
+TEST_CASE("crashes: the run that a worker named waits while others begin", "[crashes][unit]") {
+  AfterCrashes worker;
+  worker.crashed("culprit", 1);
+  worker.put_good(1);
+  worker.said(fmt::format("SIGSEGV {} player.culprit\n", worker.streams.names.ns()));
+  worker.start({.backoff_first = 400ms});
+  wait_for("both", [&] { return worker.waiting() == 0; });
+  REQUIRE(worker.runs() == 2);
+  CHECK(worker.run(0).id == "0");
 }
 
 TEST_CASE("crashes: who was named is counted on whatever news it has by now", "[crashes][unit]") {

@@ -1,6 +1,9 @@
 #include "dmm/worker/lane_leases.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/file.h>
+#include <unistd.h>
 #include <catch2/catch.hpp>
 
 #include <atomic>
@@ -222,6 +225,26 @@ TEST_CASE("lane leases: those of a process of this machine that has ended are ta
   for (std::uint32_t lane = 0; lane < limits::lanes; ++lane) {
     CHECK(member.leases.held(lane, Epoch{2}) == (lane % 2 == 0));
   }
+}
+
+TEST_CASE("lane leases: the end of a process is seen however seldom it is looked for",
+          "[lanes][unit]") {
+  const testing::TemporaryDirectory directory;
+  testing::MemoryNamespace space;
+  std::string boot = testing::read_file("/proc/sys/kernel/random/boot_id");
+  testing::write_file(directory / "ends", boot.substr(0, boot.find('\n')) + '\n');
+  const int file = ::open((directory / "ends").c_str(), O_RDWR | O_CLOEXEC);
+  REQUIRE(::flock(file, LOCK_EX | LOCK_NB) == 0);
+  space.streams.life_locks = std::make_shared<LifeLocks>(directory.path().string());
+  for (std::uint32_t lane = 0; lane < limits::lanes; ++lane) {
+    space.leases->put(space.streams.names.lane_subject("player", lane, Epoch{1}),
+                      to_text({"ends"}));
+  }
+  Member member(space.streams, nullptr, LeaseTiming{1h, 200ms, 200ms, 1h});
+  wait_for("it to have looked", [&] { return member.leases.joined(); });
+  CHECK(member.count == 0);
+  ::close(file);  // as the kernel does
+  wait_for("the lanes", [&] { return member.count == limits::lanes; });
 }
 
 TEST_CASE("lane leases: last words that nobody heard yet are passed on with their lane",

@@ -4,10 +4,13 @@
 
 #include <catch2/catch.hpp>
 
+#include <atomic>
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <memory>
 #include <string>
+#include <thread>
 
 #include "dmm/error.h"
 #include "dmm/testing/child_process.h"
@@ -68,6 +71,27 @@ TEST_CASE("life locks: a holder whose process was killed is dead and one that is
   wait_for("the death to be seen", [&] { return locks.is_dead("holder"); });
   CHECK(locks.is_dead("holder"));
   CHECK(others.is_dead("holder"));  // whoever looks first takes it from nobody
+}
+
+TEST_CASE("life locks: who listens is told when a process ends and not when somebody looks",
+          "[leases][unit]") {
+  const testing::TemporaryDirectory directory;
+  const LifeLocks locks((directory / "run").string());
+  const auto child = start_holder(directory / "run/holder");
+  std::atomic<int> told = 0;
+  const DeathWatch::Listener listener = locks.listen([&] { ++told; });
+  {
+    const DeathWatch::Listener gone = locks.listen([] { FAIL("told behind its end"); });
+  }
+  const auto until = std::chrono::steady_clock::now() + 100ms;
+  while (std::chrono::steady_clock::now() < until) {
+    CHECK_FALSE(locks.is_dead("holder"));
+    std::this_thread::sleep_for(5ms);
+  }
+  CHECK(told == 0);
+  REQUIRE(child->kill(SIGKILL));
+  wait_for("word of it", [&] { return told > 0; });
+  CHECK(locks.is_dead("holder"));
 }
 
 TEST_CASE("life locks: a holder is alive while its lock is kept and unknown when it is given up",
