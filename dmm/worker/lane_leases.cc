@@ -79,16 +79,20 @@ void LaneLeases::release(std::uint32_t lane, Epoch epoch) {
     epochs_[lane] = 0;
     told_[lane] = false;
     owned_before_[lane] = Epoch();
-    table_.note_released(lane, epoch, true);
-    streams_.leases->publish(
-        {.subject = streams_.names.lane_subject(type_, lane, epoch),
-         .payload = text_of_release(lane),
-         .urgent = true},
-        timing_.ttl, [this, lane, epoch](const Result<Sequence>& result) {
-          if (result.ok()) return;
-          // It is ours still, in the eyes of the others: take it again.
-          mailbox_.post([this, lane, epoch] { table_.note_released(lane, epoch, false); });
-        });
+    LeaseRecord said = release_of(lane);
+    const std::string text = to_text(said);
+    table_.note_said(lane, epoch, std::move(said));
+    streams_.leases->publish({.subject = streams_.names.lane_subject(type_, lane, epoch),
+                              .payload = text,
+                              .urgent = true},
+                             timing_.ttl, [this, lane, epoch](const Result<Sequence>& result) {
+                               if (result.ok()) return;
+                               // It is ours still, in the eyes of the others: take it again.
+                               mailbox_.post([this, lane, epoch] {
+                                 table_.note_said(lane, epoch, {holder_});
+                                 if (!heard_[lane]) taking_from_[lane] = words_of_[lane];
+                               });
+                             });
   });
 }
 
@@ -355,7 +359,8 @@ void LaneLeases::take_offers() {
 
 void LaneLeases::take(const LaneTable::Offer& offer) {
   taking_[offer.lane] = true;
-  taking_from_[offer.lane] = table_.words_of(offer.lane);
+  // Our own name is there if a take was not answered: then it is as when that was asked for.
+  if (!offer.own) taking_from_[offer.lane] = table_.words_of(offer.lane);
   ++asked_;
   streams_.leases->publish(
       {.subject = streams_.names.lane_subject(type_, offer.lane, offer.epoch),
@@ -425,7 +430,7 @@ void LaneLeases::own(const LaneTable::Offer& offer, Sequence message) {
     if (taken_over && streams_.life_locks) {
       words = streams_.life_locks->last_words(taking_from_[offer.lane]);
     }
-    words_of_[offer.lane] = taking_from_[offer.lane];
+    words_of_[offer.lane] = std::exchange(taking_from_[offer.lane], {});
     unsettled_[offer.lane] = taken_over;
     heard_[offer.lane] = words.run.empty();
   }
@@ -469,8 +474,8 @@ void LaneLeases::publish_changes() {
 }
 
 /// What the next owner of a lane has to know.
-std::string LaneLeases::text_of_release(std::uint32_t lane) const {
-  return to_text({holder_, true, unsettled_[lane], heard_[lane] ? "" : words_of_[lane]});
+LeaseRecord LaneLeases::release_of(std::uint32_t lane) const {
+  return {holder_, true, unsettled_[lane], heard_[lane] ? "" : words_of_[lane]};
 }
 
 void LaneLeases::leave() noexcept {
@@ -481,7 +486,7 @@ void LaneLeases::leave() noexcept {
   for (std::uint32_t lane = 0; counted_on && lane < limits::lanes; ++lane) {
     if (!owns(lane)) continue;
     words.push_back({.subject = streams_.names.lane_subject(type_, lane, Epoch{epochs_[lane]}),
-                     .payload = text_of_release(lane),
+                     .payload = to_text(release_of(lane)),
                      .urgent = true});
   }
   // The seat is left last, when the lanes are free.

@@ -74,6 +74,8 @@ class LaneLeases final : private transport::ReaderSink {
   void check() const;
   /// What somebody before may have left unfinished in a lane is done: who comes next need not mind.
   void settle(std::uint32_t lane) { unsettled_[lane] = false; }
+  /// A write for the lane may be done when its next owner is there already.
+  void unsettle(std::uint32_t lane) { unsettled_[lane] = true; }
   /// The last words that came with the lane have been put down to whom they concern.
   void note_heard(std::uint32_t lane) { heard_[lane] = true; }
   /// Gives one lane to those who have too few. After its work has ended.
@@ -118,7 +120,7 @@ class LaneLeases final : private transport::ReaderSink {
   void publish_changes();
   void lose(std::uint32_t lane);
   void lose_all();
-  std::string text_of_release(std::uint32_t lane) const;
+  LeaseRecord release_of(std::uint32_t lane) const;
   void leave() noexcept;
   bool owns(std::uint32_t lane) const noexcept {
     return epochs_[lane].load(std::memory_order_relaxed) != 0;

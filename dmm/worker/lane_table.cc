@@ -84,8 +84,8 @@ void LaneTable::note_taken(std::uint32_t lane, Epoch epoch, Sequence message) {
   }
 }
 
-void LaneTable::note_released(std::uint32_t lane, Epoch epoch, bool released) {
-  if (records_[lane].epoch == epoch) records_[lane].said.released = released;
+void LaneTable::note_said(std::uint32_t lane, Epoch epoch, LeaseRecord said) {
+  if (records_[lane].epoch == epoch) records_[lane].said = std::move(said);
 }
 
 std::vector<std::string> LaneTable::suspects(Clock::time_point now) const {

@@ -68,7 +68,7 @@ class LaneTable final {
   Epoch epoch_of(std::uint32_t lane) const { return records_[lane].epoch; }
   // What this worker wrote itself, before it is read back.
   void note_taken(std::uint32_t lane, Epoch epoch, Sequence message);
-  void note_released(std::uint32_t lane, Epoch epoch, bool released);
+  void note_said(std::uint32_t lane, Epoch epoch, LeaseRecord said);
 
   /// Holders that were silent for a TTL.
   std::vector<std::string> suspects(Clock::time_point now) const;

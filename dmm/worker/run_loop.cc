@@ -68,13 +68,18 @@ void RunLoop::on_caught_up() noexcept {
     for (std::uint32_t number = 0; number < limits::lanes; ++number) {
       Lane& lane = lanes_[number];
       read[number] = lane.ours && !lane.leaving && !std::exchange(lane.caught_up, true);
-      if (read[number]) leases_.note_heard(number);
+      if (!read[number]) continue;
+      leases_.note_heard(number);
+      lane.last_words = LastWords();
     }
     // A status whose token is gone was left behind by a crash between two writes, or its token was
     // lost; then what is known of the identity is the entry, with which it runs again.
     const bool lost = std::exchange(tokens_lost_, false);
     statuses_.clear_unless([&](const std::string& key) {
-      if (!read[lane_of_key(key)] || items_.contains(key)) return true;
+      const auto item = items_.find(key);
+      const bool known =
+          item != items_.end() && (!item->second->abandoned || item->second->token.has_value());
+      if (!read[lane_of_key(key)] || known) return true;
       if (lost || statuses_.find(key)->created != created_) resync_.tell(key);
       return false;
     });
@@ -150,6 +155,8 @@ bool RunLoop::abandon(const ItemPtr& item) {
 void RunLoop::ended_abandoned(const ItemPtr& item) {
   item->abandoned = false;
   item->state = State::fresh;
+  begin_anew(*item);
+  entries_.drop(item->key);  // it may have been read before the write was done
   if (item->token) return restore(item);
   items_.erase(item->key);
 }
@@ -378,6 +385,9 @@ void RunLoop::finish_work() {
   std::vector<std::uint32_t> all(limits::lanes);
   std::iota(all.begin(), all.end(), 0);
   settle_lanes(all);
+  for (const auto& [key, item] : items_) {
+    if (item->writing) leases_.unsettle(item->lane);
+  }
   leases_.stop();
   leases_.changes();
   reset();

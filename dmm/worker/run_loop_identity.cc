@@ -128,6 +128,10 @@ void RunLoop::restore(const ItemPtr& item) {
   held_.erase(item->key);
   const Token& token = *item->token;
   const auto now = internal::SystemClock::now();
+  system_clock::duration left{};
+  if (token.not_before > now) {
+    left = std::min<system_clock::duration>(token.not_before - now, token.delay_max);
+  }
   blame(item);
   if (tried(*item)) {
     const internal::Status* status = statuses_.find(item->key);
@@ -140,12 +144,10 @@ void RunLoop::restore(const ItemPtr& item) {
       item->loaded = false;
       return;
     }
-    const milliseconds left(status->next_retry_at - unix_ms(now));
-    if (left.count() > 0) return wait(item, std::min(left, options_.backoff_max));
+    const milliseconds retry_in(status->next_retry_at - unix_ms(now));
+    left = std::max<system_clock::duration>(left, std::min(retry_in, options_.backoff_max));
   }
-  if (token.not_before > now) {
-    return wait(item, std::min<system_clock::duration>(token.not_before - now, token.delay_max));
-  }
+  if (left.count() > 0) return wait(item, left);
   enqueue(item);
 }
 
@@ -175,6 +177,17 @@ void RunLoop::begin_anew(Item& item) {
 void RunLoop::blame(const ItemPtr& item) {
   Lane& lane = lanes_[item->lane];
   const internal::Status* found = statuses_.find(item->key);
+  // News beat the wait behind a failure, but not that behind an end of a worker: with news that
+  // come again and again there would be one end after the other, and none the fifth.
+  if (found != nullptr && found->named > 0 && !found->charged && found->phase == "failing" &&
+      found->error_code == code::worker_crashed.id && found->created == created_ &&
+      found->token < item->token->sequence.value) {
+    internal::Status next = *found;
+    next.token = item->token->sequence.value;
+    next.attempts = 0;
+    statuses_.put(item->key, std::move(next));
+    found = statuses_.find(item->key);
+  }
   const bool same_news = tried(*item);
   item->crashes = same_news ? found->crashes : 0;
   item->named = same_news ? found->named : 0;

@@ -101,7 +101,12 @@ std::optional<RunLoop::Clock::time_point> RunLoop::attend_alone(Clock::time_poin
     const auto until = alone_since_ + limits::alone_max;
     const bool hangs = alone_->run && alone_->run->timed_out;
     if (runs && !hangs && now < until) return until;
-    if (runs) trust_again(alone_);
+    if (runs) {
+      // Not earlier, even if it hangs: with a short timeout it would never be found.
+      later(until - now, [this, item = alone_, round = alone_->round] {
+        if (round == item->round && item->run) trust_again(item);
+      });
+    }
     next_alone_ = now + (now - alone_since_);
     alone_.reset();
   }

@@ -154,6 +154,22 @@ TEST_CASE("crashes: the run that a worker named waits while others begin", "[cra
   CHECK(worker.run(0).id == "0");
 }
 
+TEST_CASE("crashes: news do not beat the wait behind an end of a worker, nor forget it",
+          "[crashes][unit]") {
+  AfterCrashes worker;
+  worker.holding = true;
+  worker.crashed("culprit", 2, {}, {}, 1);
+  worker.said(fmt::format("SIGSEGV {} player.culprit\n", worker.streams.names.ns()));
+  worker.start({.backoff_first = 500ms});
+  wait_for("the blame", [&] { return worker.left("culprit").named == 2; });
+  const auto due = worker.left("culprit").next_retry_at;
+  worker.work->put(worker.streams.names.token_subject({"player", "culprit"}), R"({"n":2})");
+  wait_for("the run", [&] { return worker.inside == 1; });
+  CHECK(internal::SystemClock::now().time_since_epoch() >= std::chrono::milliseconds(due));
+  CHECK(worker.left("culprit").crashes == 3);  // this run is counted in advance
+  CHECK(worker.left("culprit").named == 2);
+}
+
 TEST_CASE("crashes: who was named is counted on whatever news it has by now", "[crashes][unit]") {
   AfterCrashes worker;
   worker.holding = true;

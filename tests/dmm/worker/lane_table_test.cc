@@ -138,8 +138,10 @@ TEST_CASE("lane table: a lane under its own name is offered to a worker in any c
   scene.lane(3, 2, {"me"});
   REQUIRE(scene.offer(3));
   CHECK(scene.offer(3)->own);
-  scene.table.note_released(3, Epoch{2}, true);
+  scene.table.note_said(3, Epoch{2}, {"me", true, true, "before"});
   CHECK_FALSE(scene.offer(3)->own);
+  CHECK_FALSE(scene.offer(3)->settled);
+  CHECK(scene.table.words_of(3) == "before");
 }
 
 TEST_CASE("lane table: who left counts no more and its lanes are free", "[lanes][unit]") {
