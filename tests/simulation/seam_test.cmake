@@ -5,7 +5,8 @@ file(GLOB_RECURSE files RELATIVE ${ROOT} ${ROOT}/dmm/*.h ${ROOT}/dmm/*.cc)
 list(FILTER files EXCLUDE REGEX "^dmm/(cli|nats|postgres|resource|service)/")
 list(FILTER files EXCLUDE REGEX "^dmm/internal/runtime\\.(h|cc)$")
 list(FILTER files EXCLUDE REGEX "^dmm/testing/internal/scheduler\\.(h|cc)$")
-# Processes and ports of the system.
+# Processes and ports of the system, and what it reports of them.
+list(FILTER files EXCLUDE REGEX "^dmm/worker/death_watch\\.(h|cc)$")
 list(FILTER files EXCLUDE REGEX "^dmm/testing/(child_process|free_port|nats_server|postgres_server)\\.(h|cc)$")
 set(banned "(steady|system|high_resolution)_clock::now\\(|std::condition_variable|std::j?thread[^_]|std::async|std::promise|std::future|std::latch|std::barrier|_semaphore|sleep_for|sleep_until|random_device")
 list(LENGTH files count)
