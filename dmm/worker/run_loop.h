@@ -216,6 +216,7 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
   void blame(const ItemPtr& item);
   std::chrono::milliseconds crash_backoff(int crashes);
   bool tried(const Item& item) const;
+  bool waits_behind_end(const Item& item) const;
   static void begin_anew(Item& item);
   std::string run_name(const std::string& key) const;
   void enqueue(const ItemPtr& item);

@@ -144,7 +144,9 @@ void RunLoop::restore(const ItemPtr& item) {
       item->loaded = false;
       return;
     }
-    const milliseconds retry_in(status->next_retry_at - unix_ms(now));
+  }
+  if (tried(*item) || waits_behind_end(*item)) {
+    const milliseconds retry_in(statuses_.find(item->key)->next_retry_at - unix_ms(now));
     left = std::max<system_clock::duration>(left, std::min(retry_in, options_.backoff_max));
   }
   if (left.count() > 0) return wait(item, left);
@@ -163,9 +165,22 @@ bool RunLoop::tried(const Item& item) const {
          status->created == created_;
 }
 
-/// News are worth a new beginning.
+/// News beat the wait behind a failure, but not that behind an end of a worker: with news that come
+/// again and again there would be one end after the other, and none the fifth. True if the status
+/// tells of such an end of earlier news, and nothing ran since.
+bool RunLoop::waits_behind_end(const Item& item) const {
+  const internal::Status* status = statuses_.find(item.key);
+  return status != nullptr && status->named > 0 && status->crashes < limits::crashes_max &&
+         !status->charged && status->phase == "failing" &&
+         status->error_code == code::worker_crashed.id && status->created == created_ &&
+         status->token < item.token->sequence.value;
+}
+
+/// News are worth a new beginning; but what was put down to an identity stays until a run returns,
+/// or the last end that is allowed.
 void RunLoop::begin_anew(Item& item) {
   item.attempts = 0;
+  if (item.named > 0 && item.crashes < limits::crashes_max) return;
   item.crashes = 0;
   item.named = 0;
   item.crash_signal.clear();
@@ -177,18 +192,7 @@ void RunLoop::begin_anew(Item& item) {
 void RunLoop::blame(const ItemPtr& item) {
   Lane& lane = lanes_[item->lane];
   const internal::Status* found = statuses_.find(item->key);
-  // News beat the wait behind a failure, but not that behind an end of a worker: with news that
-  // come again and again there would be one end after the other, and none the fifth.
-  if (found != nullptr && found->named > 0 && !found->charged && found->phase == "failing" &&
-      found->error_code == code::worker_crashed.id && found->created == created_ &&
-      found->token < item->token->sequence.value) {
-    internal::Status next = *found;
-    next.token = item->token->sequence.value;
-    next.attempts = 0;
-    statuses_.put(item->key, std::move(next));
-    found = statuses_.find(item->key);
-  }
-  const bool same_news = tried(*item);
+  const bool same_news = tried(*item) || waits_behind_end(*item);
   item->crashes = same_news ? found->crashes : 0;
   item->named = same_news ? found->named : 0;
   item->crash_signal.clear();
@@ -231,8 +235,8 @@ void RunLoop::blame(const ItemPtr& item) {
 /// storm of ends.
 milliseconds RunLoop::crash_backoff(int crashes) {
   const milliseconds first = options_.backoff_first;
-  return longest_backoff(crashes, first, options_.backoff_max) +
-         backoff(crashes, first, options_.backoff_max, random_);
+  return std::min(options_.backoff_max, longest_backoff(crashes, first, options_.backoff_max) +
+                                            backoff(crashes, first, options_.backoff_max, random_));
 }
 
 void RunLoop::enqueue(const ItemPtr& item) {

@@ -104,10 +104,11 @@ std::optional<RunLoop::Clock::time_point> RunLoop::attend_alone(Clock::time_poin
     if (runs) {
       // Not earlier, even if it hangs: with a short timeout it would never be found.
       later(until - now, [this, item = alone_, round = alone_->round] {
-        if (round == item->round && item->run) trust_again(item);
+        if (round == item->round && item->run && held(*item)) trust_again(item);
       });
     }
-    next_alone_ = now + (now - alone_since_);
+    // Until then an end that the next one brought about would be put down to this one as well.
+    next_alone_ = runs ? std::max(until, now + (now - alone_since_)) : now + (now - alone_since_);
     alone_.reset();
   }
   if (ready_.size(Turn::alone) == 0) {

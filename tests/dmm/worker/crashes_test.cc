@@ -170,6 +170,29 @@ TEST_CASE("crashes: news do not beat the wait behind an end of a worker, nor for
   CHECK(worker.left("culprit").named == 2);
 }
 
+TEST_CASE("crashes: news that wait for their turn do not forget an end of a worker either",
+          "[crashes][unit]") {
+  AfterCrashes worker;
+  worker.holding = true;
+  worker.put_good(1);
+  worker.crashed("culprit", 2, {}, {}, 1);
+  worker.said(fmt::format("SIGSEGV {} player.culprit\n", worker.streams.names.ns()));
+  std::atomic<bool> kept = false;
+  worker.then = [&](Context& context, nlohmann::json&) {
+    const internal::Status now = worker.left("culprit");
+    if (context.identity().id == "culprit") kept = now.crashes == 3 && now.named == 2;
+    return Outcome::done();
+  };
+  worker.start({.concurrency = 1, .backoff_first = 100ms, .pause_at_failing = 99});
+  wait_for("the other one", [&] { return worker.inside == 1; });
+  wait_for("the turn to come", [&] { return worker.loop->stats().ready == 1; });
+  worker.work->put(worker.streams.names.token_subject({"player", "culprit"}), R"({"n":2})");
+  wait_for("the news", [&] { return worker.loop->stats().coalesced == 1; });
+  worker.release();
+  wait_for("both", [&] { return worker.waiting() == 0; });
+  CHECK(kept);
+}
+
 TEST_CASE("crashes: who was named is counted on whatever news it has by now", "[crashes][unit]") {
   AfterCrashes worker;
   worker.holding = true;

@@ -535,24 +535,28 @@ TEST_CASE("run loop: one that has to run alone and hangs keeps the others for a 
 
 TEST_CASE("run loop: nobody waits for a run that is overdue", "[run_loop][unit]") {
   Worker worker;
-  for (const char* const id : {"one", "another"}) {
-    const Identity suspect{"player", id};
-    const Sequence token = worker.work->put(worker.streams.names.token_subject(suspect), "{}");
-    worker.status->put(worker.streams.names.status_subject(key_of(suspect)),
-                       nlohmann::json{{"phase", "failing"},
-                                      {"crashes", limits::crashes_shared + 1},
-                                      {"created", testing::kCreated},
-                                      {"token", token.value}}
-                           .dump());
-  }
+  // One that has to run alone, at once or when the other one is overdue already.
+  const std::chrono::milliseconds later = GENERATE(0ms, 1500ms);
+  const Identity suspect{"player", "attic"};
+  const Sequence token = worker.work->put(worker.streams.names.token_subject(suspect), "{}");
+  const auto due = internal::SystemClock::now().time_since_epoch() + later;
+  worker.status->put(
+      worker.streams.names.status_subject(key_of(suspect)),
+      nlohmann::json{
+          {"phase", "failing"},
+          {"crashes", limits::crashes_shared + 1},
+          {"created", testing::kCreated},
+          {"next_retry_at", std::chrono::duration_cast<std::chrono::milliseconds>(due).count()},
+          {"token", token.value}}
+          .dump());
   worker.put_token("{}");
   worker.holding = true;
   const auto begun = std::chrono::steady_clock::now();
   worker.start({.timeout = 300ms});
   wait_for(
-      "all of them", [&] { return worker.inside == 3; }, limits::alone_max + 5s);
-  CHECK(std::chrono::steady_clock::now() - begun < limits::alone_wait);
-  CHECK(worker.run(0).id != "kitchen");
+      "both", [&] { return worker.inside == 2; }, limits::alone_max + 5s);
+  CHECK(std::chrono::steady_clock::now() - begun < later + limits::alone_wait);
+  CHECK(worker.run(0).id == (later == 0ms ? "attic" : "kitchen"));
   worker.release();
 }
 
