@@ -115,6 +115,7 @@ class RunLoop final : public WorkStream, private transport::ReaderSink {
     std::string crash_signal;    ///< of the last of them, if that said so
     Timer timer;                 ///< while waiting
     std::uint64_t round = 0;     ///< counts beginnings: an answer belongs to one of them
+    bool perhaps_done = false;   ///< its entry was written without an answer: that tells
     bool writing = false;        ///< a write of its entry or token is not answered yet
     bool abandoned = false;      ///< its run or write is of a lane or a history that was lost
     bool backlog = false;        ///< `token` waited when the lane came, with many others

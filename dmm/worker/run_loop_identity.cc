@@ -335,8 +335,9 @@ void RunLoop::begin_loaded(const ItemPtr& item) {
   }
   if (item->entry_known) return prepare(item);
   // Whole news do not depend on the entry, so the run begins first and the entry is read beside it;
-  // an inherited token may have been done by the owner before, which only the entry tells.
-  const bool independent = !poke && token.view.empty() && !token.inherited;
+  // an inherited token may have been done by the owner before, and one whose result could not be
+  // stored for certain by this one, which only the entry tells.
+  const bool independent = !poke && token.view.empty() && !token.inherited && !item->perhaps_done;
   if (independent) prepare(item);
   if (!independent || item->state == State::running) load_entry(item);
 }

@@ -169,6 +169,7 @@ void RunLoop::stored(const ItemPtr& item, Entry entry, const Result<Sequence>& r
     }
     streams_.log.warn("a cache entry could not be written",
                       {{"key", item->key}, {"error", result.error().what()}});
+    item->perhaps_done = true;
     return again_soon(item, kTroubleDelay);
   }
   ++stats_.stored;
@@ -254,6 +255,7 @@ void RunLoop::leave(const ItemPtr& item) {
   item->current = Token();
   item->entry = Entry();
   item->result.reset();
+  item->perhaps_done = false;
   item->state = State::fresh;
   begin_anew(*item);
   if (item->token) return restore(item);

@@ -15,14 +15,27 @@ using namespace std::chrono_literals;
 /// How long a worker may be stopped without having to fear for its lease: its last beat is up to a
 /// beat old when it is stopped, and it gives up a margin early.
 constexpr Time kHarmless = 1'500ms;
+/// How long behind a pause a run may be told to stop.
+constexpr Time kWoken = 1ms;
 /// How long a report may be handled, with all calls that are repeated.
 constexpr Time kHandled = 10s;
 /// What was acknowledged so long before the end of a run has reached its worker in the calm.
 constexpr Time kOnItsWay = 100ms;
 
+/// True if the worker of the older run stood still for all the time that the newer one is there,
+/// but for the moment in which it is told to stop: its lease was old already when it was stopped.
+bool stood_still(const Run& older, const Run& newer, const Journal& journal) {
+  const auto& pauses = journal.lives.at(older.life).pauses;
+  return older.end && std::ranges::any_of(pauses, [&](const LifeRecord::Pause& one) {
+           return one.from <= newer.begin && *older.end <= one.to + kWoken;
+         });
+}
+
 bool excused(const Run& a, const Run& b, const Journal& journal) {
   if (a.epoch == b.epoch) return false;
-  return paused_past_lease(a.epoch < b.epoch ? a : b, journal);
+  const Run& older = a.epoch < b.epoch ? a : b;
+  const Run& newer = a.epoch < b.epoch ? b : a;
+  return paused_past_lease(older, journal) || stood_still(older, newer, journal);
 }
 
 std::uint32_t lane_of_run(const Run& run) {

@@ -57,7 +57,11 @@ TEST_CASE("checks: runs that meet are found unless a pause explains them", "[sim
   CHECK(count(journal, check_overlaps) == 1);
   journal.lives[0].pauses.push_back({5s, 6s});
   CHECK(count(journal, check_overlaps) == 1);  // too short to lose a lease
-  journal.lives[0].pauses.push_back({4500ms, 8500ms});
+  journal.lives[0].pauses.push_back({7800ms, 8998ms});
+  CHECK(count(journal, check_overlaps) == 1);  // it went on for 2 ms behind that
+  journal.lives[0].pauses.push_back({7800ms, 8999ms});
+  CHECK(count(journal, check_overlaps) == 0);
+  journal.lives[0].pauses = {{4500ms, 8500ms}};
   CHECK(count(journal, check_overlaps) == 0);
   journal.run(1, 3, 2, 8s, 9s);
   CHECK(count(journal, check_overlaps) == 2);  // no pause makes two owners of one epoch

@@ -254,6 +254,17 @@ TEST_CASE("run loop: behind a loss of history nothing begins before the last wri
   CHECK(worker.entry() == R"({"song":"a"})");
 }
 
+TEST_CASE("run loop: what was stored without an answer does not run again", "[run_loop][unit]") {
+  Worker worker;
+  worker.start();
+  worker.transport->faults().in_doubt(
+      {.stream = testing::Part::cache, .call = Call::publish, .next = 1});
+  worker.put_token(R"({"song":"A"})");
+  wait_for("it to be done", [&] { return worker.done(); });
+  CHECK(worker.runs() == 1);
+  CHECK(worker.entry() == R"({"song":"A"})");
+}
+
 TEST_CASE("run loop: a tombstone that asks for another run stays one", "[run_loop][unit]") {
   Worker worker;
   worker.cache->put(worker.entry_subject(), R"({"song":"last"})");
