@@ -75,6 +75,8 @@ void RunLoop::ran(const ItemPtr& item) {
     return finish(item);
   }
   entries_.drop(item->key);  // the server may have come back without it
+  // Then it is still the entry of the view that it belonged to when the run began.
+  if (item->current.view.empty()) item->current.view = item->entry.view;
   item->entry_known = false;
   load_entry(item);
 }
