@@ -254,6 +254,23 @@ TEST_CASE("run loop: behind a loss of history nothing begins before the last wri
   CHECK(worker.entry() == R"({"song":"a"})");
 }
 
+TEST_CASE("run loop: an entry that the server loses during a run stays its view's",
+          "[run_loop][unit]") {
+  Worker worker;
+  worker.cache->put(worker.entry_subject(), R"({"song":"A"})", {{std::string(wire::kView), "v"}});
+  worker.start();
+  worker.holding = true;
+  worker.put_token("");
+  wait_for("the run", [&] { return worker.runs() == 1; });
+  worker.transport->server().restart({.stream = testing::Part::cache, .messages = 10});
+  REQUIRE_FALSE(worker.cache->look(worker.entry_subject()));
+  worker.release();
+  wait_for("it to be done", [&] { return worker.done(); });
+  const auto stored = worker.cache->look(worker.entry_subject());
+  REQUIRE(stored);
+  CHECK(stored->header(wire::kView) == "v");
+}
+
 TEST_CASE("run loop: what was stored without an answer does not run again", "[run_loop][unit]") {
   Worker worker;
   worker.start();
