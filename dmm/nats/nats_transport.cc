@@ -297,6 +297,11 @@ void PublishOperation::on_answer(Result<Incoming> answer) {
 }
 
 void PublishOperation::try_again(Error error) {
+  // Without a connection nothing was sent, and whoever waits for it to return asks nobody: a beat
+  // that backed off would cost a lease that the cut alone had left.
+  if (publication_.urgent && &error.code() == &code::unreachable) {
+    delay_ = limits::retry_delay_first;
+  }
   if (steady_clock::now() + delay_ >= deadline_) {
     if (sent_before_) {
       return done_(Error(code::in_doubt,

@@ -291,7 +291,6 @@ void Lease::stop_beating() noexcept {
 void Lease::beat(const std::stop_token& stop) {
   auto pause = timing_.beat;
   while (wait(stop, pause)) {
-    pause = timing_.beat;
     const auto sent_at = internal::SteadyClock::now();
     const auto left = milliseconds(
         (valid_until_.load(std::memory_order_acquire) - nanoseconds_of(sent_at)) / 1'000'000);
@@ -303,6 +302,9 @@ void Lease::beat(const std::stop_token& stop) {
         } else if (internal::SteadyClock::now() < sent_at + left) {
           valid_until_.store(nanoseconds_of(sent_at + timing_.ttl - timing_.margin),
                              std::memory_order_release);
+          // An answer that was long on its way has renewed little: the next one is due the sooner.
+          const auto took = internal::SteadyClock::now() - sent_at;
+          pause = timing_.beat - std::min(timing_.beat, std::chrono::ceil<milliseconds>(took));
           continue;
         }
       } catch (const Error& error) {
