@@ -23,6 +23,7 @@ constexpr milliseconds kProbeInterval(50);
 constexpr milliseconds kProbeIntervalMax(2'000);
 constexpr int kProbeShare = 20;  ///< so many times as long as the answer took
 constexpr int kLagsMax = 2;
+constexpr milliseconds kDoubtInterval(1'000);
 
 /// The state of a reader. Kept alive by the callbacks that are under way; they do nothing once
 /// `sink` is null. Everything is guarded by `mutex`, the calls to the sink included, so that none
@@ -111,10 +112,11 @@ class State : public std::enable_shared_from_this<State> {
   /// read by now has to be in the stream; messages that come before the answer may be newer than
   /// it.
   void look() {
+    const Sequence read = doubt_ ? std::max(cursor_, doubt_->read) : cursor_;
     source_.connection->request(
         Channel::bulk, "$JS.API.STREAM.INFO." + source_.stream, {}, "", limits::request_timeout,
-        [self = shared_from_this(), generation = generation_, read = cursor_](
-            const Result<Incoming>& answer) { self->on_stream_info(generation, read, answer); });
+        [self = shared_from_this(), generation = generation_,
+         read](const Result<Incoming>& answer) { self->on_stream_info(generation, read, answer); });
   }
 
   void on_stream_info(std::uint64_t generation, Sequence read, const Result<Incoming>& answer) {
@@ -123,6 +125,7 @@ class State : public std::enable_shared_from_this<State> {
     const auto info = noted(parse_stream_info(answer, "asking for the state of " + source_.stream));
     if (!info.ok()) {
       if (&info.error().code() == &code::stream_missing) {
+        if (!believed(read)) return;
         // Losing the stream is losing its history, whoever creates it again.
         if (!created_.empty()) lose_history("the stream is gone");
         if (source_.recreate) source_.recreate();
@@ -132,11 +135,14 @@ class State : public std::enable_shared_from_this<State> {
     }
     const std::string& created = info.value().created;
     const Sequence last = info.value().last;
+    replicated_ = info.value().replicas > 1;
     if (!created_.empty() && created != created_) {
       lose_history("the stream was created again");
     } else if (last < read) {
+      if (!believed(read)) return;
       lose_history(fmt::format("the stream ends at {}, but {} was read", last.value, read.value));
     }
+    doubt_.reset();
     created_ = created;
     // Under a steady stream there is always a message behind the last one: what was there when the
     // consumer is made is enough.
@@ -148,6 +154,25 @@ class State : public std::enable_shared_from_this<State> {
     if (!consumer_.empty()) return look_for_lag(last);
     if (std::exchange(check_cursor_, false) && cursor_ && given_at_) return check_cursor();
     create_consumer();
+  }
+
+  /// Whether an answer that tells of a loss is to be believed. Of a replicated stream one alone is
+  /// not: a node that was its leader until it stood still, or was cut off, knows less than was
+  /// read, and so may a new leader for a while. Then it is asked again, and reading waits for that.
+  bool believed(Sequence read) {
+    const auto now = steady_clock::now();
+    if (!doubt_) doubt_ = {read, now};
+    if (!replicated_ || now - doubt_->since >= limits::stream_check_interval) {
+      doubt_.reset();
+      return true;
+    }
+    source_.connection->call_later(kDoubtInterval,
+                                   [self = shared_from_this(), generation = generation_] {
+                                     const std::lock_guard lock(self->mutex_);
+                                     if (self->sink_ != nullptr && generation == self->generation_)
+                                       self->look();
+                                   });
+    return false;
   }
 
   /// A stream that lost its end may have grown past the cursor since. Then what lies there is
@@ -435,6 +460,12 @@ class State : public std::enable_shared_from_this<State> {
   std::uint64_t generation_ = 0;
   std::string consumer_;  ///< empty while there is none
   std::string created_;   ///< of the stream; empty until it was seen
+  bool replicated_ = false;
+  struct Doubt {
+    Sequence read;  ///< what was read and is not there
+    steady_clock::time_point since;
+  };
+  std::optional<Doubt> doubt_;  ///< a loss that was told of and is not believed yet
   Sequence cursor_;
   Sequence end_;  ///< of the stream when the consumer was asked for
   bool find_end_;

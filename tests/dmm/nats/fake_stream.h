@@ -20,11 +20,11 @@ inline transport::StreamConfig config() {
   return config;
 }
 
-inline std::string stream_info(std::uint64_t last) {
+inline std::string stream_info(std::uint64_t last, int replicas = 1) {
   return fmt::format(
-      R"({{"config":{{"name":"S","subjects":["s.>"],"num_replicas":1}},"created":"{}",)"
+      R"({{"config":{{"name":"S","subjects":["s.>"],"num_replicas":{}}},"created":"{}",)"
       R"("state":{{"messages":{},"bytes":{},"first_seq":1,"last_seq":{},"consumer_count":0}}}})",
-      kCreated, last, last * 100, last);
+      replicas, kCreated, last, last * 100, last);
 }
 
 inline std::string consumer_info(std::string_view name, std::uint64_t pending,
