@@ -179,18 +179,16 @@ void History::look(const Streams& streams) {
   const Kept kept = read(streams);
   if (kept.record) adopt(streams, *kept.record);
   if (!known_) known_.emplace();
-  // A new leader of a replicated stream may not have all of it at once: it is asked twice.
+  const auto now = internal::SteadyClock::now();
   std::erase_if(states, [&](const auto& pair) {
     const auto& [name, state] = pair;
     const auto before = known_->streams.find(name);
-    const bool less = before != known_->streams.end() && state.replicas > 1 &&
-                      before->second.created == state.created &&
-                      state.last.value < before->second.last;
-    if (!less) {
-      suspected_.erase(name);
-      return false;
+    if (before != known_->streams.end() && lost(before->second, state)) {
+      const bool certain = state.replicas == 1 || before->second.created != state.created;
+      return !doubts_[name].believed(!certain, now);
     }
-    return suspected_.insert_or_assign(name, state.last.value).second;
+    doubts_[name].clear();
+    return false;
   });
   const std::size_t found = note_losses(*known_, states, unix_ms()) + note_told();
   for (std::size_t i = known_->last.size() - std::min(found, known_->last.size());

@@ -22,6 +22,7 @@
 #include <nlohmann/json.hpp>
 
 #include "dmm/internal/runtime.h"
+#include "dmm/transport/loss_doubt.h"
 #include "dmm/transport/stream.h"
 #include "dmm/types.h"
 
@@ -108,7 +109,7 @@ class History final {
 
   std::mutex mutex_;  ///< guards what follows, and lets one look at a time
   std::optional<HistoryRecord> known_;
-  std::map<std::string, std::uint64_t> suspected_;  ///< replicated streams that seem to have less
+  std::map<std::string, transport::LossDoubt> doubts_;  ///< by stream
   std::chrono::steady_clock::time_point written_;
 
   std::mutex told_mutex_;  ///< guards what follows

@@ -125,7 +125,7 @@ class NatsStream final : public transport::Stream, public std::enable_shared_fro
 
   std::unique_ptr<transport::Reader> read(transport::ReadOptions options,
                                           transport::ReaderSink& sink) override {
-    return make_reader({connection_, config_.name,
+    return make_reader({connection_, config_.name, config_.replicas > 1,
                         [weak = weak_from_this()] {
                           if (const auto self = weak.lock()) self->recreate();
                         },
@@ -297,8 +297,8 @@ void PublishOperation::on_answer(Result<Incoming> answer) {
 }
 
 void PublishOperation::try_again(Error error) {
-  // Without a connection nothing was sent, and whoever waits for it to return asks nobody: a beat
-  // that backed off would cost a lease that the cut alone had left.
+  // Without a connection nothing is sent, so asking often burdens no server; and a beat that backed
+  // off could cost a lease that the cut alone had left.
   if (publication_.urgent && &error.code() == &code::unreachable) {
     delay_ = limits::retry_delay_first;
   }

@@ -10,6 +10,7 @@
 
 #include "dmm/limits.h"
 #include "dmm/nats/answer.h"
+#include "dmm/transport/loss_doubt.h"
 
 namespace dmm::nats {
 
@@ -98,25 +99,28 @@ class State : public std::enable_shared_from_this<State> {
     if (!why.empty()) {
       source_.log.debug("reading begins anew", {{"stream", source_.stream}, {"why", why}});
     }
-    ++generation_;
-    consumer_.clear();
-    outstanding_ = 0;
-    pulls_.clear();
+    end_consumer();
     lagging_ = 0;
     looked_at_ = Sequence{};
     last_heard_ = steady_clock::now();
     look();
   }
 
+  void end_consumer() {
+    ++generation_;
+    consumer_.clear();
+    outstanding_ = 0;
+    pulls_.clear();
+  }
+
   /// Asks for the state of the stream, before a consumer is made and from time to time. What was
   /// read by now has to be in the stream; messages that come before the answer may be newer than
   /// it.
   void look() {
-    const Sequence read = doubt_ ? std::max(cursor_, doubt_->read) : cursor_;
     source_.connection->request(
         Channel::bulk, "$JS.API.STREAM.INFO." + source_.stream, {}, "", limits::request_timeout,
-        [self = shared_from_this(), generation = generation_,
-         read](const Result<Incoming>& answer) { self->on_stream_info(generation, read, answer); });
+        [self = shared_from_this(), generation = generation_, read = cursor_](
+            const Result<Incoming>& answer) { self->on_stream_info(generation, read, answer); });
   }
 
   void on_stream_info(std::uint64_t generation, Sequence read, const Result<Incoming>& answer) {
@@ -125,7 +129,7 @@ class State : public std::enable_shared_from_this<State> {
     const auto info = noted(parse_stream_info(answer, "asking for the state of " + source_.stream));
     if (!info.ok()) {
       if (&info.error().code() == &code::stream_missing) {
-        if (!believed(read)) return;
+        if (!believed()) return;
         // Losing the stream is losing its history, whoever creates it again.
         if (!created_.empty()) lose_history("the stream is gone");
         if (source_.recreate) source_.recreate();
@@ -135,14 +139,13 @@ class State : public std::enable_shared_from_this<State> {
     }
     const std::string& created = info.value().created;
     const Sequence last = info.value().last;
-    replicated_ = info.value().replicas > 1;
     if (!created_.empty() && created != created_) {
       lose_history("the stream was created again");
     } else if (last < read) {
-      if (!believed(read)) return;
+      if (!believed()) return;
       lose_history(fmt::format("the stream ends at {}, but {} was read", last.value, read.value));
     }
-    doubt_.reset();
+    doubt_.clear();
     created_ = created;
     // Under a steady stream there is always a message behind the last one: what was there when the
     // consumer is made is enough.
@@ -156,16 +159,13 @@ class State : public std::enable_shared_from_this<State> {
     create_consumer();
   }
 
-  /// Whether an answer that tells of a loss is to be believed. Of a replicated stream one alone is
-  /// not: a node that was its leader until it stood still, or was cut off, knows less than was
-  /// read, and so may a new leader for a while. Then it is asked again, and reading waits for that.
-  bool believed(Sequence read) {
-    const auto now = steady_clock::now();
-    if (!doubt_) doubt_ = {read, now};
-    if (!replicated_ || now - doubt_->since >= limits::stream_check_interval) {
-      doubt_.reset();
-      return true;
-    }
+  /// Whether an answer that tells of a loss is to be believed. If not, reading stops, so that the
+  /// cursor stays what was read, until another answer tells more.
+  bool believed() {
+    if (doubt_.believed(source_.replicated, steady_clock::now())) return true;
+    remove_consumer(consumer_);
+    end_consumer();
+    check_cursor_ = true;  // once all seems to be there again, that may be something else
     source_.connection->call_later(kDoubtInterval,
                                    [self = shared_from_this(), generation = generation_] {
                                      const std::lock_guard lock(self->mutex_);
@@ -228,12 +228,7 @@ class State : public std::enable_shared_from_this<State> {
     created_.clear();
     caught_up_ = false;
     complete_ = false;
-    if (!consumer_.empty()) {
-      ++generation_;
-      consumer_.clear();
-      outstanding_ = 0;
-      pulls_.clear();
-    }
+    if (!consumer_.empty()) end_consumer();
     sink_->on_history_lost(std::move(reason));
   }
 
@@ -460,12 +455,7 @@ class State : public std::enable_shared_from_this<State> {
   std::uint64_t generation_ = 0;
   std::string consumer_;  ///< empty while there is none
   std::string created_;   ///< of the stream; empty until it was seen
-  bool replicated_ = false;
-  struct Doubt {
-    Sequence read;  ///< what was read and is not there
-    steady_clock::time_point since;
-  };
-  std::optional<Doubt> doubt_;  ///< a loss that was told of and is not believed yet
+  transport::LossDoubt doubt_;
   Sequence cursor_;
   Sequence end_;  ///< of the stream when the consumer was asked for
   bool find_end_;

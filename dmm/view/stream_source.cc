@@ -8,6 +8,8 @@
 
 #include "dmm/identity.h"
 #include "dmm/internal/active_span.h"
+#include "dmm/internal/runtime.h"
+#include "dmm/transport/loss_doubt.h"
 #include "dmm/view/inputs.h"
 #include "dmm/view/stream_mark.h"
 
@@ -62,7 +64,10 @@ class StreamReading final : public SourceReading, private transport::ReaderSink 
     const std::lock_guard lock(mutex_);
     if (std::string loss = loss_since(baseline_, state); loss.empty()) {
       baseline_ = mark_of(state);
-    } else if (!std::exchange(in_doubt_, true)) {
+      loss_doubt_.clear();
+    } else if (!in_doubt_ &&
+               loss_doubt_.believed(state.replicas > 1, internal::SteadyClock::now())) {
+      in_doubt_ = true;
       sink_.on_doubt(std::move(loss));
     }
     return baseline_;
@@ -93,6 +98,7 @@ class StreamReading final : public SourceReading, private transport::ReaderSink 
   SourceSink& sink_;
   mutable std::mutex mutex_;
   mutable nlohmann::json baseline_;  ///< the last state in which nothing was lost
+  mutable transport::LossDoubt loss_doubt_;
   mutable bool in_doubt_ = false;
   std::unique_ptr<transport::Reader> reader_;  ///< last: it ends first
 };

@@ -136,7 +136,7 @@ TEST_CASE("reconnect: a short cut costs no lease", "[reconnect][fault][integrati
                                          nemesis::Trouble::stall, nemesis::Trouble::half_open}) {
     INFO(nemesis::to_string(trouble));
     network.set(trouble);
-    let_pass(500ms);  // behind 1 s since the last beat; a lease holds for 2.5 s
+    let_pass(500ms);  // at worst 1 s after the last beat, which holds for 2.5 s
     network.set(nemesis::Trouble::none);
     outside.notify(thing("a"), json{{"value", ++value}});
     wait_settled_on(outside, thing("a"), json{{"value", value}});
