@@ -3,7 +3,6 @@
 #include <catch2/catch.hpp>
 
 #include <stop_token>
-#include <thread>
 
 #include "dmm/testing/wait_for.h"
 #include "tests/dmm/memory_namespace.h"
@@ -24,7 +23,8 @@ TEST_CASE("lease: behind a beat that was answered late the next one is sent at o
   REQUIRE(lease.acquire(std::stop_token()));
   space.leases->hold(Call::publish);
   wait_for("a beat", [&] { return space.leases->held(Call::publish) == 1; });
-  std::this_thread::sleep_for(kTiming.beat);
+  wait_for("a pause to pass meanwhile",
+           [&] { return lease.left() < kTiming.ttl - kTiming.margin - 2 * kTiming.beat; });
   const Sequence late = space.leases->state().last;
   space.leases->let_go(Call::publish);
   CHECK(becomes_true([&] { return space.leases->state().last > late; }, kTiming.beat / 2));
