@@ -75,7 +75,8 @@ void Resync::set(milliseconds interval) {
   due_.clear();
   read_ = false;
   round_ = milliseconds(0);
-  ++rounds_;  // keys that are being read are of an interval that is over
+  ++rounds_;        // keys that are being read are of an interval that is over,
+  mailbox_.wake();  // and the reading ends on the owner's own thread
 }
 
 Resync::Clock::time_point Resync::turn(Clock::time_point now) {

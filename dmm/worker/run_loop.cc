@@ -26,7 +26,8 @@ RunLoop::RunLoop(const internal::Streams& streams, Matters& matters, std::string
       leases_(
           streams, type_, [this] { mailbox_.wake(); }, [this] { cancel_doubted_runs(); }),
       entries_(limits::entries_held_bytes_max),
-      statuses_(streams, mailbox_),
+      statuses_(streams, mailbox_,
+                [this](const std::string& key) { return counts_on(lane_of_key(key)); }),
       report_waits_(streams, mailbox_, [this](const std::string& key) { heard_of_device(key); }),
       steering_(streams, mailbox_, type_, [this] { follow_steering(); }),
       resync_(streams, mailbox_, type_,
@@ -185,8 +186,7 @@ RunLoop::Clock::time_point RunLoop::advance() {
   if (!to_begin_.empty()) until = std::min(until, std::max(now, next_begin_));
   if (lanes_leave_) until = std::min(until, now + milliseconds(20));
   if (begins_ && all_caught_up()) until = std::min(until, resync_.turn(now));
-  const auto mine = [this](const std::string& key) { return counts_on(lane_of_key(key)); };
-  until = std::min(until, statuses_.turn(now, mine));
+  until = std::min(until, statuses_.turn(now));
   pump_erases();
   if (consumed_ > 0 && ready_.size() < limits::identities_ready_max &&
       ready_bytes_ < limits::ready_bytes_max && reader_) {
@@ -239,8 +239,7 @@ void RunLoop::follow_connection() {
 void RunLoop::follow_statuses() {
   if (!status_reading_ || !status_reading_->complete()) return;
   statuses_.compare(status_reading_->take(), [this](const std::string& key) {
-    const std::uint32_t number = lane_of_key(key);
-    return status_reading_->covers(number) && counts_on(number);
+    return status_reading_->covers(lane_of_key(key));
   });
   status_reading_.reset();
 }

@@ -18,8 +18,9 @@ constexpr std::chrono::milliseconds kSending = limits::lease_margin;
 
 }  // namespace
 
-StatusStore::StatusStore(const internal::Streams& streams, Mailbox& mailbox)
-    : streams_(streams), mailbox_(mailbox) {}
+StatusStore::StatusStore(const internal::Streams& streams, Mailbox& mailbox,
+                         std::function<bool(const std::string& key)> mine)
+    : streams_(streams), mailbox_(mailbox), mine_(std::move(mine)) {}
 
 CrashToll StatusStore::load(std::string_view type,
                             const std::function<bool(const std::string& key)>& wanted) {
@@ -37,6 +38,11 @@ CrashToll StatusStore::load(std::string_view type,
   return toll;
 }
 
+bool StatusStore::is_current(const std::string& key, const std::shared_ptr<Slot>& slot) const {
+  const auto found = slots_.find(key);
+  return found != slots_.end() && found->second == slot;
+}
+
 void StatusStore::take_in(const std::string& key, internal::Status status, Sequence stored) {
   auto slot = std::make_shared<Slot>();
   slot->wanted = std::make_shared<internal::Status>(std::move(status));
@@ -46,16 +52,17 @@ void StatusStore::take_in(const std::string& key, internal::Status status, Seque
 }
 
 void StatusStore::compare(const StatusReading::Messages& stored,
-                          const std::function<bool(const std::string& key)>& mine) {
+                          const std::function<bool(const std::string& key)>& read) {
+  const auto compared = [&](const std::string& key) { return read(key) && mine_(key); };
   for (const auto& [key, slot] : slots_) {
-    if (slot->writing || !mine(key)) continue;
+    if (slot->writing || !compared(key)) continue;
     const auto found = stored.find(key);
     if ((found == stored.end() ? Sequence{} : found->second.sequence) == slot->stored) continue;
     slot->doubt = true;
     unanswered_.insert(key);
   }
   for (const auto& [key, message] : stored) {
-    if (!mine(key) || slots_.contains(key) || !parse_key(key)) continue;
+    if (!compared(key) || slots_.contains(key) || !parse_key(key)) continue;
     auto status = internal::parse_status<internal::Status>(message);
     if (!status) continue;
     // It was known here, as all are, and cleared.
@@ -110,14 +117,19 @@ void StatusStore::write(const std::string& key, const std::shared_ptr<Slot>& slo
   slot->writing = true;
   ++in_flight_;
   if (!slot->doubt) return replace(key, slot, slot->stored);
-  streams_.status->last(streams_.names.status_subject(key),
-                        [this, key, slot](const Result<std::optional<transport::Message>>& found) {
-                          mailbox_.post([this, key, slot, found] {
-                            if (!found.ok()) return written(key, slot, found.error());
-                            replace(key, slot,
-                                    found.value() ? found.value()->sequence : Sequence{});
-                          });
-                        });
+  streams_.status->last(
+      streams_.names.status_subject(key),
+      [this, key, slot](const Result<std::optional<transport::Message>>& found) {
+        mailbox_.post([this, key, slot, found] {
+          if (!found.ok()) return written(key, slot, found.error());
+          // An answer may come late. What another owner cleared away
+          // meanwhile looks as if nothing had been there.
+          if (!is_current(key, slot) || !mine_(key)) {
+            return written(key, slot, Error(code::lease_lost, "the lane was lost"));
+          }
+          replace(key, slot, found.value() ? found.value()->sequence : Sequence{});
+        });
+      });
 }
 
 /// Puts what is wanted in the place of this message, or of none. Who was stopped past its lease
@@ -147,8 +159,7 @@ void StatusStore::written(const std::string& key, const std::shared_ptr<Slot>& s
   slot->writing = false;
   slot->doubt = !result.ok();
   if (result.ok()) slot->stored = result.value();
-  const auto found = slots_.find(key);
-  if (found == slots_.end() || found->second != slot) return;  // loaded anew meanwhile
+  if (!is_current(key, slot)) return;  // loaded anew meanwhile
   if (slot->dirty) return write(key, slot);
   std::vector<std::function<void()>> waiting;
   waiting.swap(slot->waiting);
@@ -167,8 +178,7 @@ void StatusStore::written(const std::string& key, const std::shared_ptr<Slot>& s
   if (!slot->wanted) slots_.erase(key);
 }
 
-StatusStore::Clock::time_point StatusStore::turn(
-    Clock::time_point now, const std::function<bool(const std::string& key)>& mine) {
+StatusStore::Clock::time_point StatusStore::turn(Clock::time_point now) {
   if (unanswered_.empty()) return Clock::time_point::max();
   if (now < again_at_) return again_at_;
   again_at_ = now + kAgain;
@@ -176,7 +186,7 @@ StatusStore::Clock::time_point StatusStore::turn(
   std::erase_if(unanswered_, [&](const std::string& key) {
     const auto found = slots_.find(key);
     if (found == slots_.end() || !found->second->doubt) return true;
-    if (!mine(key) || keys.size() >= limits::publishes_in_flight_max) return false;
+    if (!mine_(key) || keys.size() >= limits::publishes_in_flight_max) return false;
     keys.push_back(key);
     return true;
   });

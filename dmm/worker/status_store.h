@@ -26,15 +26,18 @@ class StatusStore {
  public:
   using Clock = internal::SteadyClock;
 
-  StatusStore(const internal::Streams& streams, Mailbox& mailbox);
+  /// mine   whether this worker owns the lane of a key, and may count on it.
+  StatusStore(const internal::Streams& streams, Mailbox& mailbox,
+              std::function<bool(const std::string& key)> mine);
 
   /// Reads what is stored for a type, as far as `wanted(key)`. Returns what all statuses of the
   /// type say of workers that ended. Blocks. Throws Error{retry}.
   CrashToll load(std::string_view type, const std::function<bool(const std::string& key)>& wanted);
   /// A server that was away may have come back without the newest: what is known here is written
   /// again where it differs from what is stored, what is not known here is removed.
+  /// read   whether `stored` tells of a key; of those, own ones are compared.
   void compare(const StatusReading::Messages& stored,
-               const std::function<bool(const std::string& key)>& mine);
+               const std::function<bool(const std::string& key)>& read);
   /// Forgets keys without touching what is stored: they are another worker's now.
   void forget(const std::function<bool(const std::string& key)>& gone);
   /// True if a write of such a key was not answered yet.
@@ -59,10 +62,8 @@ class StatusStore {
     for (const std::string& key : stale) clear(key);
   }
 
-  /// Repeats writes that were not answered, as far as `mine(key)`. Returns when there is more to
-  /// repeat.
-  Clock::time_point turn(Clock::time_point now,
-                         const std::function<bool(const std::string& key)>& mine);
+  /// Repeats writes of own keys that were not answered. Returns when there is more to repeat.
+  Clock::time_point turn(Clock::time_point now);
 
   /// Stores that a token could not be read.
   void refuse(const std::string& subject, Sequence sequence, const Error& error);
@@ -81,6 +82,7 @@ class StatusStore {
     bool told = false;   ///< that it is parked
     std::vector<std::function<void()>> waiting;
   };
+  bool is_current(const std::string& key, const std::shared_ptr<Slot>& slot) const;
   void take_in(const std::string& key, internal::Status status, Sequence stored);
   void write(const std::string& key, const std::shared_ptr<Slot>& slot);
   void replace(const std::string& key, const std::shared_ptr<Slot>& slot, Sequence present);
@@ -90,6 +92,7 @@ class StatusStore {
 
   const internal::Streams& streams_;
   Mailbox& mailbox_;
+  const std::function<bool(const std::string& key)> mine_;
   std::unordered_map<std::string, std::shared_ptr<Slot>> slots_;
   std::size_t in_flight_ = 0;
   std::set<std::string> unanswered_;  ///< keys to be written again

@@ -121,6 +121,7 @@ bool Scene::keep_schedule() {
   const Time ended = begun + 2 * kInterval;
   pass_until(ended + 500ms);
   limit("job", Setting::resync, 0);
+  pass_until(now() + 500ms);  // a list of the cache that is under way ends
   std::map<std::string, int> runs;
   for (const Run& run : journal_.runs) {
     if (run.begin >= begun && run.begin < ended) ++runs[run.key];
