@@ -102,6 +102,32 @@ TEST_CASE("checks: what an earlier owner of a view had on its way is no entry th
   CHECK(count(journal, check_stale_writes) == 1);
 }
 
+TEST_CASE("checks: what came in place of lost reports may be written again", "[simulation][unit]") {
+  Written journal;
+  const auto store = [&](std::uint64_t news, Time at) {
+    journal.store(Stored::Where::cache, news, 1, at).key = "sink.1";
+  };
+  journal.losses.push_back({Stored::Where::reports, 1s});
+  store(34, 2s);  // was being handled
+  store(27, 3s);
+  store(27, 20s);
+  CHECK(count(journal, check_stale_writes) == 0);
+  store(26, 21s);
+  CHECK(count(journal, check_stale_writes) == 1);
+}
+
+TEST_CASE("checks: what an observer tells once more is no run without cause",
+          "[simulation][unit]") {
+  Written journal;
+  journal.calm = 1s;
+  journal.run(0, 1, 1, 2s, 3s).key = "sink.1";
+  CHECK(count(journal, check_coalescing) == 1);
+  journal.store(Stored::Where::work, 1, 1, 900ms).key = "sink.1";
+  CHECK(count(journal, check_coalescing) == 1);
+  journal.store(Stored::Where::work, 1, 1, 1900ms).key = "sink.1";
+  CHECK(count(journal, check_coalescing) == 0);
+}
+
 TEST_CASE("checks: runs without cause and runs on what is old are found", "[simulation][unit]") {
   Written journal;
   journal.calm = 1s;
