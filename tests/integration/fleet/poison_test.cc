@@ -92,10 +92,13 @@ TEST_CASE("poison: what throws hangs or crashes keeps no other from its turn",
   CHECK(crashes.failures.back().error_code == "DMM-0309");
   CHECK(phase(bucket, thing("throws")) == Phase::failing);
   // Not while it runs again because a worker ended that ran it, too.
-  wait_for("what hangs to time out", [&] {
-    const Matter hangs = look(bucket, thing("hangs"));
-    return hangs.phase == Phase::failing && hangs.error_code == "DMM-0302";
-  });
+  wait_for(
+      "what hangs to time out",
+      [&] {
+        const Matter hangs = look(bucket, thing("hangs"));
+        return hangs.phase == Phase::failing && hangs.error_code == "DMM-0302";
+      },
+      60s);
   round();
   CHECK(fleet.look_around() == ended);
   // Once the cause is mended, a poke is enough.
