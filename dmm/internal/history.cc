@@ -184,8 +184,9 @@ void History::look(const Streams& streams) {
     const auto& [name, state] = pair;
     const auto before = known_->streams.find(name);
     if (before != known_->streams.end() && lost(before->second, state)) {
-      const bool certain = state.replicas == 1 || before->second.created != state.created;
-      return !doubts_[name].believed(!certain, now);
+      // A stream that was created again is another one, whoever says so.
+      const bool may_be_stale = state.replicas > 1 && before->second.created == state.created;
+      return !doubts_[name].believed(may_be_stale, now);
     }
     doubts_[name].clear();
     return false;

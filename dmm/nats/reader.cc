@@ -24,7 +24,7 @@ constexpr milliseconds kProbeInterval(50);
 constexpr milliseconds kProbeIntervalMax(2'000);
 constexpr int kProbeShare = 20;  ///< so many times as long as the answer took
 constexpr int kLagsMax = 2;
-constexpr milliseconds kDoubtInterval(1'000);
+constexpr milliseconds kDoubtInterval(1'000);  ///< between looks while a loss is doubted
 
 /// The state of a reader. Kept alive by the callbacks that are under way; they do nothing once
 /// `sink` is null. Everything is guarded by `mutex`, the calls to the sink included, so that none
@@ -166,12 +166,7 @@ class State : public std::enable_shared_from_this<State> {
     remove_consumer(consumer_);
     end_consumer();
     check_cursor_ = true;  // once all seems to be there again, that may be something else
-    source_.connection->call_later(kDoubtInterval,
-                                   [self = shared_from_this(), generation = generation_] {
-                                     const std::lock_guard lock(self->mutex_);
-                                     if (self->sink_ != nullptr && generation == self->generation_)
-                                       self->look();
-                                   });
+    look_in(kDoubtInterval);
     return false;
   }
 
@@ -310,13 +305,17 @@ class State : public std::enable_shared_from_this<State> {
         });
   }
 
+  /// Looks again then, unless the generation is over.
+  void look_in(milliseconds delay) {
+    source_.connection->call_later(delay, [self = shared_from_this(), generation = generation_] {
+      const std::lock_guard lock(self->mutex_);
+      if (self->sink_ == nullptr) return;
+      if (generation == self->generation_) self->look();
+    });
+  }
+
   void retry_later() {
-    source_.connection->call_later(retry_delay_,
-                                   [self = shared_from_this(), generation = generation_] {
-                                     const std::lock_guard lock(self->mutex_);
-                                     if (self->sink_ == nullptr) return;
-                                     if (generation == self->generation_) self->look();
-                                   });
+    look_in(retry_delay_);
     retry_delay_ = std::min<milliseconds>(retry_delay_ * 2, limits::retry_delay_max);
   }
 

@@ -13,7 +13,7 @@ namespace dmm::nats {
 struct ReaderSource {
   std::shared_ptr<Connection> connection;
   std::string stream;
-  bool replicated = false;
+  bool replicated = false;  ///< then one answer alone proves no loss: see LossDoubt
   /// Called when the stream turns out to be gone; creates it again if that is allowed. Runs on the
   /// timer thread and must not block: it sends, and the reader looks again later.
   std::function<void()> recreate;
