@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <exception>
 #include <utility>
 
 #include "dmm/internal/runtime.h"
@@ -45,14 +46,16 @@ std::map<std::string, std::shared_ptr<transport::Stream>> all_of(const Streams& 
   return all;
 }
 
-/// One that is gone is left out: when it is there again, it is another one.
+/// One that is gone is left out: when it is there again, it is another one. As is one that does not
+/// answer just now, but for the leases: nobody takes any before their stream was looked at.
 std::map<std::string, StreamState> states_of(const Streams& streams) {
   std::map<std::string, StreamState> states;
   for (const auto& [name, stream] : all_of(streams)) {
     try {
       states.emplace(name, stream->state());
     } catch (const Error& error) {
-      if (error.kind() != Kind::not_found) throw;
+      const bool may_be_missing = error.kind() == Kind::retry && name != "leases";
+      if (error.kind() != Kind::not_found && !may_be_missing) throw;
     }
   }
   return states;
@@ -139,9 +142,12 @@ void History::adopt(const Streams& streams, const HistoryRecord& kept) {
           "another process found that a stream lost its history",
           {{"stream", loss.stream}, {"reason", printable(loss.reason, kReasonBytesMax)}});
     }
+    const std::uint64_t floor = known_->epoch_floor;
     known_ = kept;
+    known_->epoch_floor = std::max(known_->epoch_floor, floor);
     return;
   }
+  known_->epoch_floor = std::max(known_->epoch_floor, kept.epoch_floor);
   for (const auto& [name, position] : kept.streams) {
     StreamPosition& known = known_->streams[name];
     if (known.created == position.created) known.last = std::max(known.last, position.last);
@@ -154,6 +160,16 @@ void History::leases_were_lost(Epoch used, std::string reason) {
   told_used_ = std::max(told_used_, used);
   look_now_ = true;
   told_changed_.notify_all();
+}
+
+bool History::knows_leases(const std::string& created) {
+  const std::lock_guard lock(told_mutex_);
+  if (created == leases_created_) return true;
+  if (std::exchange(leases_asked_for_, created) != created) {
+    look_now_ = true;
+    told_changed_.notify_all();
+  }
+  return false;
 }
 
 void History::wait(const std::stop_token& stop, milliseconds time) {
@@ -175,8 +191,9 @@ std::size_t History::note_told() {
 
 void History::look(const Streams& streams) {
   const std::lock_guard lock(mutex_);
-  std::map<std::string, StreamState> states = states_of(streams);
+  // In this order: what others have seen of a stream is not newer than what it is.
   const Kept kept = read(streams);
+  std::map<std::string, StreamState> states = states_of(streams);
   if (kept.record) adopt(streams, *kept.record);
   if (!known_) known_.emplace();
   const auto now = internal::SteadyClock::now();
@@ -197,15 +214,28 @@ void History::look(const Streams& streams) {
     streams.log.error("a stream lost its history",
                       {{"stream", known_->last[i].stream}, {"reason", known_->last[i].reason}});
   }
-  epoch_floor_ = known_->epoch_floor;
-  losses_ = known_->losses;
   const bool behind = !kept.record || kept.record->found < known_->found;
+  std::exception_ptr failure;
   if (behind || internal::SteadyClock::now() - written_ >= limits::history_record_interval) {
-    write(streams, kept.sequence);
+    try {
+      write(streams, kept.sequence);
+    } catch (const Error&) {
+      failure = std::current_exception();
+    }
   }
+  publish_known();
+  if (failure) std::rethrow_exception(failure);
 }
 
-/// Of several that write at once one does; the others see that at their next look.
+void History::publish_known() {
+  epoch_floor_ = known_->epoch_floor;
+  losses_ = known_->losses;
+  const std::lock_guard lock(told_mutex_);
+  leases_created_ = known_->streams["leases"].created;
+}
+
+/// Of several that write at once one does; the others take over what it wrote, so that all count
+/// epochs from the same one on.
 void History::write(const Streams& streams, Sequence expected) {
   const std::string text = dump_json(nlohmann::json(*known_));
   written_ = internal::SteadyClock::now();
@@ -217,6 +247,7 @@ void History::write(const Streams& streams, Sequence expected) {
                        limits::request_timeout);
   } catch (const Error& error) {
     if (error.kind() != Kind::conflict) throw;
+    if (const Kept others = read(streams); others.record) adopt(streams, *others.record);
     return;
   }
   transport::publish(*streams.leases,
@@ -240,14 +271,18 @@ void add_losses(const Streams& streams, transport::Headers& headers) {
 }
 
 void watch_history(const Streams& streams, const std::stop_token& stop) {
+  bool failed = false;
   for (;;) {
     streams.history->wait(stop, limits::stream_check_interval);
     if (stop.stop_requested()) break;
     try {
       streams.history->look(streams);
+      failed = false;
     } catch (const Error& error) {
       if (error.kind() == Kind::cancelled) return;
-      streams.log.debug("the streams could not be looked at", {{"error", error.what()}});
+      // Who begins now takes nothing before one was looked at: said once.
+      const auto level = std::exchange(failed, true) ? Level::debug : Level::warn;
+      streams.log.log(level, "the streams could not be looked at", {{"error", error.what()}});
     }
   }
   streams.history->store(streams);

@@ -85,6 +85,9 @@ class History final {
   /// The lease stream does not have what it had, as a holder noticed: it may have grown past that
   /// since. Epochs up to `used` may have been given. Does not block; watch_history() looks at once.
   void leases_were_lost(Epoch used, std::string reason);
+  /// True if epoch_floor() counts for the lease stream that was created then. If not, who counts
+  /// epochs there has to wait: watch_history() looks at once.
+  bool knows_leases(const std::string& created);
   /// Waits until there is something to look at, the time has passed or `stop`.
   void wait(const std::stop_token& stop, std::chrono::milliseconds time);
 
@@ -101,6 +104,7 @@ class History final {
   static Kept read(const Streams& streams);
   void adopt(const Streams& streams, const HistoryRecord& kept);
   std::size_t note_told();
+  void publish_known();
   void write(const Streams& streams, Sequence expected);
 
   static constexpr std::uint64_t kUnknown = ~std::uint64_t{0};
@@ -117,6 +121,8 @@ class History final {
   std::optional<FoundLoss> told_;  ///< of the leases; until a look has noted it
   bool look_now_ = false;
   Epoch told_used_;
+  std::string leases_created_;    ///< of the stream at the last look
+  std::string leases_asked_for_;  ///< one that was not known, and was to be looked at
 };
 
 /// Adds to a token how many losses are known here, if any: a worker that has not noticed the last

@@ -145,17 +145,16 @@ void LaneLeases::on_complete() noexcept {
 
 void LaneLeases::on_history_lost(std::string reason) noexcept {
   mailbox_.post([this, reason = std::move(reason)] {
-    lapse(reason);
     for (std::uint32_t lane = 0; lane < limits::lanes; ++lane) {
       used_ = std::max({used_, table_.floor(), table_.epoch_of(lane)});
     }
     // Who comes new knows only what the stream has.
     if (streams_.history) streams_.history->leases_were_lost(used_, reason);
-    lose_all();
+    doubt_all(reason);
     table_.clear();
     table_.set_floor(used_);
     read_ = false;
-    next_take_ = Clock::now() + timing_.ttl;
+    past_known_ = false;
   });
 }
 
@@ -179,6 +178,8 @@ void LaneLeases::serve(const std::stop_token& stop) {
       lapse("the type as a whole is leased by others");
       if (!join_group(stop)) return;
     }
+    if (read_ && !past_known_) look_at_past();
+    if (past_known_) heed_losses();
     const auto now = Clock::now();
     turn(now);
     // A beat that is not answered keeps the next one waiting, whenever that is due.
@@ -201,10 +202,47 @@ bool LaneLeases::join_group(const std::stop_token& stop) {
   return true;
 }
 
+/// The stream that was read may be another one than that whose losses are known here.
+void LaneLeases::look_at_past() {
+  if (!streams_.history) {
+    past_known_ = true;
+    return;
+  }
+  try {
+    past_known_ = streams_.history->knows_leases(streams_.leases->state().created);
+  } catch (const Error& error) {
+    streams_.log.debug("the lease stream could not be looked at",
+                       {{"type", type_}, {"error", error.what()}});
+  }
+  if (!past_known_) return;
+  const Epoch lost = streams_.history->epoch_floor();
+  for (std::uint32_t lane = 0; lane < limits::lanes; ++lane) {
+    if (table_.epoch_of(lane) < lost) next_take_ = Clock::now() + timing_.ttl;
+  }
+  table_.set_floor(std::max(table_.floor(), lost));
+}
+
+/// Epochs that others may have used are nobody's, whoever finds that out.
+void LaneLeases::heed_losses() {
+  if (!streams_.history) return;
+  const Epoch lost = streams_.history->epoch_floor();
+  if (lost <= table_.floor()) return;
+  doubt_all("the lease stream lost its history");
+  table_.set_floor(lost);
+}
+
+/// Nothing is owned, and for as long as a lease lasts nothing is taken: whoever owned it as the
+/// stream was lost may not know of that yet.
+void LaneLeases::doubt_all(const std::string& why) {
+  lapse(why);
+  lose_all();
+  next_take_ = Clock::now() + timing_.ttl;
+}
+
 void LaneLeases::turn(Clock::time_point now) {
   if (alive_ && nanoseconds_of(now) >= valid_until_) lapse("no beat was answered in time");
   beat(now);
-  if (!alive_ || !read_) return;
+  if (!alive_ || !past_known_) return;
   look_for_dead(now);
   ask_for_suspects(now);
   set_share(table_.share(now));
@@ -253,8 +291,9 @@ void LaneLeases::find_own_seat() {
         if (!found.ok()) return;
         mailbox_.post([this, beat = found.value() ? found.value()->sequence : Sequence()] {
           if (beat <= seat_) {
-            lapse("the lease stream lost its history");
-            lose_all();
+            // The reader may not have noticed it yet.
+            doubt_all("the lease stream lost its history");
+            past_known_ = false;
           }
           seat_ = beat;
           next_beat_ = Clock::now();
@@ -506,6 +545,7 @@ void LaneLeases::leave() noexcept {
   alive_ = false;
   seat_ = Sequence();
   read_ = false;
+  past_known_ = false;
   beating_ = false;
   next_beat_ = {};
   taking_ = {};

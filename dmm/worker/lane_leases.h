@@ -99,6 +99,9 @@ class LaneLeases final : private transport::ReaderSink {
   void run(const std::stop_token& stop);
   void serve(const std::stop_token& stop);
   bool join_group(const std::stop_token& stop);
+  void look_at_past();
+  void heed_losses();
+  void doubt_all(const std::string& why);
   void turn(Clock::time_point now);
   void beat(Clock::time_point now);
   void beaten(Clock::time_point sent_at, const Result<Sequence>& result);
@@ -138,8 +141,9 @@ class LaneLeases final : private transport::ReaderSink {
   LaneTable table_;
   Lease group_;
   std::unique_ptr<transport::Reader> reader_;
-  bool read_ = false;  ///< the table knows all
-  Epoch used_;         ///< the highest epoch that was known before the stream lost its history
+  bool read_ = false;        ///< the table knows all
+  bool past_known_ = false;  ///< and its floor counts for the stream that it was read of
+  Epoch used_;  ///< the highest epoch that was known before the stream lost its history
   /// No lane is taken earlier: who owned it before that loss may not know of it yet.
   Clock::time_point next_take_;
   Sequence seat_;  ///< the message of our last beat

@@ -115,6 +115,7 @@ std::optional<Tenure> Lease::acquire(const std::stop_token& stop, std::atomic<bo
   Sequence last_beat;
   auto silent_since = internal::SteadyClock::now();
   std::optional<internal::SteadyClock::time_point> gone_since;  // what was there before
+  internal::SteadyClock::time_point not_before;
   bool seized = false;  // from a holder that did not release it, perhaps in an attempt in doubt
   while (!stop.stop_requested()) {
     bool free_again = false;
@@ -125,7 +126,7 @@ std::optional<Tenure> Lease::acquire(const std::stop_token& stop, std::atomic<bo
       bool free = found && (found->released || ours);
       if (found) {
         gone_since.reset();
-      } else if (shared_ || std::max(watched_epoch, epoch()) == Epoch()) {
+      } else if (shared_ || std::max(watched_epoch, floor()) == Epoch()) {
         free = true;
       } else {
         // The stream lost it, and who held it may not know of that yet.
@@ -156,8 +157,18 @@ std::optional<Tenure> Lease::acquire(const std::stop_token& stop, std::atomic<bo
       const Epoch before_group = std::max(floor_, !found ? Epoch()
                                                   : ours ? found->before_group
                                                          : found->epoch);
+      free = free && looked_at >= not_before;
+      if (free && !knows_past()) {
+        // Whoever held it may not know that the stream was lost.
+        free = false;
+        not_before = looked_at + timing_.ttl;
+      }
       const auto asked_at = internal::SteadyClock::now();
-      if (free && take(next, record(before_group)) && is_newest(next)) {
+      const bool taken = free && take(next, record(before_group)) && is_newest(next);
+      // The stream may have been lost in between.
+      const bool ours_alone = taken && (shared_ || (knows_past() && next > floor()));
+      if (taken && !ours_alone) not_before = internal::SteadyClock::now() + timing_.ttl;
+      if (ours_alone) {
         const Tenure tenure{next, ours && found->epoch == epoch(), seized, before_group};
         internal::crash_point("took a lease");
         epoch_.store(next.value, std::memory_order_relaxed);
@@ -189,6 +200,12 @@ std::optional<Tenure> Lease::acquire(const std::stop_token& stop, std::atomic<bo
 Epoch Lease::floor() const {
   const Epoch lost = streams_.history ? streams_.history->epoch_floor() : Epoch();
   return std::max({floor_, lost, epoch()});
+}
+
+/// True if floor() counts for the stream as it is now. A group leaves that to those in it.
+bool Lease::knows_past() {
+  return shared_ || !streams_.history ||
+         streams_.history->knows_leases(streams_.leases->state().created);
 }
 
 void Lease::release() noexcept {

@@ -110,6 +110,7 @@ class Lease {
   };
   std::optional<Record> newest();
   Epoch floor() const;
+  bool knows_past();
   Sequence last_beat_of(const std::string& holder);
   bool take(Epoch epoch, const std::string& record);
   bool is_newest(Epoch epoch);

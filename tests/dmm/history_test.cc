@@ -5,7 +5,10 @@
 
 #include <catch2/catch.hpp>
 
+#include "dmm/internal/runtime.h"
 #include "dmm/internal/streams.h"
+#include "dmm/limits.h"
+#include "dmm/testing/wait_for.h"
 #include "tests/dmm/memory_namespace.h"
 
 namespace dmm::internal {
@@ -77,6 +80,33 @@ TEST_CASE("history: epochs go on above those of a lease stream that is lost", "[
   note_losses(record, {{"leases", stands_at(1, "later")}}, kAt);
   CHECK(record.epoch_floor == 2 * 365 * 86'400 + 86'400);
   CHECK(record.losses == 0);
+}
+
+TEST_CASE(
+    "history: a lease stream that it has not looked at is looked at once somebody asks for it",
+    "[history][unit]") {
+  MemoryNamespace ns;
+  ns.streams.history = std::make_shared<History>();
+  History& history = *ns.streams.history;
+  CHECK_FALSE(history.knows_leases(testing::kCreated));
+  history.look(ns.streams);
+  CHECK(history.knows_leases(testing::kCreated));
+  const Thread watch([&](const std::stop_token& stop) { watch_history(ns.streams, stop); });
+  ns.leases->lose_history("2025-01-01T00:00:00Z");
+  CHECK(testing::becomes_true([&] { return history.knows_leases("2025-01-01T00:00:00Z"); },
+                              limits::stream_check_interval / 2));
+  CHECK(history.epoch_floor() > Epoch());
+}
+
+TEST_CASE("history: a stream that does not answer keeps none of the others from being looked at",
+          "[history][unit]") {
+  MemoryNamespace ns;
+  Process process{ns.streams, {}};
+  process.look();
+  ns.leases->lose_history("2025-01-01T00:00:00Z");
+  ns.transport->faults().refuse({.stream = testing::Part::reports, .call = testing::Call::ask});
+  process.look();
+  CHECK(process.history.epoch_floor() > Epoch());
 }
 
 TEST_CASE("history: what is no record counts as absent", "[history][unit]") {

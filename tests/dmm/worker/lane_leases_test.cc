@@ -13,6 +13,7 @@
 #include <set>
 #include <vector>
 
+#include "dmm/internal/history.h"
 #include "dmm/testing/temporary_directory.h"
 #include "dmm/testing/wait_for.h"
 #include "tests/dmm/memory_namespace.h"
@@ -345,6 +346,40 @@ TEST_CASE("lane leases: when the lease stream loses its history all lanes are ta
   // Devices remember epochs longer than a disk does: none is used twice.
   const std::lock_guard lock(member.mutex);
   for (const auto& [lane, epoch] : member.owned) CHECK(epoch > Epoch{1});
+}
+
+TEST_CASE("lane leases: who comes just as the lease stream is lost waits for those who do not know",
+          "[lanes][unit]") {
+  testing::MemoryNamespace space;
+  const auto history = space.streams.history = std::make_shared<internal::History>();
+  history->look(space.streams);
+  space.leases->lose_history("2025-01-01T00:00:00Z");
+  const internal::Thread watch(
+      [&](const std::stop_token& stop) { internal::watch_history(space.streams, stop); });
+  const auto began = std::chrono::steady_clock::now();
+  Member member(space.streams);
+  wait_for("all lanes", [&] { return member.count == limits::lanes; });
+  CHECK(std::chrono::steady_clock::now() - began >= kQuick.ttl);
+  CHECK(history->epoch_floor() > Epoch());
+  const std::lock_guard lock(member.mutex);
+  for (const auto& [lane, epoch] : member.owned) CHECK(epoch > history->epoch_floor());
+}
+
+TEST_CASE("lane leases: a loss that another process found out puts all lanes in doubt",
+          "[lanes][unit]") {
+  testing::MemoryNamespace space;
+  const auto history = space.streams.history = std::make_shared<internal::History>();
+  history->look(space.streams);
+  Member member(space.streams);
+  wait_for("all lanes", [&] { return member.count == limits::lanes; });
+  CHECK(member.owned.at(7) == Epoch{1});
+  internal::History other;
+  other.leases_were_lost(Epoch{50}, "it ends at 3, but went to 900");
+  other.look(space.streams);
+  history->look(space.streams);
+  wait_for("them to be taken again", [&] { return member.takes >= 2 * int(limits::lanes); });
+  const std::lock_guard lock(member.mutex);
+  for (const auto& [lane, epoch] : member.owned) CHECK(epoch > Epoch{50});
 }
 
 TEST_CASE("lane leases: after silence of the server nothing counts without a new epoch",

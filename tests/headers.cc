@@ -1,0 +1,2 @@
+// Precompiled headers belong to a program: this one, which does nothing.
+int main() {}
