@@ -148,8 +148,10 @@ void History::adopt(const Streams& streams, const HistoryRecord& kept) {
     return;
   }
   known_->epoch_floor = std::max(known_->epoch_floor, kept.epoch_floor);
+  if (kept.found < known_->found) return;  // it knows the streams as they were before a loss
   for (const auto& [name, position] : kept.streams) {
-    StreamPosition& known = known_->streams[name];
+    if (position.created.empty()) continue;
+    StreamPosition& known = known_->streams.try_emplace(name, position).first->second;
     if (known.created == position.created) known.last = std::max(known.last, position.last);
   }
 }
@@ -192,7 +194,13 @@ std::size_t History::note_told() {
 void History::look(const Streams& streams) {
   const std::lock_guard lock(mutex_);
   // In this order: what others have seen of a stream is not newer than what it is.
-  const Kept kept = read(streams);
+  Kept kept;
+  try {
+    kept = read(streams);
+  } catch (const Error&) {
+    states_of(streams);  // which brings back a stream that is gone
+    kept = read(streams);
+  }
   std::map<std::string, StreamState> states = states_of(streams);
   if (kept.record) adopt(streams, *kept.record);
   if (!known_) known_.emplace();
@@ -214,9 +222,9 @@ void History::look(const Streams& streams) {
     streams.log.error("a stream lost its history",
                       {{"stream", known_->last[i].stream}, {"reason", known_->last[i].reason}});
   }
-  const bool behind = !kept.record || kept.record->found < known_->found;
   std::exception_ptr failure;
-  if (behind || internal::SteadyClock::now() - written_ >= limits::history_record_interval) {
+  if (is_behind(kept) ||
+      internal::SteadyClock::now() - written_ >= limits::history_record_interval) {
     try {
       write(streams, kept.sequence);
     } catch (const Error&) {
@@ -227,28 +235,45 @@ void History::look(const Streams& streams) {
   if (failure) std::rethrow_exception(failure);
 }
 
+/// True if what is kept tells less than what is known here.
+bool History::is_behind(const Kept& kept) const {
+  return !kept.record || kept.record->found < known_->found ||
+         kept.record->epoch_floor < known_->epoch_floor;
+}
+
 void History::publish_known() {
   epoch_floor_ = known_->epoch_floor;
   losses_ = known_->losses;
   const std::lock_guard lock(told_mutex_);
-  leases_created_ = known_->streams["leases"].created;
+  const auto leases = known_->streams.find("leases");
+  if (leases != known_->streams.end()) leases_created_ = leases->second.created;
 }
 
-/// Of several that write at once one does; the others take over what it wrote, so that all count
-/// epochs from the same one on.
+/// Of several that write at once one does. The others take over what it wrote, and write again if
+/// it lacks what they know.
 void History::write(const Streams& streams, Sequence expected) {
-  const std::string text = dump_json(nlohmann::json(*known_));
   written_ = internal::SteadyClock::now();
-  try {
-    transport::publish(*streams.status,
-                       {.subject = streams.names.status_subject(kHistoryKey),
-                        .payload = text,
-                        .expected_last = expected},
-                       limits::request_timeout);
-  } catch (const Error& error) {
-    if (error.kind() != Kind::conflict) throw;
-    if (const Kept others = read(streams); others.record) adopt(streams, *others.record);
-    return;
+  std::string text;
+  const auto keep = [&] {
+    text = dump_json(nlohmann::json(*known_));
+    try {
+      transport::publish(*streams.status,
+                         {.subject = streams.names.status_subject(kHistoryKey),
+                          .payload = text,
+                          .expected_last = expected},
+                         limits::request_timeout);
+      return true;
+    } catch (const Error& error) {
+      if (error.kind() != Kind::conflict) throw;
+      return false;
+    }
+  };
+  if (!keep()) {
+    const Kept others = read(streams);
+    if (others.record) adopt(streams, *others.record);
+    expected = others.sequence;
+    // Where a third one is faster, the next look does it.
+    if (!is_behind(others) || !keep()) return;
   }
   transport::publish(*streams.leases,
                      {.subject = streams.names.beat_subject(kCopy), .payload = text},

@@ -104,6 +104,7 @@ class History final {
   static Kept read(const Streams& streams);
   void adopt(const Streams& streams, const HistoryRecord& kept);
   std::size_t note_told();
+  bool is_behind(const Kept& kept) const;
   void publish_known();
   void write(const Streams& streams, Sequence expected);
 

@@ -209,7 +209,8 @@ void LaneLeases::look_at_past() {
     return;
   }
   try {
-    past_known_ = streams_.history->knows_leases(streams_.leases->state().created);
+    stream_ = streams_.leases->state().created;
+    past_known_ = streams_.history->knows_leases(stream_);
   } catch (const Error& error) {
     streams_.log.debug("the lease stream could not be looked at",
                        {{"type", type_}, {"error", error.what()}});
@@ -290,7 +291,7 @@ void LaneLeases::find_own_seat() {
       [this](const Result<std::optional<transport::Message>>& found) {
         if (!found.ok()) return;
         mailbox_.post([this, beat = found.value() ? found.value()->sequence : Sequence()] {
-          if (beat <= seat_) {
+          if (beat < seat_) {
             // The reader may not have noticed it yet.
             doubt_all("the lease stream lost its history");
             past_known_ = false;
@@ -436,6 +437,11 @@ void LaneLeases::look_at_won() {
         newest[found->first] = std::max(newest[found->first], found->second);
         there.push_back(*found);
       }
+    }
+    if (streams_.history && !won.empty() && streams_.leases->created() != stream_) {
+      // What was asked for before the loss was repeated until there was a stream again.
+      doubt_all("the lease stream lost its history");
+      past_known_ = false;
     }
   } catch (const Error& error) {
     streams_.log.debug("the lanes that were taken could not be looked at",

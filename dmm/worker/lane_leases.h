@@ -143,6 +143,7 @@ class LaneLeases final : private transport::ReaderSink {
   std::unique_ptr<transport::Reader> reader_;
   bool read_ = false;        ///< the table knows all
   bool past_known_ = false;  ///< and its floor counts for the stream that it was read of
+  std::string stream_;       ///< when that was created
   Epoch used_;  ///< the highest epoch that was known before the stream lost its history
   /// No lane is taken earlier: who owned it before that loss may not know of it yet.
   Clock::time_point next_take_;

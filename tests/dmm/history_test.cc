@@ -109,6 +109,40 @@ TEST_CASE("history: a stream that does not answer keeps none of the others from 
   CHECK(process.history.epoch_floor() > Epoch());
 }
 
+TEST_CASE("history: where a stream stood that another process did not know is no loss of it",
+          "[history][unit]") {
+  MemoryNamespace ns;
+  ns.transport->faults().refuse({.stream = testing::Part::cache, .call = testing::Call::ask});
+  Process first{ns.streams, {}};
+  CHECK(first.look() == 0);
+  ns.transport->faults().clear();
+  CHECK(Process{ns.streams, {}}.look() == 0);
+  ns.transport->faults().refuse({.stream = testing::Part::cache, .call = testing::Call::ask});
+  first.look();  // which reads what the second has written
+  ns.transport->faults().clear();
+  CHECK(first.look() == 0);
+  SECTION("and then it is known") {
+    ns.cache->lose_history("2025-01-01T00:00:00Z");
+    CHECK(first.look() == 1);
+  }
+}
+
+TEST_CASE("history: a loss that could not be stored is found once", "[history][unit]") {
+  MemoryNamespace ns;
+  for (int i = 0; i < 9; ++i) ns.work->put("dmm.music.work.player.1", "{}");
+  Process process{ns.streams, {}};
+  process.look();
+  process.history.store(ns.streams);
+  const transport::StreamState before = ns.work->state();
+  REQUIRE(before.last == Sequence{9});
+  ns.work->lose_history(before.created);
+  ns.transport->faults().refuse({.stream = testing::Part::status, .call = testing::Call::publish});
+  CHECK_THROWS_AS(process.look(), Error);
+  CHECK(process.history.losses() == 1);
+  CHECK_THROWS_AS(process.look(), Error);
+  CHECK(process.history.losses() == 1);
+}
+
 TEST_CASE("history: what is no record counts as absent", "[history][unit]") {
   for (const std::string text :
        {"", "1", "[]", R"({"losses":-1})", R"({"found":"x"})", R"({"streams":7})", "{"}) {
