@@ -129,7 +129,8 @@ TEST_CASE("history: where a stream stood that another process did not know is no
 
 TEST_CASE("history: a loss that could not be stored is found once", "[history][unit]") {
   MemoryNamespace ns;
-  for (int i = 0; i < 9; ++i) ns.work->put("dmm.music.work.player.1", "{}");
+  const std::string subject = ns.streams.names.token_subject({"player", "1"});
+  for (int i = 0; i < 9; ++i) ns.work->put(subject, "{}");
   Process process{ns.streams, {}};
   process.look();
   process.history.store(ns.streams);
