@@ -109,12 +109,7 @@ std::optional<Tenure> Lease::acquire(const std::stop_token& stop, std::atomic<bo
     if (stands_by != nullptr) stands_by->store(it_does, std::memory_order_relaxed);
   };
   say_stands_by(false);
-  // What was seen of the present holder, and since when nothing new was.
-  std::string watched;
-  Epoch watched_epoch;
-  Sequence last_beat;
-  auto silent_since = internal::SteadyClock::now();
-  std::optional<internal::SteadyClock::time_point> gone_since;  // what was there before
+  Watched watched;
   internal::SteadyClock::time_point not_before;
   bool seized = false;  // from a holder that did not release it, perhaps in an attempt in doubt
   while (!stop.stop_requested()) {
@@ -123,31 +118,14 @@ std::optional<Tenure> Lease::acquire(const std::stop_token& stop, std::atomic<bo
       const auto looked_at = internal::SteadyClock::now();
       const std::optional<Record> found = newest();
       const bool ours = found && found->holder == holder_;
-      bool free = found && (found->released || ours);
-      if (found) {
-        gone_since.reset();
-      } else if (shared_ || std::max(watched_epoch, floor()) == Epoch()) {
-        free = true;
-      } else {
-        // The stream lost it, and who held it may not know of that yet.
-        free = looked_at - gone_since.value_or(looked_at) >= timing_.ttl;
-        gone_since = gone_since.value_or(looked_at);
-      }
+      if (found) watched.gone_since.reset();
+      bool free = found ? found->released || ours : is_nobodys(watched, looked_at);
       // Whoever counts the silence of the group has to hear it before the group's next epoch.
       if (shared_ && ours) say_alive(timing_.ttl / 2);
       if (!free && found) {
-        const Sequence beat = last_beat_of(found->holder);
-        // A new epoch is a sign of life as a beat is, also if its holder is the same as before.
-        if (found->holder != watched || found->epoch != watched_epoch || beat != last_beat) {
-          // What lay there at the first look may be of one that is dead.
-          if (!watched.empty()) say_stands_by(true);
-          watched = found->holder;
-          watched_epoch = found->epoch;
-          last_beat = beat;
-          silent_since = internal::SteadyClock::now();
-        }
+        if (shows_life(*found, watched)) say_stands_by(true);
         // Only what the server could have told counts: an answer may be long on its way.
-        free = looked_at - silent_since >= timing_.ttl ||
+        free = looked_at - watched.silent_since >= timing_.ttl ||
                (streams_.life_locks && streams_.life_locks->is_dead(found->holder));
       }
       // Where nothing is found the stream may have lost it: no epoch is used twice.
@@ -171,12 +149,7 @@ std::optional<Tenure> Lease::acquire(const std::stop_token& stop, std::atomic<bo
       if (ours_alone) {
         const Tenure tenure{next, ours && found->epoch == epoch(), seized, before_group};
         internal::crash_point("took a lease");
-        epoch_.store(next.value, std::memory_order_relaxed);
-        valid_until_.store(nanoseconds_of(asked_at + timing_.ttl - timing_.margin),
-                           std::memory_order_release);
-        start_beating();
-        forget_older(next);
-        streams_.log.info("lease held", {{"lease", name_}, {"epoch", next.value}});
+        hold(next, asked_at);
         say_stands_by(false);
         return tenure;
       }
@@ -189,12 +162,45 @@ std::optional<Tenure> Lease::acquire(const std::stop_token& stop, std::atomic<bo
       streams_.log.debug("the lease cannot be asked for",
                          {{"lease", name_}, {"error", error.what()}});
       // Not having heard is not the same as silence: begin to count again.
-      watched.clear();
+      watched.holder.clear();
     }
     // Many of a group may begin at once: the next epoch is free at once for each of them.
     wait(stop, free_again ? milliseconds(0) : timing_.poll);
   }
   return std::nullopt;
+}
+
+/// Nothing was found. If there was something before, the stream lost it, and who held it may not
+/// know of that yet.
+bool Lease::is_nobodys(Watched& watched, internal::SteadyClock::time_point looked_at) const {
+  if (shared_ || std::max(watched.epoch, floor()) == Epoch()) return true;
+  watched.gone_since = watched.gone_since.value_or(looked_at);
+  return looked_at - *watched.gone_since >= timing_.ttl;
+}
+
+/// Takes in what was found. True if the holder lives: what lay there at the first look may be of
+/// one that is dead.
+bool Lease::shows_life(const Record& found, Watched& watched) {
+  const Sequence beat = last_beat_of(found.holder);
+  // A new epoch is a sign of life as a beat is, also if its holder is the same as before.
+  if (found.holder == watched.holder && found.epoch == watched.epoch && beat == watched.beat) {
+    return false;
+  }
+  const bool first = watched.holder.empty();
+  watched.holder = found.holder;
+  watched.epoch = found.epoch;
+  watched.beat = beat;
+  watched.silent_since = internal::SteadyClock::now();
+  return !first;
+}
+
+void Lease::hold(Epoch epoch, internal::SteadyClock::time_point asked_at) {
+  epoch_.store(epoch.value, std::memory_order_relaxed);
+  valid_until_.store(nanoseconds_of(asked_at + timing_.ttl - timing_.margin),
+                     std::memory_order_release);
+  start_beating();
+  forget_older(epoch);
+  streams_.log.info("lease held", {{"lease", name_}, {"epoch", epoch.value}});
 }
 
 Epoch Lease::floor() const {

@@ -108,6 +108,17 @@ class Lease {
     bool released = false;
     Epoch before_group;
   };
+  /// What was seen of the present holder, and since when nothing new was.
+  struct Watched {
+    std::string holder;
+    Epoch epoch;
+    Sequence beat;
+    internal::SteadyClock::time_point silent_since = internal::SteadyClock::now();
+    std::optional<internal::SteadyClock::time_point> gone_since;  ///< what was there before
+  };
+  bool is_nobodys(Watched& watched, internal::SteadyClock::time_point looked_at) const;
+  bool shows_life(const Record& found, Watched& watched);
+  void hold(Epoch epoch, internal::SteadyClock::time_point asked_at);
   std::optional<Record> newest();
   Epoch floor() const;
   bool knows_past();
