@@ -166,12 +166,7 @@ void History::leases_were_lost(Epoch used, std::string reason) {
 
 bool History::knows_leases(const std::string& created) {
   const std::lock_guard lock(told_mutex_);
-  if (created == leases_created_) return true;
-  if (std::exchange(leases_asked_for_, created) != created) {
-    look_now_ = true;
-    told_changed_.notify_all();
-  }
-  return false;
+  return created == leases_created_;
 }
 
 void History::wait(const std::stop_token& stop, milliseconds time) {

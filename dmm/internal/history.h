@@ -85,8 +85,8 @@ class History final {
   /// The lease stream does not have what it had, as a holder noticed: it may have grown past that
   /// since. Epochs up to `used` may have been given. Does not block; watch_history() looks at once.
   void leases_were_lost(Epoch used, std::string reason);
-  /// True if epoch_floor() counts for the lease stream that was created then. If not, who counts
-  /// epochs there has to wait: watch_history() looks at once.
+  /// True if epoch_floor() counts for the lease stream that was created then. If not, whoever
+  /// counts epochs there has to look() first.
   bool knows_leases(const std::string& created);
   /// Waits until there is something to look at, the time has passed or `stop`.
   void wait(const std::stop_token& stop, std::chrono::milliseconds time);
@@ -122,8 +122,7 @@ class History final {
   std::optional<FoundLoss> told_;  ///< of the leases; until a look has noted it
   bool look_now_ = false;
   Epoch told_used_;
-  std::string leases_created_;    ///< of the stream at the last look
-  std::string leases_asked_for_;  ///< one that was not known, and was to be looked at
+  std::string leases_created_;  ///< of the stream at the last look
 };
 
 /// Adds to a token how many losses are known here, if any: a worker that has not noticed the last

@@ -210,6 +210,7 @@ void LaneLeases::look_at_past() {
   }
   try {
     stream_ = streams_.leases->state().created;
+    if (!streams_.history->knows_leases(stream_)) streams_.history->look(streams_);
     past_known_ = streams_.history->knows_leases(stream_);
   } catch (const Error& error) {
     streams_.log.debug("the lease stream could not be looked at",

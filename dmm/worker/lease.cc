@@ -138,8 +138,8 @@ std::optional<Tenure> Lease::acquire(const std::stop_token& stop, std::atomic<bo
       free = free && looked_at >= not_before;
       if (free && !knows_past()) {
         // Whoever held it may not know that the stream was lost.
-        free = false;
-        not_before = looked_at + timing_.ttl;
+        if (floor() > used) not_before = looked_at + timing_.ttl;
+        continue;
       }
       const auto asked_at = internal::SteadyClock::now();
       const bool taken = free && take(next, record(before_group)) && is_newest(next);
@@ -208,10 +208,13 @@ Epoch Lease::floor() const {
   return std::max({floor_, lost, epoch()});
 }
 
-/// True if floor() counts for the stream as it is now. A group leaves that to those in it.
+/// True if floor() counted for the stream as it is now; if not, it does now. A group leaves that to
+/// those in it.
 bool Lease::knows_past() {
-  return shared_ || !streams_.history ||
-         streams_.history->knows_leases(streams_.leases->state().created);
+  if (shared_ || !streams_.history) return true;
+  if (streams_.history->knows_leases(streams_.leases->state().created)) return true;
+  streams_.history->look(streams_);
+  return false;
 }
 
 void Lease::release() noexcept {

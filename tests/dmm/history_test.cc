@@ -5,10 +5,7 @@
 
 #include <catch2/catch.hpp>
 
-#include "dmm/internal/runtime.h"
 #include "dmm/internal/streams.h"
-#include "dmm/limits.h"
-#include "dmm/testing/wait_for.h"
 #include "tests/dmm/memory_namespace.h"
 
 namespace dmm::internal {
@@ -82,20 +79,17 @@ TEST_CASE("history: epochs go on above those of a lease stream that is lost", "[
   CHECK(record.losses == 0);
 }
 
-TEST_CASE(
-    "history: a lease stream that it has not looked at is looked at once somebody asks for it",
-    "[history][unit]") {
+TEST_CASE("history: a lease stream that it has not looked at is not known", "[history][unit]") {
   MemoryNamespace ns;
-  ns.streams.history = std::make_shared<History>();
-  History& history = *ns.streams.history;
-  CHECK_FALSE(history.knows_leases(testing::kCreated));
-  history.look(ns.streams);
-  CHECK(history.knows_leases(testing::kCreated));
-  const Thread watch([&](const std::stop_token& stop) { watch_history(ns.streams, stop); });
+  Process process{ns.streams, {}};
+  CHECK_FALSE(process.history.knows_leases(testing::kCreated));
+  process.look();
+  CHECK(process.history.knows_leases(testing::kCreated));
   ns.leases->lose_history("2025-01-01T00:00:00Z");
-  CHECK(testing::becomes_true([&] { return history.knows_leases("2025-01-01T00:00:00Z"); },
-                              limits::stream_check_interval / 2));
-  CHECK(history.epoch_floor() > Epoch());
+  CHECK_FALSE(process.history.knows_leases("2025-01-01T00:00:00Z"));
+  process.look();
+  CHECK(process.history.knows_leases("2025-01-01T00:00:00Z"));
+  CHECK(process.history.epoch_floor() > Epoch());
 }
 
 TEST_CASE("history: a stream that does not answer keeps none of the others from being looked at",

@@ -354,8 +354,6 @@ TEST_CASE("lane leases: who comes just as the lease stream is lost waits for tho
   const auto history = space.streams.history = std::make_shared<internal::History>();
   history->look(space.streams);
   space.leases->lose_history("2025-01-01T00:00:00Z");
-  const internal::Thread watch(
-      [&](const std::stop_token& stop) { internal::watch_history(space.streams, stop); });
   const auto began = std::chrono::steady_clock::now();
   Member member(space.streams);
   wait_for("all lanes", [&] { return member.count == limits::lanes; });

@@ -6,7 +6,6 @@
 #include <stop_token>
 
 #include "dmm/internal/history.h"
-#include "dmm/internal/runtime.h"
 #include "dmm/testing/wait_for.h"
 #include "tests/dmm/memory_namespace.h"
 
@@ -40,8 +39,6 @@ TEST_CASE("lease: who comes just as its stream is lost waits, and counts on from
   const auto history = space.streams.history = std::make_shared<internal::History>();
   history->look(space.streams);
   space.leases->lose_history("2025-01-01T00:00:00Z");
-  const internal::Thread watch(
-      [&](const std::stop_token& stop) { internal::watch_history(space.streams, stop); });
   const auto began = std::chrono::steady_clock::now();
   Lease lease(
       space.streams, "observe.speaker", [] {}, kTiming);
