@@ -186,8 +186,20 @@ std::size_t History::note_told() {
   return 1;
 }
 
+History::Turn::Turn(History& history) : history_(history) {
+  std::unique_lock lock(history_.told_mutex_);
+  history_.told_changed_.wait(lock, [&] { return !history_.looking_; });
+  history_.looking_ = true;
+}
+
+History::Turn::~Turn() {
+  const std::lock_guard lock(history_.told_mutex_);
+  history_.looking_ = false;
+  history_.told_changed_.notify_all();
+}
+
 void History::look(const Streams& streams) {
-  const std::lock_guard lock(mutex_);
+  const Turn turn(*this);
   // In this order: what others have seen of a stream is not newer than what it is.
   Kept kept;
   try {
@@ -278,7 +290,7 @@ void History::write(const Streams& streams, Sequence expected) {
 void History::store(const Streams& streams) noexcept {
   try {
     look(streams);
-    const std::lock_guard lock(mutex_);
+    const Turn turn(*this);
     write(streams, read(streams).sequence);
   } catch (const std::exception& error) {
     streams.log.debug("where the streams stand was not stored", {{"error", error.what()}});

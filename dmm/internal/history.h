@@ -108,11 +108,24 @@ class History final {
   void publish_known();
   void write(const Streams& streams, Sequence expected);
 
+  /// One looks at a time. Not a mutex: none may be held where a thread waits for the server, as
+  /// others would wait on it in real time while that is simulated.
+  class Turn final {
+   public:
+    explicit Turn(History& history);
+    ~Turn();
+    Turn(const Turn&) = delete;
+    Turn& operator=(const Turn&) = delete;
+
+   private:
+    History& history_;
+  };
+
   static constexpr std::uint64_t kUnknown = ~std::uint64_t{0};
   std::atomic<std::uint64_t> losses_{kUnknown};
   std::atomic<std::uint64_t> epoch_floor_{0};
 
-  std::mutex mutex_;  ///< guards what follows, and lets one look at a time
+  // Guarded by Turn.
   std::optional<HistoryRecord> known_;
   std::map<std::string, transport::LossDoubt> doubts_;  ///< by stream
   std::chrono::steady_clock::time_point written_;
@@ -121,6 +134,7 @@ class History final {
   StopCondition told_changed_;
   std::optional<FoundLoss> told_;  ///< of the leases; until a look has noted it
   bool look_now_ = false;
+  bool looking_ = false;
   Epoch told_used_;
   std::string leases_created_;  ///< of the stream at the last look
 };
