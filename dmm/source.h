@@ -14,6 +14,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "dmm/error.h"
+
 namespace dmm {
 
 /// A row of a source as it is now.
@@ -25,6 +27,9 @@ struct SourceRow {
   std::string position;
   std::chrono::system_clock::time_point changed_at;  ///< by the source's clock
   std::string traceparent = {};                      ///< of what led to the change; empty: not said
+  /// Why this program cannot read the document. What the row held before stays, and a person is
+  /// told.
+  std::optional<Error> refused = {};
 };
 
 /// What a reading tells its owner; called in order, by one thread at a time, which is not the

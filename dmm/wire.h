@@ -81,7 +81,8 @@ class Names {
   std::string parked_subject(std::string_view key) const;
   /// Those of a type, or of all types.
   std::string parked_filter(std::string_view type = {}) const;
-  /// dmm.<ns>.event.refused.<what>: a message could not be read. what: "report", "token".
+  /// dmm.<ns>.event.refused.<what>: a message could not be read, or a view leaves
+  /// something out. what: "report", "token", "view".
   std::string refused_event_subject(std::string_view what) const;
   /// dmm.<ns>.workers.ask, on which workers are asked who they are
   std::string roll_call_subject() const;

@@ -11,6 +11,7 @@
 #include "dmm/cli/human.h"
 #include "dmm/cli/interrupts.h"
 #include "dmm/cli/program.h"
+#include "dmm/cli/selection.h"
 #include "dmm/cli/table.h"
 #include "dmm/json.h"
 
@@ -21,7 +22,7 @@ namespace {
 constexpr const char* kGroup = "Look";
 
 // Which of what is parked is meant; nothing given: all of it.
-struct Selection {
+struct ParkedOptions {
   std::string type;
   std::string id;
   std::string code;
@@ -33,7 +34,7 @@ struct Selection {
 
 class Filter {
  public:
-  explicit Filter(const Selection& selection) : selection_(selection), error_(selection.error) {
+  explicit Filter(const ParkedOptions& selection) : selection_(selection), error_(selection.error) {
     if (!selection.type.empty()) check_name(selection.type, "type");
   }
 
@@ -57,7 +58,7 @@ class Filter {
            error_.matches(error);
   }
 
-  const Selection& selection_;
+  const ParkedOptions& selection_;
   const ErrorPattern error_;
 };
 
@@ -66,7 +67,7 @@ struct Parked {
   std::vector<Refused> refused;
 };
 
-Parked find(Bucket& bucket, const Selection& selection) {
+Parked find(Bucket& bucket, const ParkedOptions& selection) {
   const Filter filter(selection);
   Parked parked{bucket.inspect().list(selection.type), bucket.inspect().refused()};
   std::erase_if(parked.matters, [&](const Matter& matter) { return !filter.takes(matter); });
@@ -108,7 +109,7 @@ void show(Session& session, const Parked& parked) {
   session.out().write(table.render(session.terminal()));
 }
 
-int list(Session& session, const Selection& selection) {
+int list(Session& session, const ParkedOptions& selection) {
   Bucket bucket = session.open();
   const Parked parked = find(bucket, selection);
   if (!session.json() && parked.matters.empty() && parked.refused.empty()) {
@@ -125,7 +126,7 @@ int list(Session& session, const Selection& selection) {
 
 // Asks, then does `one` or `other` to each, which say whether it was there. what: "Retry", done:
 // "notified".
-int do_to_parked(Session& session, const Selection& selection, Parked parked,
+int do_to_parked(Session& session, const ParkedOptions& selection, Parked parked,
                  const std::string& what, const std::string& done,
                  const std::function<bool(const Matter&)>& one,
                  const std::function<bool(const Refused&)>& other) {
@@ -162,7 +163,7 @@ int do_to_parked(Session& session, const Selection& selection, Parked parked,
   return failed == 0 ? exit_code::ok : exit_code::failed;
 }
 
-int retry(Session& session, const Selection& selection) {
+int retry(Session& session, const ParkedOptions& selection) {
   Bucket bucket = session.open();
   Parked parked = find(bucket, selection);
   parked.refused.clear();  // what cannot be read once cannot be read twice
@@ -174,7 +175,7 @@ int retry(Session& session, const Selection& selection) {
                       {});
 }
 
-int drop(Session& session, const Selection& selection) {
+int drop(Session& session, const ParkedOptions& selection) {
   Bucket bucket = session.open();
   Parked parked = find(bucket, selection);
   if (selection.refused) {
@@ -290,27 +291,25 @@ int watch(Session& session, const Watching& options) {
   return interrupt.interrupted() ? exit_code::interrupted : exit_code::ok;
 }
 
-void add_selection(CLI::App* verb, const std::shared_ptr<Selection>& selection, bool acts) {
+void add_selection(CLI::App* verb, const std::shared_ptr<ParkedOptions>& selection, bool acts) {
   verb->add_option("type", selection->type, "Only this type")->type_name("TYPE");
   verb->add_option("id", selection->id, "Only this one")->type_name("ID");
   verb->add_option("--code", selection->code, "Only with this code")->type_name("DMM-0303");
   verb->add_option("--error", selection->error, "Only with a reason like this, in any case")
       ->type_name("REGEX");
-  verb->add_option("--older-than", selection->older_than_s, "Only parked for longer")
-      ->check(CLI::Range(0.0, 1e9))
-      ->type_name("SECONDS");
+  add_older_than(*verb, selection->older_than_s);
   if (acts) verb->add_flag("--dry-run", selection->dry_run, "Only show which");
 }
 
 }  // namespace
 
 void add_parked_commands(Program& program) {
-  auto selection = std::make_shared<Selection>();
+  auto selection = std::make_shared<ParkedOptions>();
   CLI::App* family = program.add_family(
       "parked", "What was given up or refused, why, and what becomes of it", kGroup,
       {"dmm parked                              identities, reports and tokens, with reasons",
        "dmm parked -o json | jq .refused",
-       "dmm parked ls player --error 'timed? out' --older-than 3600",
+       "dmm parked ls player --error 'timed? out' --older-than 1h",
        "dmm parked show player kitchen          reason, news, entry, and the last failures",
        "dmm parked retry player --yes           after the cause is mended"});
   program.set_default(*family, [selection](Session& session) { return list(session, *selection); });

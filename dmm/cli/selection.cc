@@ -42,17 +42,21 @@ void add_selection(CLI::App& verb, SelectionOptions& options, bool sorts) {
   verb.add_option("--code", options.code, "Only with this code")->type_name("DMM-0303");
   verb.add_option("--error", options.error, "Only with an error like this, in any case")
       ->type_name("REGEX");
-  verb.add_option("--older-than", options.older_than_s, "Only those that stand so for longer")
-      ->transform(CLI::AsNumberWithUnit(
-          std::map<std::string, double>{{"s", 1}, {"m", 60}, {"h", 3'600}, {"d", 86'400}},
-          CLI::AsNumberWithUnit::CASE_SENSITIVE, "SECONDS"))
-      ->check(CLI::Range(0.0, 1e9))
-      ->type_name("SECONDS|5m|2h|1d");
+  add_older_than(verb, options.older_than_s);
   if (!sorts) return;
   verb.add_option("--sort", options.sort, "Order: longest, most tries or gravest first")
       ->check(CLI::IsMember({"id", "age", "tries", "phase"}))
       ->capture_default_str()
       ->type_name("KEY");
+}
+
+void add_older_than(CLI::App& verb, double& seconds) {
+  verb.add_option("--older-than", seconds, "Only those that stand so for longer")
+      ->transform(CLI::AsNumberWithUnit(
+          std::map<std::string, double>{{"s", 1}, {"m", 60}, {"h", 3'600}, {"d", 86'400}},
+          CLI::AsNumberWithUnit::CASE_SENSITIVE, "SECONDS"))
+      ->check(CLI::Range(0.0, 1e9))
+      ->type_name("SECONDS|5m|2h|1d");
 }
 
 std::optional<Time> since(const Matter& matter) {

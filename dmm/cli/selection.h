@@ -32,6 +32,9 @@ struct SelectionOptions {
 /// Adds --phase, --code, --error and --older-than to a verb, and --sort if it lists.
 void add_selection(CLI::App& verb, SelectionOptions& options, bool sorts);
 
+/// Adds --older-than, in seconds or as 5m, 2h or 1d.
+void add_older_than(CLI::App& verb, double& seconds);
+
 /// Since when an identity stands as it does: since it was notified, failed, or was stored.
 std::optional<Time> since(const Matter& matter);
 

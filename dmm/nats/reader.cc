@@ -203,15 +203,18 @@ class State : public std::enable_shared_from_this<State> {
         [self = shared_from_this(), generation = generation_,
          cursor = cursor_](const Result<Incoming>& answer) {
           const std::lock_guard lock(self->mutex_);
-          if (self->sink_ == nullptr || generation != self->generation_ || !answer.ok()) return;
+          if (self->sink_ == nullptr || generation != self->generation_) return;
           if (self->cursor_ != cursor) return;
-          const auto info = self->noted(parse_consumer_info(answer, "asking for a consumer"));
-          if (!info.ok()) {
-            if (&info.error().code() == &code::bad_answer) return;
-            return self->restart_locked("the consumer is gone");
+          bool owes = true;  // of one that nobody answers for, as far as can be known
+          if (answer.ok()) {
+            const auto info = self->noted(parse_consumer_info(answer, "asking for a consumer"));
+            if (!info.ok()) {
+              if (&info.error().code() == &code::bad_answer) return;
+              return self->restart_locked("the consumer is gone");
+            }
+            owes =
+                info.value().pending > 0 || info.value().delivered + 1 != self->next_in_consumer_;
           }
-          const bool owes =
-              info.value().pending > 0 || info.value().delivered + 1 != self->next_in_consumer_;
           self->lagging_ = owes ? self->lagging_ + 1 : 0;
           if (self->lagging_ >= kLagsMax) self->restart_locked("the consumer gives nothing");
         });

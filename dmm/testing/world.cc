@@ -191,6 +191,66 @@ void World::pass(milliseconds time) {
   nobody.wait_for(lock, time, [] { return false; });
 }
 
+void World::storm(milliseconds time) {
+  std::mt19937_64 random(seed_);
+  const auto calm = [](Worker& worker) {
+    worker.faults().clear();
+    worker.faults().heal();
+  };
+  const auto end = internal::SteadyClock::now() + time;
+  for (auto now = internal::SteadyClock::now(); now < end; now = internal::SteadyClock::now()) {
+    Worker& worker = *workers_[random() % workers_.size()];
+    const auto left = std::chrono::ceil<milliseconds>(end - now);
+    const milliseconds lasts = std::min(left, milliseconds(50 + random() % 4'000));
+    strike(worker, random, lasts);
+    if (random() % 2 == 0) calm(worker);  // the others go on beside the next one
+  }
+  for (const auto& worker : workers_) calm(*worker);
+}
+
+/// One fault, for so long; some of them last until calm().
+void World::strike(Worker& worker, std::mt19937_64& random, milliseconds time) {
+  Faults& faults = worker.faults();
+  constexpr std::uint64_t kReal = 8;
+  const std::uint64_t kinds = scheduler_ ? kReal + 2 : kReal;
+  switch (random() % kinds) {
+    case 0:
+      faults.refuse({.share = 0.5});
+      break;
+    case 1:
+      faults.in_doubt({.share = 0.5});
+      break;
+    case 2:
+      faults.drop({.share = 0.3});
+      break;
+    case 3:
+      faults.duplicate({.share = 0.5});
+      break;
+    case 4:
+      faults.delay({}, time);
+      break;
+    case 5:
+      faults.lag(Part::any, time);
+      break;
+    case 6:
+      faults.partition();
+      break;
+    case 7:
+      server_.restart();
+      break;
+    case 8:
+      worker.pause(time * 2);
+      break;
+    default: {
+      const auto by = std::chrono::minutes(random() % 120) - 1h;
+      worker.shift_clock(by);
+      pass(time);
+      return worker.shift_clock(-by);
+    }
+  }
+  pass(time);
+}
+
 std::chrono::system_clock::time_point World::now() const {
   return internal::SystemClock::now();
 }

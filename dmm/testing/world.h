@@ -20,6 +20,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <random>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -144,6 +145,13 @@ class World {
 
   /// Lets so much time pass. Where time is virtual that takes no longer than what happens in it.
   void pass(std::chrono::milliseconds time);
+  /// Lets so much time pass, and has one fault after another strike one worker after another, as
+  /// the seed decides: calls that are refused, lost, in doubt, done twice or late; readers that
+  /// lag; partitions; restarts of the server; where time is virtual also workers that stand still,
+  /// and clocks that jump. In the end all faults of the workers are over, those of the test as
+  /// well. Kills no worker and takes nothing from the server: for these there are Worker::kill_at()
+  /// and server().
+  void storm(std::chrono::milliseconds time);
   /// The time, as dmm sees it.
   std::chrono::system_clock::time_point now() const;
 
@@ -159,6 +167,7 @@ class World {
  private:
   using Time = std::chrono::steady_clock::time_point;
 
+  void strike(Worker& worker, std::mt19937_64& random, std::chrono::milliseconds time);
   void bury_the_dead();
   std::string moving(Time deadline, std::vector<Matter>& left);
   std::string observing() const;

@@ -108,6 +108,10 @@ class Input final : public SourceSink {
   std::string decoded_fields() const { return decoded(fields_).text(); }
   SourceMark mark() const { return {position_, reading_->baseline()}; }
   bool sound() const {
+    // The next program may read what this one refuses: a snapshot would have it begin behind that.
+    for (const auto& [key, one] : unreadable_) {
+      if (&one.error.code() == &code::newer_format) return false;
+    }
     const std::lock_guard lock(mutex_);
     return !doubt_ && !restart_;
   }
@@ -310,7 +314,7 @@ class Input final : public SourceSink {
     changed_at_ = std::max(changed_at_, row.changed_at);
     if (keep_ == Inputs::Keep::positions) positions_[row.key] = position_;
     const auto found = documents_.find(row.key);
-    if (!row.document) {
+    if (!row.document && !row.refused) {
       if (unreadable_.erase(row.key) > 0) unreadable({name_, row.key, std::nullopt});
       if (found == documents_.end()) return;
       batch.push_back({with_key(found->second.value, row.key), -1});
@@ -319,13 +323,8 @@ class Input final : public SourceSink {
     }
     Document next;
     next.at = std::max(row.changed_at, told_since_);
-    std::string reason;
-    std::optional<Error> error;
-    if (!decoder_.decode(*row.document, next.value, reason)) {
-      error = Error(code::not_evaluated, reason);
-    } else if (next.value.kind() != engine::Kind::object) {
-      error = Error(code::wrong_shape, "it is not a JSON object");
-    }
+    std::optional<Error> error = std::move(row.refused);
+    if (!error) error = decode(*row.document, next.value);
     if (found != documents_.end()) found->second.untold = false;
     if (error) {
       unreadable_.insert_or_assign(row.key, Unsound{*error});
@@ -356,6 +355,14 @@ class Input final : public SourceSink {
     batch.push_back({with_key(present.value, row.key), -1});
     batch.push_back({with_key(next.value, row.key), 1});
     present.value = std::move(next.value);
+  }
+
+  /// Why it cannot be read, if it cannot.
+  std::optional<Error> decode(const std::string& document, engine::Value& value) {
+    std::string reason;
+    if (!decoder_.decode(document, value, reason)) return Error(code::not_evaluated, reason);
+    if (value.kind() == engine::Kind::object) return std::nullopt;
+    return Error(code::wrong_shape, "it is not a JSON object");
   }
 
   /// The document as the pipeline sees it. Most are told again as they were, so it is made only of

@@ -24,6 +24,8 @@ struct Place {
   /// The key of a row by its subject; nothing for a subject that names none.
   std::function<std::optional<std::string>(std::string_view)> key_of;
   std::function<std::string(const std::string&)> subject_of;  ///< of a key
+  /// Whether dmm writes the messages, and so says of which format they are.
+  bool of_dmm = true;
 };
 
 /// Passes over the keys: what one does not meet, because it was told anew meanwhile, the next does.
@@ -82,6 +84,7 @@ class StreamReading final : public SourceReading, private transport::ReaderSink 
     row.position = std::to_string(message.sequence.value);
     row.changed_at = message.stored_at;
     row.traceparent = internal::trace_of(message);
+    if (place_.of_dmm) row.refused = internal::newer(message, "the document");
     if (!wire::is_removed(message) && !message.payload.empty()) {
       row.document = std::move(message.payload);
     }
@@ -133,7 +136,7 @@ Place place_of(const internal::Streams& streams, const ViewInput& input) {
                 if (!subject.starts_with(prefix)) return std::nullopt;
                 return std::string(subject.substr(prefix.size()));
               },
-              [prefix](const std::string& key) { return prefix + key; }};
+              [prefix](const std::string& key) { return prefix + key; }, false};
     }
     case ViewInput::From::source:
       break;

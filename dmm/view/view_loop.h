@@ -97,7 +97,8 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   void rebuild(const std::string& why);
   void refuse(const std::string& place, const Error& error);
   void accept(const std::string& place);
-  void put_refusal(const std::string& place, transport::Headers headers, std::string value);
+  void put_refusal(const std::string& place, transport::Headers headers, std::string value,
+                   std::function<void(Sequence)> then);
   void forget_old_refusals();
   std::string refusal_subject(const std::string& place) const;
   SnapshotHead wanted_snapshot() const;
@@ -146,7 +147,7 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   Clock::time_point retry_at_;
   nlohmann::json baselines_;
   std::unordered_map<std::string, std::string> refused_;  ///< place to what was last said of it
-  std::optional<std::uint64_t> losses_;  ///< of the namespace, as far as was followed
+  std::optional<std::uint64_t> losses_;       ///< of the namespace, as far as was followed
   std::optional<std::string> carried_doubt_;  ///< into the next tenure of the same lease
   std::optional<PendingOrder> pending_order_;
 
@@ -176,7 +177,7 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   bool saving_ = false;
   std::atomic<std::uint64_t> heard_{0};  ///< grows when an input has something to take
   std::uint64_t heard_before_ = 0;       ///< what it was when the present turn began
-  std::string step_trace_;  ///< of the present step; empty: its changes belong to none
+  std::string step_trace_;               ///< of the present step; empty: its changes belong to none
   std::unordered_map<std::string, std::string> traces_;  ///< of rows that are to be told
   Clock::time_point operators_due_{};
   ViewStats stats_;

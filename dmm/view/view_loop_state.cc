@@ -5,6 +5,7 @@
 #include <set>
 #include <utility>
 
+#include "dmm/internal/parked_event.h"
 #include "dmm/internal/runtime.h"
 #include "dmm/internal/status.h"
 #include "dmm/json.h"
@@ -41,13 +42,15 @@ void ViewLoop::refuse(const std::string& place, const Error& error) {
                                   std::string(error.code().id),
                                   error.message(),
                                   unix_ms(internal::SystemClock::now())};
-  put_refusal(place, {}, dump_json(nlohmann::json(refusal)));
+  put_refusal(place, {}, dump_json(nlohmann::json(refusal)), [this, refusal](Sequence stored) {
+    internal::tell_refused(streams_, refusal, stored);
+  });
 }
 
 /// What was left out is no longer so.
 void ViewLoop::accept(const std::string& place) {
   if (refused_.empty() || refused_.erase(place) == 0) return;
-  put_refusal(place, {{std::string(wire::kKvOperation), "DEL"}}, "");
+  put_refusal(place, {{std::string(wire::kKvOperation), "DEL"}}, "", [](Sequence) {});
 }
 
 /// What an owner before left out and this one does not is no longer so.
@@ -70,12 +73,17 @@ std::string ViewLoop::refusal_subject(const std::string& place) const {
       internal::refusal_key("view", fmt::format("view.{}.{}", name(), place)));
 }
 
-void ViewLoop::put_refusal(const std::string& place, transport::Headers headers,
-                           std::string value) {
+/// then   on the loop's thread, when it is stored.
+void ViewLoop::put_refusal(const std::string& place, transport::Headers headers, std::string value,
+                           std::function<void(Sequence)> then) {
   streams_.status->publish({.subject = refusal_subject(place),
                             .headers = std::move(headers),
                             .payload = std::move(value)},
-                           limits::publish_deadline, [](const Result<Sequence>&) {});
+                           limits::publish_deadline,
+                           [this, then = std::move(then)](const Result<Sequence>& result) {
+                             if (!result.ok()) return;
+                             mailbox_.post([then, stored = result.value()] { then(stored); });
+                           });
 }
 
 // ---- where it stands

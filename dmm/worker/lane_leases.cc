@@ -15,6 +15,8 @@ using std::chrono::milliseconds;
 namespace {
 
 constexpr auto kCleaning = std::chrono::seconds(30);  // between looks for empty seats
+/// Who asked for lanes that were another's has not read yet what the other wrote.
+constexpr auto kReadOn = std::chrono::milliseconds(50);
 
 std::int64_t nanoseconds_of(std::chrono::steady_clock::time_point time) {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch()).count();
@@ -182,8 +184,11 @@ void LaneLeases::serve(const std::stop_token& stop) {
     if (past_known_) heed_losses();
     const auto now = Clock::now();
     turn(now);
+    auto until = now + timing_.poll;
     // A beat that is not answered keeps the next one waiting, whenever that is due.
-    mailbox_.run_until(beating_ ? now + timing_.poll : std::min(next_beat_, now + timing_.poll));
+    if (!beating_) until = std::min(until, next_beat_);
+    if (next_take_ > now) until = std::min(until, next_take_);
+    mailbox_.run_until(until);
   }
 }
 
@@ -417,7 +422,11 @@ void LaneLeases::taken(const LaneTable::Offer& offer, std::uint64_t term,
                        const Result<Sequence>& result) {
   if (term != term_) return;
   // Unanswered, it counts as not taken: if it was, its record comes back under our name.
-  if (result.ok()) won_.emplace_back(offer, result.value());
+  if (result.ok()) {
+    won_.emplace_back(offer, result.value());
+  } else {
+    read_on();
+  }
   if (--asked_ == 0) look_at_won();
 }
 
@@ -458,9 +467,16 @@ void LaneLeases::look_at_won() {
       }
     } else if (newest[offer.lane] > offer.epoch) {
       streams_.leases->erase(message, [](const Result<bool>&) {});
+      read_on();
     }
   }
   publish_changes();
+}
+
+/// Takes nothing for a moment: a reader that lags would have the same lanes asked for at once,
+/// again and again.
+void LaneLeases::read_on() {
+  next_take_ = std::max(next_take_, Clock::now() + kReadOn);
 }
 
 void LaneLeases::own(const LaneTable::Offer& offer, Sequence message) {

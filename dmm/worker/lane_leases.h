@@ -112,6 +112,7 @@ class LaneLeases final : private transport::ReaderSink {
   void ask_for_suspects(Clock::time_point now);
   void say_dead(const std::string& holder);
   void take_offers();
+  void read_on();
   void take(const LaneTable::Offer& offer);
   void taken(const LaneTable::Offer& offer, std::uint64_t term, const Result<Sequence>& result);
   void look_at_won();

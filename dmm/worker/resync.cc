@@ -17,6 +17,7 @@ namespace {
 
 constexpr std::size_t kTellingMax = 256;  ///< work that somebody waits for goes before
 constexpr milliseconds kSoon(50);
+constexpr milliseconds kAgain(1'000);
 
 milliseconds unix_now() {
   return std::chrono::duration_cast<milliseconds>(internal::SystemClock::now().time_since_epoch());
@@ -80,7 +81,9 @@ void Resync::set(milliseconds interval) {
 }
 
 Resync::Clock::time_point Resync::turn(Clock::time_point now) {
-  if (interval_.count() == 0) return Clock::time_point::max();
+  tell_again(now);
+  const Clock::time_point look_again = owes() ? now + kAgain : Clock::time_point::max();
+  if (interval_.count() == 0) return look_again;
   const milliseconds unix = unix_now();
   // A round that takes longer than the interval is finished first.
   const bool told_all = read_ && next_ == due_.size();
@@ -94,7 +97,26 @@ Resync::Clock::time_point Resync::turn(Clock::time_point now) {
     tell(due_[next_++].second);
   }
   const milliseconds until = next_ < due_.size() ? round_ + due_[next_].first : round_ + interval_;
-  return now + (until - unix);
+  return std::min(look_again, now + (until - unix));
+}
+
+/// What the server did not do is not put off until the next round.
+void Resync::tell_again(Clock::time_point now) {
+  if (again_.empty() && now >= again_at_) {
+    again_at_ = now + kAgain;
+    again_ = telling_->take_failed();
+  }
+  while (!again_.empty() && telling_->under_way < kTellingMax) {
+    tell(again_.back());
+    again_.pop_back();
+  }
+}
+
+/// Whether something was told that the server has not done.
+bool Resync::owes() const {
+  if (!again_.empty() || telling_->under_way > 0) return true;
+  const std::lock_guard lock(telling_->mutex);
+  return !telling_->failed.empty();
 }
 
 /// What fell due before now was somebody else's, or nobody's.
@@ -137,6 +159,8 @@ void Resync::stop() {
   reading_.reset();
   ++rounds_;
   due_.clear();
+  again_.clear();
+  telling_->take_failed();
   read_ = false;
   round_ = milliseconds(0);
 }
@@ -149,16 +173,19 @@ void Resync::tell(const std::string& key) {
   // torn down.
   streams_.cache->last(
       streams_.names.entry_subject(key),
-      [telling = telling_, work = streams_.work, subject = streams_.names.token_subject(*identity)](
+      [telling = telling_, work = streams_.work, key,
+       subject = streams_.names.token_subject(*identity)](
           const Result<std::optional<transport::Message>>& entry) {
-        if (!entry.ok() || !entry.value() || wire::is_removed(*entry.value())) {
-          --telling->under_way;
-          return;
-        }
-        ++telling->told;
+        if (!entry.ok()) return telling->ended(key, false);
+        if (!entry.value() || wire::is_removed(*entry.value())) return telling->ended(key, true);
         // A token that is there runs it anyway, and its news must not go.
         work->publish({.subject = subject, .expected_last = Sequence{0}}, limits::publish_deadline,
-                      [telling](const Result<Sequence>&) { --telling->under_way; });
+                      [telling, key](const Result<Sequence>& stored) {
+                        if (stored.ok()) ++telling->told;
+                        const bool done = stored.ok() || stored.error().kind() == Kind::conflict ||
+                                          stored.error().kind() == Kind::invalid;
+                        telling->ended(key, done);
+                      });
       });
 }
 

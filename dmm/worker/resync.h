@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
@@ -50,6 +51,8 @@ class Resync final {
   class Keys;
   void begin_round(std::chrono::milliseconds now);
   void take(std::vector<std::string> keys);
+  void tell_again(Clock::time_point now);
+  bool owes() const;
 
   const internal::Streams& streams_;
   Mailbox& mailbox_;
@@ -65,10 +68,25 @@ class Resync final {
   /// Place in the interval and key, in order.
   std::vector<std::pair<std::chrono::milliseconds, std::string>> due_;
   std::size_t next_ = 0;
+  std::vector<std::string> again_;  ///< once more, the last one first
+  Clock::time_point again_at_{};
   /// Outlives this with the answers.
   struct Telling {
+    void ended(const std::string& key, bool done) {
+      if (!done) {
+        const std::lock_guard lock(mutex);
+        failed.push_back(key);
+      }
+      --under_way;
+    }
+    std::vector<std::string> take_failed() {
+      const std::lock_guard lock(mutex);
+      return std::exchange(failed, {});
+    }
     std::atomic<std::size_t> under_way = 0;
     std::atomic<std::uint64_t> told = 0;
+    std::mutex mutex;
+    std::vector<std::string> failed;  ///< the server did not do it: once more
   };
   const std::shared_ptr<Telling> telling_ = std::make_shared<Telling>();
 };

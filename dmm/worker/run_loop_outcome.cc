@@ -61,6 +61,7 @@ void RunLoop::ran(const ItemPtr& item) {
   switch (result.end) {
     case RunResult::End::refused:
       if (run->input.is_news) ++stats_.refused;
+      note_first_run(*item, true);
       ++stats_.gave_up;
       return park(item, result.error_code, result.error);
     case RunResult::End::failed:
@@ -166,6 +167,7 @@ void RunLoop::stored(const ItemPtr& item, Entry entry, const Result<Sequence>& r
       return again_soon(item, kConflictDelay);
     }
     if (result.error().kind() == Kind::invalid) {
+      note_first_run(*item, true);
       ++stats_.gave_up;
       return park(item, result.error().code().id, result.error().message());
     }

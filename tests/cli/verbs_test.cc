@@ -262,6 +262,7 @@ TEST_CASE("parked: is chosen by reason and run again or given up", "[cli][verbs]
   CHECK(count({"--error", "NO such s.ng$"}) == 3);
   CHECK(count({"--error", "timeout"}) == 0);
   CHECK(count({"--older-than", "3600"}) == 0);
+  CHECK(count({"--older-than", "1h"}) == 0);
   CHECK(site.dmm({"parked", "ls", "--error", "("}).code == 2);
   CHECK(site.dmm({"parked", "everything"}).code == 2);
 

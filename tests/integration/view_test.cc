@@ -426,6 +426,26 @@ TEST_CASE("view: documents and rows that cannot be used are named and the rest g
   wait_refused(scene.bucket, "things.rows", "none");
 }
 
+TEST_CASE("view: a report of a newer format is left out and what its device said before stays",
+          "[view][bad_input][integration]") {
+  Scene scene;
+  scene.zone("z", "jazz");
+  scene.report("a", {{"zone", "z"}, {"volume", 1}});
+  const testing::TemporaryDirectory directory("dmm-view");
+  Keeper keeper(scene.server, zones_view(), {.directory = directory.path()});
+  scene.raw.store("dmm.test.report.player.a", R"({"zone":"nowhere"})", {{"Dmm-Version", "2"}});
+  wait_refused(scene.bucket, "player.a", "DMM-0210");
+  CHECK(effective(scene.bucket, "a")["volume"] == 1);
+  keeper.worker.stop();
+  // A newer program must not begin behind what this one could not read.
+  CHECK(keeper.view.stats().snapshots == 0);
+  CHECK(keeper.view.stats().removed == 0);
+  Keeper next(scene.server, zones_view());
+  scene.report("a", {{"zone", "z"}, {"volume", 2}});
+  wait_for("the new row", [&] { return effective(scene.bucket, "a")["volume"] == 2; });
+  wait_refused(scene.bucket, "player.a", "none");
+}
+
 TEST_CASE("view: a report below the last one of its device is ignored and counted",
           "[view][integration]") {
   Scene scene;

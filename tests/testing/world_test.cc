@@ -307,4 +307,25 @@ TEST_CASE("world: where time is virtual the same seed is the same run", "[world]
   CHECK(first != run(6));
 }
 
+TEST_CASE("world: what is notified in a storm is what all have in the end", "[world][unit]") {
+  std::uint64_t struck = 0;
+  for (std::uint64_t seed = 1; seed <= 6; ++seed) {
+    INFO("seed " << seed);
+    Players world({.seed = seed, .virtual_time = true});
+    Worker& other = world.another_worker();
+    other.bucket().register_type<Player>("player", quick());
+    world.work();
+    other.work();
+    for (const char* song : {"A", "broken", "B"}) {
+      world.want(song);
+      world.storm(std::chrono::minutes(1));
+    }
+    CHECK(world.settle(std::chrono::minutes(10)).empty());
+    CHECK(world.kitchen()["song"] == "B");
+    CHECK(world.faults().to_string().starts_with("seed"));
+    struck += world.faults().struck() + other.faults().struck();
+  }
+  CHECK(struck > 100);
+}
+
 }  // namespace dmm::testing

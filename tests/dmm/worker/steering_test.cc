@@ -467,6 +467,17 @@ TEST_CASE("steering: a type that fails too often pauses itself until someone res
   CHECK(worker.control->pauses().empty());
 }
 
+TEST_CASE("steering: a type whose news cannot be read pauses itself", "[steering][unit]") {
+  Steered worker;
+  worker.then = [](Context&, nlohmann::json&) { return Outcome::done(); };
+  worker.start({.concurrency = 1, .pause_at_failing = 50});
+  for (int i = 0; i < 100; ++i) {
+    worker.work->put(worker.streams.names.token_subject({"player", std::to_string(i)}), "{");
+  }
+  wait_for("the pause", [&] { return worker.loop->stats().paused; });
+  CHECK(worker.loop->stats().gave_up < 60);
+}
+
 TEST_CASE("resync: an identity that was removed since the keys were read is not run",
           "[steering][unit]") {
   testing::MemoryNamespace ns;
@@ -490,7 +501,28 @@ TEST_CASE("resync: an identity that was removed since the keys were read is not 
   wait_for("the token", [&] { return token("c-kept"); });
   CHECK_FALSE(token("a-gone"));
   CHECK_FALSE(token("b-removed"));
-  CHECK(resync.told() == 1);
+  wait_for("it to be counted", [&] { return resync.told() == 1; });
+}
+
+TEST_CASE("resync: what the server did not do is told again a second later", "[steering][unit]") {
+  testing::MemoryNamespace ns;
+  Mailbox mailbox;
+  Resync resync(ns.streams, mailbox, "player", [](const std::string&) { return true; });
+  const auto call = GENERATE(testing::Call::last, testing::Call::publish);
+  ns.cache->put(ns.streams.names.entry_subject("player.a"), "{}");
+  const auto token = [&] {
+    return ns.work->look(ns.streams.names.token_subject({"player", "a"})).has_value();
+  };
+  auto now = Resync::Clock::now();
+  ns.transport->faults().refuse({.call = call, .next = 1});
+  resync.tell("player.a");
+  resync.turn(now);
+  CHECK_FALSE(token());
+  // Also where no interval is set: what a status without its token tells is told so, too.
+  wait_for("the token", [&] {
+    resync.turn(now += 100ms);
+    return token();
+  });
 }
 
 TEST_CASE("steering: resync runs every identity once in each interval", "[steering][unit]") {
