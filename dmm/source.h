@@ -27,8 +27,8 @@ struct SourceRow {
   std::string position;
   std::chrono::system_clock::time_point changed_at;  ///< by the source's clock
   std::string traceparent = {};                      ///< of what led to the change; empty: not said
-  /// Why this program cannot read the document. What the row held before stays, and a person is
-  /// told.
+  /// Why this program cannot read the document. What its reader remembers of the row stays, and a
+  /// person is told.
   std::optional<Error> refused = {};
 };
 

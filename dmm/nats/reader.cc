@@ -24,6 +24,7 @@ constexpr milliseconds kProbeInterval(50);
 constexpr milliseconds kProbeIntervalMax(2'000);
 constexpr int kProbeShare = 20;  ///< so many times as long as the answer took
 constexpr int kLagsMax = 2;
+constexpr int kUnansweredMax = 3;
 constexpr milliseconds kDoubtInterval(1'000);  ///< between looks while a loss is doubted
 
 /// The state of a reader. Kept alive by the callbacks that are under way; they do nothing once
@@ -205,8 +206,11 @@ class State : public std::enable_shared_from_this<State> {
           const std::lock_guard lock(self->mutex_);
           if (self->sink_ == nullptr || generation != self->generation_) return;
           if (self->cursor_ != cursor) return;
-          bool owes = true;  // of one that nobody answers for, as far as can be known
-          if (answer.ok()) {
+          bool owes = true;
+          int most = kLagsMax;
+          if (!answer.ok()) {
+            most = kUnansweredMax;  // nobody says that it owes some, and the server may be slow
+          } else {
             const auto info = self->noted(parse_consumer_info(answer, "asking for a consumer"));
             if (!info.ok()) {
               if (&info.error().code() == &code::bad_answer) return;
@@ -216,7 +220,9 @@ class State : public std::enable_shared_from_this<State> {
                 info.value().pending > 0 || info.value().delivered + 1 != self->next_in_consumer_;
           }
           self->lagging_ = owes ? self->lagging_ + 1 : 0;
-          if (self->lagging_ >= kLagsMax) self->restart_locked("the consumer gives nothing");
+          if (self->lagging_ < most) return;
+          self->remove_consumer(self->consumer_);
+          self->restart_locked("the consumer gives nothing");
         });
   }
 

@@ -192,7 +192,9 @@ void World::pass(milliseconds time) {
 }
 
 void World::storm(milliseconds time) {
-  std::mt19937_64 random(seed_);
+  worker().memory_->connection_->faults().announce_seed();
+  // Each storm is another one.
+  std::mt19937_64 random(seed_ + 0x9E3779B97F4A7C15 * ++storms_);
   const auto calm = [](Worker& worker) {
     worker.faults().clear();
     worker.faults().heal();
@@ -239,7 +241,7 @@ void World::strike(Worker& worker, std::mt19937_64& random, milliseconds time) {
       server_.restart();
       break;
     case 8:
-      worker.pause(time * 2);
+      worker.pause(time);
       break;
     default: {
       const auto by = std::chrono::minutes(random() % 120) - 1h;

@@ -182,6 +182,7 @@ class World {
   MemoryServer server_;
   std::shared_ptr<MemoryTransport> hand_;
   std::optional<Bucket> outside_;
+  std::uint64_t storms_ = 0;
   std::vector<std::unique_ptr<Worker>> workers_;  ///< never empty
 };
 

@@ -324,6 +324,7 @@ class Input final : public SourceSink {
     Document next;
     next.at = std::max(row.changed_at, told_since_);
     std::optional<Error> error = std::move(row.refused);
+    if (error && found != documents_.end()) found->second.at = next.at;  // whoever told it lives
     if (!error) error = decode(*row.document, next.value);
     if (found != documents_.end()) found->second.untold = false;
     if (error) {

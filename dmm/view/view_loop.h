@@ -98,7 +98,7 @@ class ViewLoop final : public ViewStream, private transport::ReaderSink {
   void refuse(const std::string& place, const Error& error);
   void accept(const std::string& place);
   void put_refusal(const std::string& place, transport::Headers headers, std::string value,
-                   std::function<void(Sequence)> then);
+                   std::function<void(const Result<Sequence>&)> then);
   void forget_old_refusals();
   std::string refusal_subject(const std::string& place) const;
   SnapshotHead wanted_snapshot() const;

@@ -42,15 +42,17 @@ void ViewLoop::refuse(const std::string& place, const Error& error) {
                                   std::string(error.code().id),
                                   error.message(),
                                   unix_ms(internal::SystemClock::now())};
-  put_refusal(place, {}, dump_json(nlohmann::json(refusal)), [this, refusal](Sequence stored) {
-    internal::tell_refused(streams_, refusal, stored);
-  });
+  put_refusal(place, {}, dump_json(nlohmann::json(refusal)),
+              [&streams = streams_, refusal](const Result<Sequence>& stored) {
+                if (stored.ok()) internal::tell_refused(streams, refusal, stored.value());
+              });
 }
 
 /// What was left out is no longer so.
 void ViewLoop::accept(const std::string& place) {
   if (refused_.empty() || refused_.erase(place) == 0) return;
-  put_refusal(place, {{std::string(wire::kKvOperation), "DEL"}}, "", [](Sequence) {});
+  put_refusal(place, {{std::string(wire::kKvOperation), "DEL"}}, "",
+              [](const Result<Sequence>&) {});
 }
 
 /// What an owner before left out and this one does not is no longer so.
@@ -73,17 +75,12 @@ std::string ViewLoop::refusal_subject(const std::string& place) const {
       internal::refusal_key("view", fmt::format("view.{}.{}", name(), place)));
 }
 
-/// then   on the loop's thread, when it is stored.
 void ViewLoop::put_refusal(const std::string& place, transport::Headers headers, std::string value,
-                           std::function<void(Sequence)> then) {
+                           std::function<void(const Result<Sequence>&)> then) {
   streams_.status->publish({.subject = refusal_subject(place),
                             .headers = std::move(headers),
                             .payload = std::move(value)},
-                           limits::publish_deadline,
-                           [this, then = std::move(then)](const Result<Sequence>& result) {
-                             if (!result.ok()) return;
-                             mailbox_.post([then, stored = result.value()] { then(stored); });
-                           });
+                           limits::publish_deadline, std::move(then));
 }
 
 // ---- where it stands

@@ -456,6 +456,7 @@ void LaneLeases::look_at_won() {
   } catch (const Error& error) {
     streams_.log.debug("the lanes that were taken could not be looked at",
                        {{"type", type_}, {"error", error.what()}});
+    read_on();
   }
   if (alive_ && nanoseconds_of(Clock::now()) >= valid_until_) lapse("no beat was answered in time");
   for (const auto& [offer, message] : won) {

@@ -102,11 +102,11 @@ Resync::Clock::time_point Resync::turn(Clock::time_point now) {
 
 /// What the server did not do is not put off until the next round.
 void Resync::tell_again(Clock::time_point now) {
-  if (again_.empty() && now >= again_at_) {
-    again_at_ = now + kAgain;
+  if (again_.empty()) {
     again_ = telling_->take_failed();
+    again_at_ = now + kAgain;
   }
-  while (!again_.empty() && telling_->under_way < kTellingMax) {
+  while (now >= again_at_ && !again_.empty() && telling_->under_way < kTellingMax) {
     tell(again_.back());
     again_.pop_back();
   }

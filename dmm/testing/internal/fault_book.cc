@@ -95,6 +95,11 @@ void FaultBook::add(Kind kind, Which which, milliseconds time) {
   if (which.share < 1 || kind == Kind::delay || kind == Kind::lag || kind == Kind::drop) announce();
 }
 
+void FaultBook::announce_seed() {
+  const std::lock_guard lock(mutex_);
+  announce();
+}
+
 /// Under the mutex.
 void FaultBook::announce() {
   if (!std::exchange(announce_, false)) return;

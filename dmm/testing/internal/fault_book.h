@@ -43,6 +43,8 @@ class FaultBook final {
   /// announce   the seed was drawn: print it when chance first has a part.
   FaultBook(std::uint64_t seed, bool announce) : seed_(seed), announce_(announce) {}
 
+  /// Chance has a part.
+  void announce_seed();
   void add(Kind kind, Which which, std::chrono::milliseconds time = {});
   /// Ends all; returns the answers that were held back.
   std::vector<Answer> clear();

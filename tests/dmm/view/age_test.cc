@@ -16,6 +16,7 @@
 #include "dmm/testing/internal/scheduler.h"
 #include "dmm/testing/temporary_directory.h"
 #include "dmm/view/view_loop.h"
+#include "dmm/wire.h"
 #include "tests/dmm/memory_namespace.h"
 
 namespace dmm::view {
@@ -136,6 +137,20 @@ TEST_CASE("view age: a server whose clock is put back loses no row", "[view][uni
   CHECK(owner.stats().rows == 3);
   owner.go_on(12min, {"a"});
   CHECK(owner.stats().expired == 2);
+}
+
+TEST_CASE("view age: a device whose reports are of a newer format is not silent", "[view][unit]") {
+  Scene scene;
+  scene.report({"a", "b"});
+  Owner owner(scene, false);
+  for (int minute = 0; minute < 11; ++minute) {
+    scene.ns.reports->put(scene.ns.streams.names.report_subject("player", "a"), R"({"volume":2})",
+                          {{std::string(wire::kVersion), "2"}});
+    scene.scheduler.pass(1min);
+  }
+  CHECK(owner.stats().refused > 0);
+  CHECK(owner.stats().expired == 1);
+  CHECK(owner.stats().rows == 1);
 }
 
 }  // namespace dmm::view

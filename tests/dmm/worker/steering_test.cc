@@ -516,7 +516,10 @@ TEST_CASE("resync: what the server did not do is told again a second later", "[s
   auto now = Resync::Clock::now();
   ns.transport->faults().refuse({.call = call, .next = 1});
   resync.tell("player.a");
-  resync.turn(now);
+  wait_for("the failure", [&] {
+    resync.turn(now);
+    return ns.transport->faults().struck() == 1;
+  });
   CHECK_FALSE(token());
   // Also where no interval is set: what a status without its token tells is told so, too.
   wait_for("the token", [&] {
