@@ -309,7 +309,12 @@ void PublishOperation::try_again(Error error) {
     }
     return done_(error.with_context("publishing " + publication_.subject));
   }
-  if (!stream_->connection().call_later(delay_, [self = shared_from_this()] { self->attempt(); })) {
+  const auto once_more = [self = shared_from_this(), error] {
+    // A process that stood still meanwhile does not send what is too late.
+    if (steady_clock::now() >= self->deadline_) return self->try_again(error);
+    self->attempt();
+  };
+  if (!stream_->connection().call_later(delay_, once_more)) {
     return done_(Error(code::closed, "the connection was closed while publishing"));
   }
   delay_ = std::min<milliseconds>(delay_ * 2, limits::retry_delay_max);

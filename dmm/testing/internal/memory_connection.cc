@@ -136,6 +136,10 @@ void MemoryConnection::publish(Part part, transport::Publication publication, mi
 void MemoryConnection::attempt(const std::shared_ptr<Publishing>& publishing) {
   if (publishing->finished) return;
   if (closed_) return finish(*publishing, no_more(publishing->what));
+  // Whoever stood still meanwhile does not send what is too late.
+  if (publishing->trouble && Clock::now() >= publishing->deadline) {
+    return finish(*publishing, std::move(*publishing->trouble));
+  }
   if (!linked_) {
     publishing->trouble = unreachable(publishing->what);
   } else if (auto stored = core_->publish(publishing->publication)) {
