@@ -23,9 +23,10 @@ constexpr std::uint64_t kMessages = 3;
 /// One stream of three messages. Its first consumer gives the first of them, and then nothing.
 class StallingServer {
  public:
-  /// answers   who asks for the state of a consumer.
-  explicit StallingServer(bool answers) : answers_(answers) {}
+  /// answers_infos   who asks for the state of a consumer.
+  explicit StallingServer(bool answers_infos) : answers(answers_infos) {}
 
+  const bool answers;  // before the server, whose thread reads it
   std::atomic<int> consumers{0};
   FakeServer server{[this](FakeServer& self, const auto& asked) { answer(self, asked); },
                     [this](FakeServer& self) { beat(self); }};
@@ -46,7 +47,7 @@ class StallingServer {
       return self.send(asked.reply, fake::consumer_info(name(), pending_, 0));
     }
     if (is("CONSUMER.INFO.S")) {
-      if (!answers_) return;
+      if (!answers) return;
       return self.send(asked.reply, fake::consumer_info(name(), pending_, delivered_));
     }
     if (is("CONSUMER.MSG.NEXT.S." + name())) {
@@ -70,7 +71,6 @@ class StallingServer {
   }
   std::string name() const { return fmt::format("C{}", consumers.load()); }
 
-  const bool answers_;
   std::uint64_t delivered_ = 0;
   std::uint64_t pending_ = 0;
   std::string pull_;
