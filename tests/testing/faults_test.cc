@@ -8,6 +8,7 @@
 #include <set>
 
 #include "dmm/limits.h"
+#include "dmm/testing/internal/scheduler.h"
 #include "dmm/testing/memory_transport.h"
 #include "dmm/wire.h"
 #include "tests/testing/transport_under_test.h"
@@ -314,6 +315,25 @@ TEST_CASE("faults: what is in force can be told", "[faults][unit]") {
   scene.memory->faults().in_doubt({.stream = Part::work, .call = Call::publish, .share = 0.1});
   CHECK(scene.memory->faults().to_string() == "in_doubt work publish 10 %; seed 42");
   CHECK(scene.memory->faults().seed() == 42);
+}
+
+TEST_CASE("faults: who stood still while the line was mended sends nothing that is too late",
+          "[faults][unit]") {
+  constexpr Scheduler::Group kProgram = 1;
+  Scheduler scheduler({.seed = 1});
+  scheduler.set_group(kProgram);
+  const Scene scene;
+  scheduler.set_group(0);
+  scene.memory->faults().partition();
+  Future late = begin(*scene.work, Scene::token(1), 1s);
+  scheduler.pass(100ms);
+  scheduler.freeze(kProgram, 5s);
+  scheduler.pass(2s);
+  scene.memory->faults().heal();
+  scheduler.pass(10s);
+  REQUIRE(ready(late));
+  CHECK_FALSE(late.get().ok());
+  CHECK_FALSE(scene.stored(1));
 }
 
 }  // namespace dmm::testing
