@@ -27,8 +27,9 @@ testing::NatsServerOptions keep_in(const std::filesystem::path& directory) {
   return options;
 }
 
+// The kept ones grow older every day, and their age is not what is tested.
 ViewSnapshots snapshots_in(const std::filesystem::path& directory) {
-  return {(directory / "snapshots").string()};
+  return {.directory = (directory / "snapshots").string(), .age_max = std::chrono::years(100)};
 }
 
 // Parks "broken" for good and stores what the others are told.
