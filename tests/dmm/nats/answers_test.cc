@@ -2,6 +2,9 @@
 // sense, or asks again; nobody waits for ever and no process ends. Method: a server that speaks the
 // protocol and answers what the test says.
 
+#include <fmt/format.h>
+#include <signal.h>
+#include <unistd.h>
 #include <catch2/catch.hpp>
 
 #include <atomic>
@@ -11,6 +14,7 @@
 #include "dmm/nats/answer.h"
 #include "dmm/nats/connection.h"
 #include "dmm/nats/nats_transport.h"
+#include "dmm/testing/child_process.h"
 #include "dmm/testing/wait_for.h"
 #include "tests/dmm/nats/fake_server.h"
 #include "tests/dmm/nats/fake_stream.h"
@@ -128,6 +132,29 @@ TEST_CASE("publish: an answer without sense is no acknowledgement and no end", "
     });
     CHECK(code_of(stored) == "DMM-0105");
   }
+}
+
+TEST_CASE("publish: a process that stood still sends nothing behind the deadline",
+          "[nats][fault]") {
+  std::atomic<int> asked{0};
+  Scene scene;
+  scene.answers.set("s.a", [&asked] {
+    ++asked;
+    return std::string(R"({"error":{"code":503,"description":"no leader"}})");
+  });
+  const auto stream = scene.open();
+  testing::ChildOptions options;
+  options.arguments = {"-c", fmt::format("while sleep 4; do kill -CONT {}; done", ::getpid())};
+  testing::ChildProcess waker("sh", std::move(options));
+  int before = 0;
+  const auto stored = wait_for_result<Sequence>([&](auto done) {
+    stream->publish({.subject = "s.a"}, 3s, std::move(done));
+    testing::wait_for("some attempts", [&] { return asked >= 4; });
+    before = asked;
+    ::raise(SIGSTOP);
+  });
+  CHECK(code_of(stored) == "DMM-0106");
+  CHECK(asked == before);
 }
 
 TEST_CASE("reads and deletions: an answer without sense is an error that says so",
