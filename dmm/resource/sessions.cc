@@ -42,6 +42,10 @@ std::unique_ptr<Session> Sessions::open() const {
       require_migrated(transaction);
     }
     as_the_user_has_it(*session);
+    // A host that is frozen in the midst of a transaction keeps others from what it locked, and
+    // them from starting. Long enough for what a user's own code does in one.
+    pqxx::nontransaction setup(session->connection());
+    setup.exec("SET idle_in_transaction_session_timeout = '60s'");
   });
   return session;
 }
