@@ -9,6 +9,7 @@
 #include <functional>
 #include <mutex>
 #include <optional>
+#include <stdexcept>
 #include <string_view>
 #include <utility>
 
@@ -26,6 +27,11 @@ using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
+
+// Players misbehave at least so long, and until somebody has met each kind of trouble: how long
+// that takes is up to the machine.
+constexpr auto kTroubleMin = std::chrono::seconds(4);
+constexpr auto kTroubleMax = std::chrono::seconds(15);
 
 constexpr std::array kSongs = {"So What", "Take Five",   "Blue Rondo", "Blue in Green",
                                "Naima",   "Giant Steps", "Footprints", "Straight No Chaser"};
@@ -56,7 +62,9 @@ class Story final {
 
  private:
   void declare(std::size_t shift, std::string_view what);
+  void misbehave(std::size_t index, const Misbehaviour& misbehaviour);
   void trouble();
+  void end_trouble();
   void power_cut();
   bool play(const std::string& name, const std::function<void()>& action);
   bool look(Clock::time_point scene_began);
@@ -70,6 +78,7 @@ class Story final {
   const Clock::time_point began_ = Clock::now();
   std::vector<Scene> scenes_;
   std::vector<PlayerView> players_;  // as last seen
+  std::optional<Clock::time_point> trouble_since_;
   Clock::time_point crashed_{};
   std::optional<double> take_over_seconds_;
 };
@@ -83,15 +92,18 @@ void Story::declare(std::size_t shift, std::string_view what) {
   stage_.desired().declare(songs);
 }
 
+void Story::misbehave(std::size_t index, const Misbehaviour& misbehaviour) {
+  http_post(stage_.options().players_url, "/" + name_of(index) + "/misbehave",
+            nlohmann::json(misbehaviour).dump());
+}
+
 void Story::trouble() {
-  const std::string& url = stage_.options().players_url;
-  const auto tell = [&](std::size_t index, const Misbehaviour& misbehaviour) {
-    http_post(url, "/" + name_of(index) + "/misbehave", nlohmann::json(misbehaviour).dump());
-  };
-  tell(0, {.refuse = 1, .seconds = 4});
-  tell(1, {.hang = 1, .seconds = 4});
-  tell(2, {.error500 = 1, .seconds = 4});
-  http_post(url, "/" + name_of(3) + "/reboot", "");
+  const double longest = std::chrono::duration<double>(kTroubleMax).count();
+  misbehave(0, {.refuse = 1, .seconds = longest});
+  misbehave(1, {.hang = 1, .seconds = longest});
+  misbehave(2, {.error500 = 1, .seconds = longest});
+  trouble_since_ = Clock::now();
+  http_post(stage_.options().players_url, "/" + name_of(3) + "/reboot", "");
   screen_.say("p1 drops connections, p2 hangs, p3 answers 500, p4 reboots and forgets its song.");
 
   stage_.crash_worker();
@@ -100,6 +112,20 @@ void Story::trouble() {
       "One of two workers is killed (kill -9). The other one takes its lanes over when its lease "
       "runs out.");
   declare(1, "Somebody declares another song for each player.");
+}
+
+void Story::end_trouble() {
+  if (!trouble_since_ || Clock::now() - *trouble_since_ < kTroubleMin) return;
+  try {
+    const nlohmann::json requests = stage_.requests();
+    for (const char* kind : {"refused", "hung", "error500"}) {
+      if (requests.at(kind) == 0) return;
+    }
+    for (std::size_t index = 0; index < 3; ++index) misbehave(index, {});
+  } catch (const std::runtime_error&) {
+    return;  // the players were slow to answer; the next look will tell
+  }
+  trouble_since_.reset();
 }
 
 void Story::power_cut() {
@@ -132,6 +158,7 @@ bool Story::play(const std::string& name, const std::function<void()>& action) {
 }
 
 bool Story::look(Clock::time_point scene_began) {
+  end_trouble();
   if (crashed_ != Clock::time_point{} && !take_over_seconds_ && stage_.lanes().second == 64) {
     take_over_seconds_ = seconds_since(crashed_);
   }

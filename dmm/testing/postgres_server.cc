@@ -18,6 +18,7 @@ namespace dmm::testing {
 
 namespace {
 
+constexpr int kStartTries = 5;  // another program may take a free port before the server does
 constexpr std::size_t kLogTailBytes = 2'000;
 
 // "15" of /usr/lib/postgresql/15/bin, as a number, so that 15 is newer than 9.6.
@@ -58,7 +59,6 @@ std::filesystem::path find_postgres() {
 
 PostgresServer::PostgresServer(PostgresServerOptions options)
     : options_(std::move(options)), programs_(find_postgres()), directory_("dmm-postgres") {
-  if (options_.port == 0) options_.port = free_port();
   if (::geteuid() == 0) {  // PostgreSQL refuses to run as root
     user_ = "postgres";
     const passwd* user = ::getpwnam(user_.c_str());
@@ -73,7 +73,17 @@ PostgresServer::PostgresServer(PostgresServerOptions options)
     }
   }
   make_cluster();
-  start();
+  const bool choose_port = options_.port == 0;
+  for (int left = kStartTries;; --left) {
+    if (choose_port) options_.port = free_port();
+    try {
+      start();
+      return;
+    } catch (const Error&) {
+      const bool taken = log().find("Address already in use") != std::string::npos;
+      if (!choose_port || !taken || left <= 1) throw;
+    }
+  }
 }
 
 PostgresServer::~PostgresServer() {

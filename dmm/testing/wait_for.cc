@@ -18,6 +18,10 @@ using namespace std::chrono_literals;
 // leave the processor to what is waited for.
 constexpr auto kPauseFirst = 1ms;
 constexpr auto kPauseMax = 20ms;
+// Who wakes so much later than it asked for stood still, with all that it waits for, and that time
+// does not count; but a process that is starved for ever has to end.
+constexpr auto kStoodStill = 200ms;
+constexpr std::chrono::nanoseconds kForgivenMax = 30s;
 
 // Virtual time passes by the hour: who looks at it every moment would look for a long time.
 std::chrono::milliseconds virtual_pause_max(std::chrono::nanoseconds waited) {
@@ -30,7 +34,7 @@ std::chrono::milliseconds virtual_pause_max(std::chrono::nanoseconds waited) {
 
 bool becomes_true(const std::function<bool()>& condition, std::chrono::milliseconds deadline) {
   const auto begun = internal::SteadyClock::now();
-  const auto end = begun + deadline;
+  auto end = begun + deadline;
   std::mutex mutex;
   internal::Condition never_notified;
   std::unique_lock lock(mutex);
@@ -39,7 +43,12 @@ bool becomes_true(const std::function<bool()>& condition, std::chrono::milliseco
     const auto now = internal::SteadyClock::now();
     const bool virtual_time = internal::simulation() != nullptr;
     if (now >= end) return condition();
-    never_notified.wait_until(lock, std::min(now + pause, end));
+    const auto wake = std::min(now + pause, end);
+    never_notified.wait_until(lock, wake);
+    const auto late = internal::SteadyClock::now() - wake;
+    if (!virtual_time && late > kStoodStill) {
+      end = std::min(end + late, begun + deadline + kForgivenMax);
+    }
     pause = std::min<std::chrono::milliseconds>(
         pause * 2, virtual_time ? virtual_pause_max(now - begun) : kPauseMax);
   }

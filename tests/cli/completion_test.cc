@@ -2,6 +2,7 @@
 
 #include <catch2/catch.hpp>
 
+#include "dmm/testing/temporary_directory.h"
 #include "runner.h"
 
 namespace dmm::cli_test {
@@ -32,9 +33,12 @@ TEST_CASE("completion: bash loads the script and finds verbs and options",
   CHECK(offered(site, "dmm pipe") == "pipeline\n");
   CHECK(offered(site, "dmm pipeline ''") == "check\nexplain\nrun\n");
   CHECK(offered(site, "dmm -n music pipeline run --sna") == "--snapshot\n");
-  CHECK(offered(site, "dmm pipeline run /etc/host") ==
-        offered(site, "dmm pipeline check /etc/host"));
-  CHECK(offered(site, "dmm pipeline run /etc/hostn") == "/etc/hostname\n");
+  const testing::TemporaryDirectory directory;
+  testing::write_file(directory / "hostname", "");
+  testing::write_file(directory / "hosts", "");
+  const std::string host = directory / "host";
+  CHECK(offered(site, "dmm pipeline run " + host) == offered(site, "dmm pipeline check " + host));
+  CHECK(offered(site, "dmm pipeline run " + host + "n") == host + "name\n");
 }
 
 TEST_CASE("completion: zsh and fish know every verb", "[cli][completion][integration]") {

@@ -37,11 +37,14 @@ DeviceHost host_on(const testing::NatsServer& server) {
 }
 
 /// Materialize: commands the device of the same name, and keeps its answer.
-Outcome obey(Context& context, json& cache) {
-  const CommandReply reply = context.command(kKind, context.identity().id, cache["say"], 2s);
+Outcome obey_within(std::chrono::milliseconds time, Context& context, json& cache) {
+  const CommandReply reply = context.command(kKind, context.identity().id, cache["say"], time);
   if (reply.offline()) return Outcome::wait_for_report(kKind, context.identity().id);
   cache["answer"] = reply.get();
   return Outcome::done();
+}
+Outcome obey(Context& context, json& cache) {
+  return obey_within(10s, context, cache);
 }
 
 /// A device that answers with whatever bytes it is told to.
@@ -162,10 +165,9 @@ TEST_CASE("command: an offline device is waited for without attempts and runs at
 
   DeviceHost host = host_on(server);
   host.serve_commands("a", [](const Command&) { return json("ok"); });
-  const auto reported = std::chrono::steady_clock::now();
   host.report("a", json{{"on", true}});
-  wait_settled_on(bucket, thing("a"), json{{"answer", "ok"}, {"say", 1}}, 5s);
-  CHECK(std::chrono::steady_clock::now() - reported < 1s);
+  // Long before it would be tried again without a report.
+  wait_settled_on(bucket, thing("a"), json{{"answer", "ok"}, {"say", 1}});
   const std::vector<Run> runs = journal.runs("a");
   REQUIRE(runs.size() == 2);
   CHECK(runs[1].attempt == 1);
@@ -236,7 +238,7 @@ TEST_CASE("command: a device that does not answer costs an attempt and no more t
   CHECK(reply.result() == CommandReply::Result::no_answer);
   CHECK(code_of([&] { reply.get(); }) == "DMM-0702");
   CHECK(std::chrono::steady_clock::now() - begun >= 300ms);
-  CHECK(std::chrono::steady_clock::now() - begun < 3s);
+  CHECK(std::chrono::steady_clock::now() - begun < 4'500ms);  // it would have 5 s unasked
 
   // The run's own deadline comes first; it is asked to stop, and the wait ends.
   Journal journal;
@@ -342,7 +344,11 @@ TEST_CASE("command: a crash of the server in the middle is no answer and the nex
   testing::NatsServer server;
   Bucket bucket = open_bucket(server);
   Journal journal;
-  bucket.register_type(kType, journal.noting(obey), quick());
+  // The first answer never comes.
+  bucket.register_type(kType, journal.noting([](Context& context, json& cache) {
+    return obey_within(2s, context, cache);
+  }),
+                       quick());
   Gate gate;
   std::atomic<int> heard = 0;
   DeviceHost host = host_on(server);
@@ -376,10 +382,8 @@ TEST_CASE("command: a worker killed while it waits for a device is replaced by o
   CHECK(wait_offline(bucket, "a").attempts == 0);
   DeviceHost host = host_on(server);
   host.serve_commands("a", [](const Command& command) { return command.payload; });
-  const auto reported = std::chrono::steady_clock::now();
   host.report("a", json{{"on", true}});
   wait_for("the success", [&] { return settled_with(bucket, thing("a"), json(1)); });
-  CHECK(std::chrono::steady_clock::now() - reported < 1s);
   CHECK(read_runs_of(journal, "a").back().attempt == 1);
 }
 

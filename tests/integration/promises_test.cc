@@ -177,7 +177,7 @@ TEST_CASE("promise: a notify during a ten-minute backoff runs at once and counts
   const auto notified = std::chrono::steady_clock::now();
   bucket.notify(thing("a"), json{{"value", 2}});
   wait_settled_on(bucket, thing("a"), json{{"value", 2}});
-  CHECK(std::chrono::steady_clock::now() - notified < 2s);
+  CHECK(std::chrono::steady_clock::now() - notified < 10s);
   const Run last = journal.runs("a").back();
   CHECK(last.cache == json{{"value", 2}});
   CHECK(last.attempt == 1);
@@ -204,7 +204,7 @@ TEST_CASE("promise: a poke during a ten-minute backoff runs at once on the same 
   wait_for("the failure", [&] { return phase(bucket, thing("a")) == Phase::failing; });
   broken = false;
   bucket.poke(thing("a"));
-  wait_settled_on(bucket, thing("a"), json{{"value", 1}}, 2s);
+  wait_settled_on(bucket, thing("a"), json{{"value", 1}});
 }
 
 TEST_CASE("promise: a run that hangs past its timeout holds its own slot and nothing else",

@@ -130,7 +130,7 @@ TEST_CASE("server: five restarts with one identity failing all the while stall n
   for (int i = 0; i < 15; ++i) {
     wait_settled_on(bucket, thing(std::to_string(i)), json{{"value", "late"}});
   }
-  CHECK(std::chrono::steady_clock::now() - begun < 3s);
+  CHECK(std::chrono::steady_clock::now() - begun < 10s);
 }
 
 TEST_CASE("server: a notify waits for a server that comes back", "[server_faults][integration]") {

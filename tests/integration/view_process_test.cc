@@ -237,14 +237,17 @@ struct Storm {
   testing::NatsServer server;
   World world{server, 2'000, seed};
   TokenTap tap{server};
+  std::chrono::steady_clock::duration slowest{};  ///< of the turns so far
 
   // Storms until so many tokens have come, so that there is always something on its way.
   void until_tokens(std::size_t more) {
     const std::size_t target = tap.count() + more;
     const auto end = std::chrono::steady_clock::now() + 60s;
     while (tap.count() < target) {
-      REQUIRE(std::chrono::steady_clock::now() < end);
+      const auto begun = std::chrono::steady_clock::now();
+      REQUIRE(begun < end);
       world.storm_on();
+      slowest = std::max(slowest, std::chrono::steady_clock::now() - begun);
     }
   }
 };
@@ -311,10 +314,17 @@ TEST_CASE("view process: a warm standby takes over from a keeper that is killed 
   std::deque<std::unique_ptr<Keeper>> keepers;
   keepers.push_back(std::make_unique<Keeper>(storm.server, zones_view()));
   keepers.front()->wait_loaded();
+  int stood_by = 0;
   for (int round = 0; round < 4; ++round) {
     keepers.push_back(std::make_unique<Keeper>(storm.server, zones_view()));
+    storm.slowest = {};
     storm.until_tokens(3'000);
-    CHECK_FALSE(keepers.back()->loaded());
+    const bool loaded = keepers.back()->loaded();
+    // Where the machine stood still the one before may have lost its lease, rightly.
+    if (storm.slowest < 1s) {
+      CHECK_FALSE(loaded);
+      ++stood_by;
+    }
     keepers.front()->kill();
     keepers.pop_front();
     const auto killed = std::chrono::steady_clock::now();
@@ -323,6 +333,7 @@ TEST_CASE("view process: a warm standby takes over from a keeper that is killed 
       storm.world.storm_on();
     }
   }
+  CHECK(stood_by > 0);
   storm.world.wait_equal();
   wait_sound(storm.world.bucket());
   CHECK(repeated(storm.tap.tokens()).size() == 0);

@@ -372,7 +372,7 @@ TEST_CASE("view snapshot: the order of reports and their age go on",
           "[view_snapshot][integration]") {
   SnapshotScene scene;
   View view = zones_view();
-  view.inputs[0].age = 3s;
+  view.inputs[0].age = 10s;  // longer than it takes to come to the checks
   scene.report_some(1);
   scene.report("a", {{"zone", "z"}, {"volume", 5}, {"seq", 10}, {"boot", "x"}});
   scene.keep(view);
@@ -381,7 +381,8 @@ TEST_CASE("view snapshot: the order of reports and their age go on",
   CHECK(keeper.view.stats().restored == 4);
   CHECK(keeper.view.stats().stale == 1);
   CHECK(effective(scene.bucket, "a")["volume"] == 5);
-  wait_for("both to expire", [&] { return keeper.view.stats().removed == 2; });
+  wait_for(
+      "both to expire", [&] { return keeper.view.stats().removed == 2; }, 20s);
   CHECK(keeper.view.stats().expired == 2);
 }
 

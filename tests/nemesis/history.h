@@ -85,7 +85,8 @@ struct Volley {
   Nanoseconds first = 0;  ///< the first fault
   Nanoseconds last = 0;   ///< the last fault; where the server was away, its return
   bool server = false;    ///< the server, or a node of it, was hit
-  bool slow = false;      ///< a path was made slow, not cut: nothing is to be taken over
+  /// A path was made slow, not cut: nothing is to be taken over. Or the machine stood still.
+  bool slow = false;
 };
 
 struct History {

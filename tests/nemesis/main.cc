@@ -30,6 +30,8 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto kTurn = 10ms;
+/// Who wakes so much later stood still, and with it all that was to recover.
+constexpr Nanoseconds kStoodStill = kSecond / 2;
 constexpr auto kSettleDeadline = 60s;
 
 /// Where histories and logs go: cleared of those of an earlier run.
@@ -124,7 +126,9 @@ Outcome torment(const Options& options, const std::string& program,
     nemesis.turn();
     watcher.keep_reading();
     progress.show(world, nemesis);
+    const Nanoseconds waiting = now_ns();
     interrupts.wait(kTurn);
+    if (now_ns() - waiting > kStoodStill) nemesis.stood_still();
   }
   progress.say("healing and settling");
   scene.heal();

@@ -91,6 +91,11 @@ void Nemesis::turn() {
   if (next_node_ - now > kNodeQuiet) begin_volley();
 }
 
+void Nemesis::stood_still() {
+  say("the machine stood still");
+  if (!volleys_.empty()) volleys_.back().slow = true;
+}
+
 bool Nemesis::recovered() const {
   const Nanoseconds now = now_ns();
   if (now - recovering_since_ > kPatience) return true;

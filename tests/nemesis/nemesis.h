@@ -41,6 +41,8 @@ class Nemesis final {
 
   /// Does what is due. To be called every few milliseconds.
   void turn();
+  /// The machine stood still: how long the recovery takes that is going on says nothing.
+  void stood_still();
 
   /// What of a worker or server is not well, for the line of progress.
   std::string mood() const;

@@ -215,7 +215,7 @@ TEST_CASE("faults: a reading ends at once while the server is away and in the mi
     if (away) db.server.kill();
     const auto start = std::chrono::steady_clock::now();
     reader.reading.reset();
-    CHECK(std::chrono::steady_clock::now() - start < 2s);
+    CHECK(std::chrono::steady_clock::now() - start < 10s);
   }
 }
 

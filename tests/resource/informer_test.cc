@@ -197,10 +197,15 @@ TEST_CASE("informer: one that fails is tried again and its cursor stays",
           "[resource][informer][integration]") {
   Scene scene;
   std::atomic<int> runs{0};
+  // The next try waits until the error of the one before was read.
+  Gate first_read;
+  Gate second_read;
   Running running(scene, [&](Host& host) {
     host.add<Note>(Informing<Note>{{},
-                                   [&](InformContext&, Sink<Note>& sink) {
+                                   [&](InformContext& context, Sink<Note>& sink) {
                                      const int run = ++runs;
+                                     if (run == 2) first_read.pass(context.stop_token());
+                                     if (run == 3) second_read.pass(context.stop_token());
                                      sink.put({"n" + std::to_string(run), "text"});
                                      if (run == 1) throw std::runtime_error("HTTP 500");
                                      if (run == 2) return Listed::partly("page 3 is missing");
@@ -215,11 +220,13 @@ TEST_CASE("informer: one that fails is tried again and its cursor stays",
     return informs.size() == 1 && informs[0].error.find("HTTP 500") != std::string::npos;
   });
   CHECK_FALSE(cursor(scene.client));
+  first_read.open();
   wait_for("the second error", [&] {
     const auto informs = scene.client.informs();
     return informs.size() == 1 && informs[0].error.find("page 3") != std::string::npos;
   });
   CHECK_FALSE(cursor(scene.client));
+  second_read.open();
   wait_for(
       "the end", [&] { return idle(scene.client); }, 15s);
   CHECK(cursor(scene.client));
@@ -307,7 +314,7 @@ TEST_CASE("informer: a failing one does not hold up its schedule nor a request",
   wait_for("the schedule", [&] { return tally.count("scheduled") >= before + 3; });
   scene.client.schedule_inform("note", {.labels = {{"name", "fine"}}});
   wait_for(
-      "the request", [&] { return tally.count("fine") == 1; }, 2s);
+      "the request", [&] { return tally.count("fine") == 1; }, 10s);
 }
 
 TEST_CASE("informer: one runner in the fleet informs by schedule and never two at a time",
@@ -470,11 +477,13 @@ TEST_CASE("informer: an object of another kind or one that cannot be stored fail
           "[resource][informer][integration]") {
   Scene scene;
   std::atomic<int> runs{0};
+  Gate first_read;  // until then the second try waits
   Running running(scene, [&](Host& host) {
     AnyController controller;
     controller.kind = "note";
-    controller.inform = [&](InformContext&, AnySink& sink) {
+    controller.inform = [&](InformContext& context, AnySink& sink) {
       if (++runs == 1) sink.put(erase(User{"u1", "Ada", 1}));
+      if (runs == 2) first_read.pass(context.stop_token());
       if (runs == 2) sink.put(erase(Note{"", "no id"}));
       return Listed::complete();
     };
@@ -486,6 +495,7 @@ TEST_CASE("informer: an object of another kind or one that cannot be stored fail
     const auto informs = scene.client.informs();
     return informs.size() == 1 && informs[0].error.find("user") != std::string::npos;
   });
+  first_read.open();
   wait_for(
       "the end", [&] { return idle(scene.client); }, 15s);
   CHECK(runs == 3);

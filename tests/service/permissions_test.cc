@@ -184,12 +184,20 @@ TEST_CASE("permissions: everybody can do what they are there for",
     INFO(finding.subject << ": " << finding.text);
     CHECK(finding.text.find("cannot be listed") == std::string::npos);
   }
-  const auto workers = viewer.workers(500ms);
+  std::vector<dmm::WorkerInfo> workers;
+  wait_for("the worker to answer", [&] {
+    workers = viewer.workers(500ms);
+    return !workers.empty();
+  });
   REQUIRE(workers.size() == 1);
   CHECK(workers[0].name == "players");
 
   // The operator has workers log otherwise for a while.
-  const auto told = operator_.set_log_level({dmm::Level::error, 1min, "players"}, 500ms);
+  std::vector<dmm::WorkerInfo> told;
+  wait_for("the worker to be told", [&] {
+    told = operator_.set_log_level({dmm::Level::error, 1min, "players"}, 500ms);
+    return !told.empty();
+  });
   REQUIRE(told.size() == 1);
   CHECK(told[0].log_level == dmm::Level::error);
 

@@ -99,9 +99,9 @@ TEST_CASE("process: a service says how it does until it is told to end",
 TEST_CASE("process: at the first signal what runs is finished and nothing else is begun",
           "[service][process][integration]") {
   dmm::Bucket bucket = open("drains");
-  Subject subject(server().url(), "drains");
+  Subject subject(server().url(), "drains", {"--run-grace", "10s"});
   subject.wait_until_ready();
-  bucket.notify({"player", "kitchen"}, {{"song", "Naima"}, {"hang_ms", 400}, {"stubborn", true}});
+  bucket.notify({"player", "kitchen"}, {{"song", "Naima"}, {"hang_ms", 3'000}, {"stubborn", true}});
   wait_until_running(subject);
   subject.process().kill(SIGTERM);
   const auto ended = subject.process().wait(20s);

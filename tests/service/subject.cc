@@ -77,6 +77,7 @@ int main(int argc, char** argv) {
                .value = "red",
                .environment = "PLAYERS_COLOUR",
                .choices = {"red", "green"}})
+      .option({.name = "run-grace", .help = "Of runs at the end", .value = "500ms"})
       .option({.name = "zones", .help = "Keep a view, too", .shows = ""})
       .option({.name = "throw", .help = "Fail at the start", .shows = ""})
       .on_reload([](const dmm::ServiceConfig& config) {
@@ -86,7 +87,7 @@ int main(int argc, char** argv) {
     if (config.is_on("throw")) throw std::runtime_error("told to fail");
     config.log.info("greeting", {{"greeting", config.text("greeting")}});
     dmm::WorkOptions options;
-    options.grace = std::chrono::milliseconds(500);
+    options.grace = config.duration("run-grace");
     bucket.register_type<Player>("player", options);
     bucket.observe<Report>("player", observe);
     if (config.is_on("zones")) bucket.view(zones());

@@ -20,9 +20,12 @@ using namespace dmm::integration;
 
 namespace {
 
-// Lets some time go by in which something is wrong.
-void let_pass(std::chrono::milliseconds time) {
+// Lets some time go by in which something is wrong. False if that took much longer than meant, as
+// it does where the machine stands still.
+bool let_pass(std::chrono::milliseconds time) {
+  const auto begun = std::chrono::steady_clock::now();
   CHECK_FALSE(becomes_true([] { return false; }, time));
+  return std::chrono::steady_clock::now() - begun < time + 500ms;
 }
 
 // The body of an answer over HTTP; empty if there is none.
@@ -130,18 +133,26 @@ TEST_CASE("reconnect: a short cut costs no lease", "[reconnect][fault][integrati
   Journal journal;
   WorkStream& work = bucket.register_type(kType, journal.noting(), quick());
   Worker worker(bucket);
-  wait_for("all lanes", [&] { return work.stats().lanes == limits::lanes; });
   int value = 0;
-  for (const nemesis::Trouble trouble : {nemesis::Trouble::drop_up, nemesis::Trouble::drop_down,
-                                         nemesis::Trouble::stall, nemesis::Trouble::half_open}) {
-    INFO(nemesis::to_string(trouble));
+  // False if it took longer than meant, so that a lease may be lost, rightly.
+  const auto cut = [&](nemesis::Trouble trouble) {
+    wait_for("all lanes", [&] { return work.stats().lanes == limits::lanes; });
+    const std::uint64_t losses = work.stats().lease_losses;
     network.set(trouble);
-    let_pass(500ms);  // at worst 1 s after the last beat, which holds for 2.5 s
+    bool in_time = let_pass(500ms);  // at worst 1 s after the last beat, which holds for 2.5 s
     network.set(nemesis::Trouble::none);
     outside.notify(thing("a"), json{{"value", ++value}});
     wait_settled_on(outside, thing("a"), json{{"value", value}});
-    let_pass(1500ms);  // a beat that was sent meanwhile is answered or sent again
-    CHECK(work.stats().lease_losses == 0);
+    in_time = let_pass(1500ms) && in_time;  // a beat of meanwhile is answered or sent again
+    if (in_time) CHECK(work.stats().lease_losses == losses);
+    return in_time;
+  };
+  for (const nemesis::Trouble trouble : {nemesis::Trouble::drop_up, nemesis::Trouble::drop_down,
+                                         nemesis::Trouble::stall, nemesis::Trouble::half_open}) {
+    INFO(nemesis::to_string(trouble));
+    bool in_time = cut(trouble);
+    for (int i = 1; i < 5 && !in_time; ++i) in_time = cut(trouble);
+    CHECK(in_time);
   }
   CHECK(most_at_once(journal.runs("a")) == 1);
 }

@@ -119,8 +119,11 @@ TEST_CASE("upgrade: a report of a newer version is refused and the next one is n
   CHECK(site.journal.count("a") == 1);
 }
 
-TEST_CASE("upgrade: a worker of the form with one lease and one with lanes wait for each other",
-          "[upgrade][integration]") {
+namespace {
+
+// A worker of the form with one lease and one with lanes, each of which waits for the other. False
+// if one of them lost its lease while it was waited for, as who stands still does, rightly.
+bool wait_for_each_other() {
   Site site;
   internal::Streams streams{
       site.names, connect_to({site.server.port()}), {}, {}, {}, {}, {}, Logger(), {}, {}};
@@ -130,8 +133,11 @@ TEST_CASE("upgrade: a worker of the form with one lease and one with lanes wait 
   REQUIRE(first);
   Worker worker(site.bucket);
   site.put_token("a", R"({"value":1})");
-  CHECK_FALSE(becomes_true([&] { return site.journal.count("a") > 0; }, 4s));
-  CHECK(site.work.stats().lanes == 0);
+  const bool worked = becomes_true([&] { return site.journal.count("a") > 0; }, 4s);
+  const std::size_t lanes = site.work.stats().lanes;
+  if (!before->held()) return false;
+  CHECK_FALSE(worked);
+  CHECK(lanes == 0);
   before.reset();  // it ends in good order
   wait_settled_on(site.bucket, thing("a"), json{{"seen", true}, {"value", 1}});
   CHECK(site.journal.runs("a").back().epoch > first->epoch.value);
@@ -144,11 +150,27 @@ TEST_CASE("upgrade: a worker of the form with one lease and one with lanes wait 
     again = before->acquire(stop);
     has = again.has_value();
   });
-  CHECK_FALSE(becomes_true([&] { return has.load(); }, 4s));
+  const std::uint64_t losses = site.work.stats().lease_losses;
+  const bool taken = becomes_true([&] { return has.load(); }, 4s);
+  // The worker notices a loss at its next beat.
+  if (taken && becomes_true([&] { return site.work.stats().lease_losses > losses; }, 10s)) {
+    return false;
+  }
+  CHECK_FALSE(taken);
   worker.stop();
   wait_for("the type", [&] { return has.load(); });
   waiting.join();
   CHECK(again->epoch > first->epoch);
   before.reset();
   streams.transport->close();
+  return true;
+}
+
+}  // namespace
+
+TEST_CASE("upgrade: a worker of the form with one lease and one with lanes wait for each other",
+          "[upgrade][integration]") {
+  bool waited = wait_for_each_other();
+  for (int i = 1; i < 5 && !waited; ++i) waited = wait_for_each_other();
+  CHECK(waited);
 }
