@@ -99,6 +99,10 @@ const Code observe_failed{"DMM-0308", Kind::retry, "an observe handler failed",
 const Code worker_crashed{"DMM-0309", Kind::retry, "a worker ended while it ran this identity",
                           "Look at the worker's last log lines and core dump; mend the handler, "
                           "then `dmm notify TYPE ID`."};
+const Code observer_crashed{"DMM-0310", Kind::invalid,
+                            "workers ended while they handled this report",
+                            "Look at the worker's last log lines and core dump and mend the "
+                            "handler; a report of the device is tried every five minutes."};
 const Code type_unknown{"DMM-0401", Kind::invalid, "a type is not registered",
                         "Call bucket.register_type<M>(\"type\") first."};
 const Code type_taken{"DMM-0402", Kind::invalid, "a type or kind is registered twice",
@@ -251,6 +255,7 @@ constexpr const Code* kCatalogue[] = {
     &code::lease_lost,
     &code::observe_failed,
     &code::worker_crashed,
+    &code::observer_crashed,
     &code::type_unknown,
     &code::type_taken,
     &code::bad_namespace,

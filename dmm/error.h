@@ -79,6 +79,7 @@ extern const Code write_conflict;
 extern const Code lease_lost;
 extern const Code observe_failed;
 extern const Code worker_crashed;
+extern const Code observer_crashed;
 // 04xx: use of the library and of the tools.
 extern const Code type_unknown;
 extern const Code type_taken;

@@ -77,6 +77,7 @@ inline constexpr auto grace = 10s;  ///< for runs in flight
 inline constexpr std::size_t observe_concurrency = 8;
 inline constexpr std::size_t devices_tracked_max = 1'000'000;  ///< whose last `seq` is remembered
 inline constexpr auto cursor_interval = 1s;                    ///< how often a cursor is stored
+inline constexpr std::size_t report_toll_max = 100;  ///< devices counted whose reports end workers
 
 // Views.
 inline constexpr std::size_t view_step_changes = 10'000;  ///< changes of rows taken into one step

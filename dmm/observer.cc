@@ -22,6 +22,7 @@
 #include "dmm/worker/backoff.h"
 #include "dmm/worker/lease.h"
 #include "dmm/worker/mailbox.h"
+#include "dmm/worker/report_toll.h"
 #include "dmm/worker/run_pool.h"
 
 namespace dmm::internal {
@@ -164,6 +165,7 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
     while (!stop.stop_requested()) {
       const std::optional<Tenure> tenure = lease_->acquire(stop, &stands_by_);
       if (!tenure) break;
+      if (!tenure->last_words.run.empty()) heard_ = tenure->last_words;
       try {
         if (!tenure->continued || !reader_) begin_tenure();
       } catch (const Error& error) {
@@ -189,6 +191,7 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
   /// The reports of one device that were read and not yet handled: the newest counts.
   struct Device {
     std::string name;
+    std::string encoded;
     std::optional<transport::Message> waiting;
     bool running = false;
     int failures = 0;
@@ -234,8 +237,13 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
     } else if (streams_.history) {
       cursor_.losses = streams_.history->losses().value_or(0);  // nothing was told before
     }
-    if (cursor_.created != created) cursor_ = Cursor{created, 0, cursor_.losses};
-    stored_cursor_ = cursor_.sequence;
+    toll_ = worker::ReportToll(cursor_.ends);
+    if (cursor_.created != created) {
+      cursor_ = Cursor{created, 0, cursor_.losses, 0, std::move(cursor_.ends)};
+    }
+    if (heard_) note_end(*heard_);
+    heard_.reset();
+    stored_ = cursor_;
     highest_ = Sequence{cursor_.sequence};
     refusals_.clear();
     transport::scan(*streams_.status, streams_.names.status_subject("refused.report.>"),
@@ -244,7 +252,35 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
                           message.sequence;
                     });
     // The report at the cursor tells whether the stream is still the one that was read.
-    read_from(cursor_.sequence - (cursor_.stored_at > 0 ? 1 : 0));
+    read_from(cursor_.sequence - (cursor_.sequence > 0 && cursor_.stored_at > 0 ? 1 : 0));
+  }
+
+  /// The owner before said in which run it ended. What is counted is stored before anything is
+  /// handled, or what ends this worker at once would never be found out.
+  void note_end(const worker::LastWords& words) {
+    const std::string ours = report_name("");
+    if (!words.run.starts_with(ours)) return;
+    const std::string device = words.run.substr(ours.size());
+    toll_.note_end(device, internal::SystemClock::now());
+    streams_.log.warn("the handler of a report ended its worker",
+                      {{"kind", kind_},
+                       {"device", printable(device, 300)},
+                       {"signal", words.signal},
+                       {"ends", toll_.count(device)}});
+    cursor_.ends = toll_.ends();
+    try {
+      transport::publish(*streams_.status,
+                         {.subject = streams_.names.status_subject(cursor_key(kind_)),
+                          .payload = dump_json(nlohmann::json(cursor_))},
+                         limits::request_timeout);
+    } catch (const Error& error) {
+      if (error.kind() != Kind::in_doubt) throw;
+    }
+  }
+
+  /// How the handling of a device's report is called in the last words of its process.
+  std::string report_name(std::string_view device) const {
+    return fmt::format("{} report {} {}", streams_.names.ns(), kind_, device);
   }
 
   /// True if it is what was handled last. A stream that lost its end and went on from there has
@@ -273,7 +309,7 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
     const std::uint64_t known = losses.value_or(cursor_.losses);
     forget();
     cursor_ = Cursor{created, 0, known};
-    stored_cursor_ = 0;
+    stored_ = cursor_;
     read_from(0);
   }
 
@@ -312,7 +348,9 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
       ready_.pop_front();
       begin(device);
     }
-    if (now - cursor_stored_at_ > limits::cursor_interval) store_cursor();
+    if (now - cursor_stored_at_ > limits::cursor_interval || toll_.ends() != stored_.ends) {
+      store_cursor();
+    }
     auto until = now + limits::cursor_interval;
     if (!timers_.empty()) until = std::min(until, timers_.begin()->first);
     pool_->look_again();
@@ -338,6 +376,7 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
     if (!slot) {
       slot = std::make_shared<Device>();
       slot->name = *name;
+      slot->encoded = parts->device;
     }
     const DevicePtr device = slot;
     if (device->waiting) {
@@ -356,6 +395,11 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
     if (!device->waiting || device->running) return;
     // What it is told now would come behind this report.
     if (still_handled_.contains(device->name)) return;
+    const auto wall_now = internal::SystemClock::now();
+    if (const auto wait = toll_.wait(device->encoded, wall_now); wait.count() > 0) {
+      timers_.emplace(Clock::now() + wait, device);
+      return;
+    }
     const auto message = std::make_shared<transport::Message>(std::move(*device->waiting));
     device->waiting.reset();
     device->handling = message->sequence;
@@ -372,6 +416,11 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
       count(&ObserveStats::stale);
       return handled(device);
     }
+    if (toll_.refuses(device->encoded, wall_now)) {
+      refuse(*message, Error(code::observer_crashed,
+                             "one worker after the other ended in reports of this device"));
+      return handled(device);
+    }
     device->running = true;
     ++running_;
     pool_->submit([this, device, message, tenure = tenure_, epoch = lease_->epoch(),
@@ -380,7 +429,10 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
       mailbox_.post([this, device, message, tenure, error] {
         --running_;
         device->running = false;
-        if (tenure == tenure_) return called(device, message, *error);
+        if (tenure == tenure_) {
+          toll_.clear(device->encoded);
+          return called(device, message, *error);
+        }
         still_handled_.erase(device->name);
         const auto next = devices_.find(device->name);
         if (next != devices_.end()) ready_.push_back(next->second);
@@ -394,6 +446,9 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
     ActiveSpan span(streams_.spans.get(), trace_of(message), Span::Role::consumer, "observe",
                     kind_);
     if (span.recording()) span.attribute("dmm.device", printable(device.name, 300));
+    std::string name;
+    std::optional<worker::InRun> in_run;
+    if (streams_.life_locks) in_run.emplace(name = report_name(device.encoded));
     std::optional<Error> error = call_until_sound(device, epoch, report);
     if (error) span.fail(error->what());
     return error;
@@ -509,13 +564,15 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
 
   void store_cursor() {
     cursor_stored_at_ = Clock::now();
-    const std::uint64_t sequence = handled_up_to();
-    if (sequence == stored_cursor_ || cursor_.created.empty() || !lease_->held()) return;
-    stored_cursor_ = sequence;
+    Cursor next{cursor_.created, handled_up_to(), cursor_.losses, 0, toll_.ends()};
+    const bool further = next.sequence != stored_.sequence || next.created != stored_.created;
+    if (!further && next.ends == stored_.ends) return;
+    if (next.created.empty() || !lease_->held()) return;
+    if (!further) next.stored_at = stored_.stored_at;
+    if (further && next.sequence > 0 && open_.empty()) next.stored_at = nanoseconds_of(highest_at_);
+    stored_ = std::move(next);
     crash_point("stores a cursor");
-    publish_status(cursor_key(kind_),
-                   nlohmann::json(Cursor{cursor_.created, sequence, cursor_.losses,
-                                         open_.empty() ? nanoseconds_of(highest_at_) : 0}));
+    publish_status(cursor_key(kind_), nlohmann::json(stored_));
   }
 
   void publish_status(
@@ -594,8 +651,10 @@ class ReportObserver final : public Observer, private transport::ReaderSink {
   std::size_t consumed_ = 0;
   Clocks clocks_;
   std::unordered_map<std::string, Sequence> refusals_;  ///< stored in the status bucket, by key
+  std::optional<worker::LastWords> heard_;              ///< of the owner before, not counted yet
+  worker::ReportToll toll_;
   Cursor cursor_;
-  std::uint64_t stored_cursor_ = 0;
+  Cursor stored_;  ///< as it was written last
   Clock::time_point cursor_stored_at_;
   std::mt19937_64 random_;
 

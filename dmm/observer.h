@@ -24,7 +24,7 @@ struct ObserveStats {
   std::uint64_t failed = 0;    ///< calls of the handler that threw
   std::uint64_t repeated = 0;  ///< handler called again because the cache had changed meanwhile
   std::uint64_t stale = 0;     ///< ignored because their `seq` was not above the last one
-  std::uint64_t refused = 0;   ///< parked because they could not be read
+  std::uint64_t refused = 0;   ///< put aside: they could not be read, or workers ended in them
   std::size_t waiting = 0;     ///< read, and neither handled nor refused yet
   bool holds_lease = false;    ///< it observes
   bool stands_by = false;      ///< another worker that lives does

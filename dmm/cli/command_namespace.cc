@@ -153,6 +153,7 @@ std::vector<Limit> limit_list() {
       {"observe_concurrency", limits::observe_concurrency, "handlers"},
       {"devices_tracked_max", limits::devices_tracked_max, "devices"},
       {"cursor_interval", ms(limits::cursor_interval), "ms"},
+      {"report_toll_max", limits::report_toll_max, "devices"},
       {"view_step_changes", limits::view_step_changes, "changes"},
       {"view_state_interval", ms(limits::view_state_interval), "ms"},
       {"view_snapshot_interval", ms(limits::view_snapshot_interval), "ms"},

@@ -85,9 +85,17 @@ bool is_sound(const nlohmann::json& value, const Refusal*) {
   return counters_fit(value, {"at"}, kInt64Max) && counters_fit(value, {"sequence"}, kUint64Max);
 }
 
+bool are_ends(const nlohmann::json& ends) {
+  return ends.is_object() && std::ranges::all_of(ends, [](const nlohmann::json& one) {
+           return one.is_object() && counters_fit(one, {"count"}, kInt32Max) &&
+                  counters_fit(one, {"at"}, kInt64Max);
+         });
+}
+
 bool is_sound(const nlohmann::json& value, const Cursor*) {
+  const auto ends = value.find("ends");
   return counters_fit(value, {"sequence", "losses"}, kUint64Max) &&
-         counters_fit(value, {"stored_at"}, kInt64Max);
+         counters_fit(value, {"stored_at"}, kInt64Max) && (ends == value.end() || are_ends(*ends));
 }
 
 }  // namespace

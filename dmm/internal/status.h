@@ -5,7 +5,9 @@
 // Unix milliseconds.
 
 #include <cstdint>
+#include <functional>
 #include <initializer_list>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -64,14 +66,25 @@ struct Refusal {
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Refusal, what, subject, sequence, error_code, error,
                                                 at)
 
+/// Workers that ended while they handled reports of a device.
+struct ReportEnd {
+  int count = 0;
+  std::int64_t at = 0;  ///< the last one
+
+  friend bool operator==(const ReportEnd&, const ReportEnd&) = default;
+};
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(ReportEnd, count, at)
+using ReportEnds = std::map<std::string, ReportEnd, std::less<>>;  ///< by encoded device
+
 /// How far an observer has come.
 struct Cursor {
   std::string created;  ///< of the report stream
   std::uint64_t sequence = 0;
   std::uint64_t losses = 0;  ///< of the namespace that were known: what was told before may be gone
   std::int64_t stored_at = 0;  ///< Unix nanoseconds: of the report `sequence`; 0: not known
+  ReportEnds ends = {};
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Cursor, created, sequence, losses, stored_at)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Cursor, created, sequence, losses, stored_at, ends)
 
 /// The status key of a refused message: "refused.<what>.<subject behind the namespace, encoded>".
 std::string refusal_key(std::string_view what, std::string_view subject);

@@ -276,7 +276,7 @@ constexpr Family<ObserveStats> kObserverFamilies[] = {
       "Reports ignored because their seq was not above the last one"},
      read<&ObserveStats::stale>},
     {{"dmm_reports_refused_total", kCounter, "kind",
-      "Reports parked because they could not be read"},
+      "Reports put aside because they could not be read, or because workers ended in them"},
      read<&ObserveStats::refused>},
     {{"dmm_reports_waiting", kGauge, "kind", "Reports read, and neither handled nor refused yet"},
      read<&ObserveStats::waiting>},

@@ -112,6 +112,7 @@ std::optional<Tenure> Lease::acquire(const std::stop_token& stop, std::atomic<bo
   Watched watched;
   internal::SteadyClock::time_point not_before;
   bool seized = false;  // from a holder that did not release it, perhaps in an attempt in doubt
+  std::string ended;    // that holder, if nobody came in between, who heard its last words
   while (!stop.stop_requested()) {
     bool free_again = false;
     try {
@@ -131,7 +132,11 @@ std::optional<Tenure> Lease::acquire(const std::stop_token& stop, std::atomic<bo
       // Where nothing is found the stream may have lost it: no epoch is used twice.
       const Epoch used = std::max(floor(), found ? found->epoch : Epoch());
       const Epoch next{used.value + 1};
-      if (free && found && !found->released && !ours) seized = true;
+      if (found && !ours && found->holder != ended) ended.clear();
+      if (free && found && !found->released && !ours) {
+        seized = true;
+        ended = found->holder;
+      }
       const Epoch before_group = std::max(floor_, !found ? Epoch()
                                                   : ours ? found->before_group
                                                          : found->epoch);
@@ -147,7 +152,10 @@ std::optional<Tenure> Lease::acquire(const std::stop_token& stop, std::atomic<bo
       const bool ours_alone = taken && (shared_ || (knows_past() && next > floor()));
       if (taken && !ours_alone) not_before = internal::SteadyClock::now() + timing_.ttl;
       if (ours_alone) {
-        const Tenure tenure{next, ours && found->epoch == epoch(), seized, before_group};
+        Tenure tenure{next, ours && found->epoch == epoch(), seized, before_group};
+        if (!ended.empty() && streams_.life_locks) {
+          tenure.last_words = streams_.life_locks->last_words(ended);
+        }
         internal::crash_point("took a lease");
         hold(next, asked_at);
         say_stands_by(false);

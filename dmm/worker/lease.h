@@ -45,7 +45,7 @@ struct Tenure {
   bool taken_over = false;
   /// For a group: the last epoch that was not the group's. The same for all in it.
   Epoch before_group;
-  /// For a lane: in which run the process of the holder before ended, if that is known.
+  /// In which run the process of the holder before ended, if that is known.
   LastWords last_words = {};
 };
 

@@ -50,11 +50,12 @@ TEST_CASE("status: what is stored is read back", "[status][unit]") {
   REQUIRE(refused);
   CHECK(nlohmann::json(*refused) == nlohmann::json(refusal));
 
-  const Cursor cursor{"2024-01-01T00:00:00Z", 12};
+  const Cursor cursor{"2024-01-01T00:00:00Z", 12, 0, 0, {{"p.1", {2, 1'700'000'000'000}}}};
   const auto resumed = parse_status<Cursor>(message_of(dump_json(nlohmann::json(cursor))));
   REQUIRE(resumed);
   CHECK(resumed->sequence == 12);
   CHECK(resumed->created == cursor.created);
+  CHECK(resumed->ends == cursor.ends);
 }
 
 TEST_CASE("status: missing fields have their defaults", "[status][unit]") {
@@ -80,6 +81,12 @@ TEST_CASE("status: rubbish counts as absent", "[status][unit]") {
   CHECK(parse_status<Status>(message_of(R"({"phase":"failing","attempts":2147483647})")));
   CHECK_FALSE(parse_status<Cursor>(message_of(R"({"sequence":-5})")));
   CHECK_FALSE(parse_status<Cursor>(message_of(R"({"created":5})")));
+  for (const std::string ends :
+       {"null", "7", "[]", R"({"a":1})", R"({"a":{"count":-1}})", R"({"a":{"count":"1"}})",
+        R"({"a":{"count":2147483648}})", R"({"a":{"at":-1}})", R"({"a":{"at":1e30}})"}) {
+    CAPTURE(ends);
+    CHECK_FALSE(parse_status<Cursor>(message_of(R"({"ends":)" + ends + "}")));
+  }
   CHECK_FALSE(parse_status<Refusal>(message_of(R"({"at":"now"})")));
 }
 

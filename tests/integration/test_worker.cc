@@ -7,6 +7,9 @@
 //   crash_while  path: the process dies by SIGKILL as long as this file exists
 //   fault_while  path: the run ends its process by SIGSEGV as long as this exists
 //
+// What it observes it notifies under the device's id; `hold`, `crash_while` and `fault_while` of a
+// report are heeded there, too.
+//
 // Each run appends one line to the journal when it begins and one when it ends, each by a single
 // write, so that what was written before a kill -9 is whole.
 
@@ -99,6 +102,11 @@ void hold(const json& cache) {
       "the file to hold for", [&] { return exists(cache, "hold"); }, std::chrono::seconds(60));
 }
 
+void end_if_told(const json& cache) {
+  if (exists(cache, "crash_while")) ::raise(SIGKILL);
+  if (exists(cache, "fault_while")) ::raise(SIGSEGV);
+}
+
 Outcome materialize(JournalFile& journal, Context& context, json& cache) {
   const int run = journal.next();
   journal.write({{"event", "run"},
@@ -115,8 +123,7 @@ Outcome materialize(JournalFile& journal, Context& context, json& cache) {
     context.command("speaker", context.identity().id, cache["command"], std::chrono::seconds(2))
         .get();
   }
-  if (exists(cache, "crash_while")) ::raise(SIGKILL);
-  if (exists(cache, "fault_while")) ::raise(SIGSEGV);
+  end_if_told(cache);
   journal.write({{"event", "run"},
                  {"run", run},
                  {"ended", true},
@@ -138,6 +145,7 @@ void observe(JournalFile& journal, ObserveContext& context, const json& report) 
                  {"pid", ::getpid()},
                  {"at", integration::monotonic_ns()}});
   hold(report);
+  end_if_told(report);
   const Identity identity = integration::thing(context.device());
   json cache = context.matter(identity);
   cache["value"] = report.at("value");

@@ -2,6 +2,7 @@
 // parked; one that is notified without end runs one at a time on the newest and delays none either.
 
 #include <fmt/format.h>
+#include <signal.h>
 #include <catch2/catch.hpp>
 
 #include <algorithm>
@@ -27,6 +28,15 @@ class Fleet final {
         options_({"--timeout-ms", "1000", "--backoff-max-ms", "1000"}),
         workers_(count) {
     options_.insert(options_.end(), options.begin(), options.end());
+    look_around();
+  }
+  /// Ends them in good order, and starts others.
+  void restart() {
+    for (auto& worker : workers_) {
+      worker->process().kill(SIGTERM);
+      REQUIRE(worker->process().wait(30s));
+      worker.reset();
+    }
     look_around();
   }
   /// Starts those that have ended. How many workers ended so far.
@@ -154,6 +164,79 @@ TEST_CASE("poison: who shares a run directory knows who crashed a worker and sus
   for (int i = 0; i < kHanging; ++i) {
     CHECK(look(bucket, thing(fmt::format("hangs-{}", i))).crashes <= 1);
   }
+}
+
+TEST_CASE("poison: a report that ends whoever handles it is refused and all others are handled",
+          "[poison][fault][integration]") {
+  testing::NatsServer server;
+  testing::TemporaryDirectory files;
+  const testing::TemporaryDirectory run;
+  testing::write_file(files / "sick", "");
+  Bucket bucket = open_bucket(server);
+  Fleet fleet(server, files / "journal", 2,
+              {"--observe", "speaker", "--run-directory", run.path().string()});
+  const std::string subject = names().report_subject("speaker", "poison");
+  const auto refused = [&]() -> std::uint64_t {
+    for (const Refused& one : bucket.inspect().refused()) {
+      if (one.subject == subject && one.error_code == "DMM-0310") return one.sequence.value;
+    }
+    return 0;
+  };
+  int value = 0;
+  const auto report = [&](const char* device, const char* order) {
+    bucket.report("speaker", device, json{{"value", ++value}, {order, (files / "sick").string()}});
+  };
+  const auto wait_refused = [&](std::uint64_t behind) {
+    wait_for(
+        "the report to be refused",
+        [&] {
+          report("well", "nothing");
+          wait_for(
+              "another one to be handled",
+              [&] {
+                fleet.look_around();
+                return settled_with(bucket, thing("well"), value);
+              },
+              60s);
+          return refused() > behind;
+        },
+        120s);
+  };
+  report("poison", "fault_while");
+  wait_refused(0);
+  CHECK(fleet.look_around() == limits::crashes_max);
+  // It is remembered, also by the next ones, and for some minutes nobody ends in it any more.
+  fleet.restart();
+  report("poison", "fault_while");
+  wait_refused(refused());
+  CHECK(fleet.look_around() == limits::crashes_max);
+  CHECK(look(bucket, thing("well")).crashes == 0);
+}
+
+TEST_CASE("poison: a report that one worker ended in is handled by the next one and forgiven",
+          "[poison][fault][integration]") {
+  testing::NatsServer server;
+  testing::TemporaryDirectory files;
+  const testing::TemporaryDirectory run;
+  testing::write_file(files / "sick", "");
+  Bucket bucket = open_bucket(server);
+  Fleet fleet(server, files / "journal", 2,
+              {"--observe", "speaker", "--run-directory", run.path().string()});
+  const auto connection = connect_to({server.port()});
+  const auto status = connection->open(names().status(1), false);
+  const auto ends = [&]() -> json {
+    const auto cursor = transport::last(*status, names().status_subject("observer.cursor.speaker"));
+    return cursor ? json::parse(cursor->payload).value("ends", json::object()) : json();
+  };
+  bucket.report("speaker", "a", json{{"value", 1}, {"fault_while", (files / "sick").string()}});
+  wait_for("an end", [&] { return ends().contains("a"); });
+  std::filesystem::remove(files / "sick");
+  wait_for("the report to be handled", [&] {
+    fleet.look_around();
+    return settled_with(bucket, thing("a"), 1);
+  });
+  wait_for("the end to be forgiven", [&] { return ends() == json::object(); });
+  connection->close();
 }
 
 TEST_CASE("poison: a release of which every run ends its worker pauses its type",
