@@ -164,9 +164,21 @@ void check_coalescing(const Journal& journal, std::vector<Violation>& found) {
     const bool by_observer = stored.where == Stored::Where::work && stored.key.starts_with("sink.");
     if (by_observer && stored.at >= journal.calm) ++told[stored.key];
   }
+  // What a resync could not tell before the calm is told once in it. It brings no news.
+  std::map<std::string, Time> owed;
+  for (const Stored& stored : journal.stored) {
+    const bool by_resync = stored.where == Stored::Where::work && stored.key.starts_with("job.") &&
+                           stored.news == 0 && !stored.deleted;
+    if (by_resync && stored.at >= journal.calm) owed.try_emplace(stored.key, stored.at);
+  }
   for (const Run& run : journal.runs) {
     if (run.begin < journal.calm || run.begin >= journal.late) continue;
     if (run.doomed) continue;  // what fails is tried again
+    const auto resync = owed.find(run.key);
+    if (resync != owed.end() && resync->second <= run.begin) {
+      owed.erase(resync);
+      continue;
+    }
     ++runs[run.key];
     if (const Run* const before = std::exchange(last[run.key], &run); before && before->end) {
       const auto newest = [&](std::uint64_t most, const Said& said) {

@@ -128,6 +128,21 @@ TEST_CASE("checks: what an observer tells once more is no run without cause",
   CHECK(count(journal, check_coalescing) == 0);
 }
 
+TEST_CASE("checks: one resync that could not be told before is no run without cause",
+          "[simulation][unit]") {
+  Written journal;
+  journal.calm = 1s;
+  journal.run(0, 1, 1, 2s, 3s).key = "job.1";
+  CHECK(count(journal, check_coalescing) == 1);
+  journal.store(Stored::Where::work, 0, 1, 900ms).key = "job.1";
+  CHECK(count(journal, check_coalescing) == 1);
+  journal.store(Stored::Where::work, 0, 1, 1900ms).key = "job.1";
+  CHECK(count(journal, check_coalescing) == 0);
+  journal.store(Stored::Where::work, 0, 1, 3900ms).key = "job.1";
+  journal.run(0, 1, 1, 4s, 5s).key = "job.1";
+  CHECK(count(journal, check_coalescing) == 1);
+}
+
 TEST_CASE("checks: runs without cause and runs on what is old are found", "[simulation][unit]") {
   Written journal;
   journal.calm = 1s;
