@@ -41,6 +41,8 @@ TEST_CASE("status store: an answer that comes when the lane is another's writes 
   mine = true;
   statuses.turn(Mailbox::Clock::now() + 1s);
   pump("the status", [&] { return space.status->look(subject).has_value(); });
+  // Its answer finds the mailbox still there.
+  pump("its answer", [&] { return statuses.in_flight() == 0; });
 }
 
 }  // namespace dmm::worker
