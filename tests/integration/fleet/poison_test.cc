@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <thread>
+#include <utility>
 
 #include "fixture.h"
 #include "fleet/network.h"
@@ -266,8 +267,19 @@ TEST_CASE("poison: a release of which every run ends its worker pauses its type"
   const int ended = fleet.look_around();
   CHECK(ended >= 20);
   CHECK(ended <= 60);
-  // A good release comes, and somebody resumes the type.
+  // A good release comes, and somebody who has seen that no worker ends any more resumes the type:
+  // what the last ones left is put down until their lanes are taken over.
   std::filesystem::remove(files / "sick");
+  int last = ended;
+  auto since = std::chrono::steady_clock::now();
+  wait_for(
+      "no worker to end",
+      [&] {
+        const int now = fleet.look_around();
+        if (std::exchange(last, now) != now) since = std::chrono::steady_clock::now();
+        return std::chrono::steady_clock::now() - since > 2 * limits::lease_ttl;
+      },
+      60s);
   bucket.control().resume(pause.scope);
   for (int i = 0; i < kThings; ++i) {
     const std::string id = std::to_string(i);
